@@ -1,0 +1,32 @@
+#!/bin/bash
+# Installs the programs that the tests talk to. For Debian, as root; says nothing when all are there.
+# Only -race needs gcc and libc6-dev.
+set -euo pipefail
+
+packages=(ca-certificates curl dovecot-imapd gcc isync libc6-dev mandoc mutt offlineimap3 openssl python3 strace tmux)
+
+missing=()
+for p in "${packages[@]}"; do
+	state=$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null || true)
+	[ "$state" = installed ] || missing+=("$p")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+echo "installing: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# The packages' own services are not wanted: the tests start what they need.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+	printf '#!/bin/sh\nexit 101\n' >$policy
+	chmod 755 $policy
+	trap 'rm -f "$log" '$policy EXIT
+fi
+
+if ! { apt-get update -q && apt-get install -q -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
+	tail -30 "$log"
+	echo "test/install.sh: apt-get could not install: ${missing[*]}" >&2
+	exit 1
+fi
