@@ -1,0 +1,127 @@
+package peer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Imapd starts our own server on maildir. The binary is built once for each
+// run of a test binary.
+func Imapd(t testing.TB, maildir string, o Options) *Server {
+	t.Helper()
+	s := &Server{Kind: "imapd", User: o.users()[0], Maildir: maildir, dir: TempDir(t)}
+	s.conf = filepath.Join(s.dir, "imapd.conf")
+	binary := Binary(t)
+	Own(t, parentOf(maildir))
+	s.certificate(t)
+	s.passwd(t, o.users())
+	Own(t, s.dir)
+	s.start(t, func() []string {
+		if err := os.WriteFile(s.conf, []byte(s.imapdConf(o)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return []string{binary, "-l", "-D", "-C", s.conf}
+	})
+	return s
+}
+
+// imapdConf holds each option once: a second one is an error of configuration,
+// so the lines of o replace those of here.
+func (s *Server) imapdConf(o Options) string {
+	uid, _ := MailUID()
+	lines := []string{
+		"configdirectory: " + s.dir,
+		fmt.Sprintf("listen: imap://%s imaps://%s", s.Addr, s.TLSAddr),
+		"maildir: " + s.Maildir,
+		"sasl_pwcheck_method: passwd-file",
+		"sasl_passwd_file: " + s.dir + "/passwd",
+		"allowplaintext: yes",
+		"failedloginpause: 0",
+		"tls_server_cert: " + s.CertFile,
+		"tls_server_key: " + s.dir + "/key.pem",
+	}
+	if o.FS {
+		lines = append(lines, "maildir_layout: fs")
+	}
+	if os.Geteuid() == 0 {
+		lines = append(lines, fmt.Sprintf("cyrus_user: %d", uid))
+	}
+	for _, name := range specialUse {
+		lines = append(lines, "xlist-"+strings.ToLower(name)+": "+name)
+	}
+	var text strings.Builder
+	for _, line := range lines {
+		name, _, _ := strings.Cut(line, ":")
+		replaced := false
+		for _, other := range o.Imapd {
+			replaced = replaced || strings.HasPrefix(other, name+":")
+		}
+		if !replaced {
+			text.WriteString(line + "\n")
+		}
+	}
+	for _, line := range o.Imapd {
+		text.WriteString(line + "\n")
+	}
+	return text.String()
+}
+
+// passwd writes the list of users, whose password is Password.
+func (s *Server) passwd(t testing.TB, users []string) {
+	t.Helper()
+	uid, gid := MailUID()
+	var text strings.Builder
+	for _, u := range users {
+		fmt.Fprintf(&text, "%s:{PLAIN}%s:%d:%d::%s/home/%s::\n", u, Password, uid, gid, s.dir, u)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "passwd"), []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// built is the result of building the binary, the same for all tests.
+var built struct {
+	sync.Once
+	path string
+	err  error
+}
+
+// Binary returns the path of our server, built from the source around the
+// test into .tools, where the next test binary finds it up to date.
+func Binary(t testing.TB) string {
+	t.Helper()
+	built.Do(func() { built.path, built.err = build() })
+	if errors.Is(built.err, fs.ErrNotExist) {
+		t.Skip("main.go has not landed yet")
+	}
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return built.path
+}
+
+func build() (string, error) {
+	mod, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("go env GOMOD: %w", err)
+	}
+	top := filepath.Dir(strings.TrimSpace(string(mod)))
+	if _, err := os.Stat(filepath.Join(top, "main.go")); err != nil {
+		return "", err
+	}
+	path := filepath.Join(top, ".tools", "imapd")
+	c := exec.Command("go", "build", "-trimpath", "-o", path, ".")
+	c.Dir = top
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+}

@@ -1,0 +1,207 @@
+// Package peer starts IMAP servers for tests: a real Dovecot and our own
+// binary, each with a configuration, ports and files of its own, so that one
+// test can run against either, or against both on the same folder.
+//
+//	s := peer.Dovecot(t, maildir, peer.Options{})
+//	c, err := net.Dial("tcp", s.Addr)
+//
+// A server ends with its test. As root the mail belongs to MailUID, an id
+// without a name; else to the user who runs the tests.
+package peer
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Password is what every user of every server logs in with.
+const Password = "Secret-7"
+
+// User is the user of a server whose Options name none.
+const User = "jane"
+
+// Options say how a server is set up. The zero value is right for most tests.
+type Options struct {
+	// Users may log in. With more than one, the Maildir given to the server
+	// holds %u, which stands for the user's name.
+	Users []string
+	// FS says that folders lie in each other (Dovecot's LAYOUT=fs) instead of
+	// beside each other (Maildir++).
+	FS bool
+	// Dovecot and Imapd are further lines of the one's or the other's
+	// configuration; the last of two lines that set the same thing holds.
+	Dovecot, Imapd []string
+}
+
+func (o Options) users() []string {
+	if len(o.Users) == 0 {
+		return []string{User}
+	}
+	return o.Users
+}
+
+// A Server is running and answers.
+type Server struct {
+	Kind    string // "dovecot" or "imapd"
+	Addr    string // host:port of IMAP, where STARTTLS is possible and not required
+	TLSAddr string // host:port of IMAP over TLS, with the certificate CertFile
+	User    string // the first of Options.Users
+	Maildir string // as given
+
+	// CertFile is the server's self-signed certificate, for the name localhost.
+	CertFile string
+
+	dir  string // holds the configuration, the log and the state
+	conf string // path of the configuration file
+	*process
+}
+
+// A Starter is Dovecot or Imapd.
+type Starter func(t testing.TB, maildir string, o Options) *Server
+
+// Each runs test once for each kind of server, as a parallel subtest.
+func Each(t *testing.T, test func(t *testing.T, start Starter)) {
+	t.Helper()
+	for _, k := range []struct {
+		name  string
+		start Starter
+	}{{"dovecot", Dovecot}, {"imapd", Imapd}} {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, k.start)
+		})
+	}
+}
+
+// Dial opens a plain connection.
+func (s *Server) Dial() (net.Conn, error) { return net.Dial("tcp", s.Addr) }
+
+// DialTLS opens a connection over TLS. The certificate is not checked.
+func (s *Server) DialTLS() (net.Conn, error) {
+	return tls.Dial("tcp", s.TLSAddr, &tls.Config{InsecureSkipVerify: true})
+}
+
+// Log returns what the server has logged until now.
+func (s *Server) Log() string {
+	b, err := os.ReadFile(filepath.Join(s.dir, "log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// ConfFile returns the path of the configuration that the server runs with.
+func (s *Server) ConfFile() string { return s.conf }
+
+// start runs the server's program and waits until it greets. It is tried again
+// on other ports if another program took one meanwhile.
+func (s *Server) start(t testing.TB, configure func() []string) {
+	t.Helper()
+	const tries = 3
+	for try := 1; ; try++ {
+		s.Addr, s.TLSAddr = freeAddr(t), freeAddr(t)
+		args := configure()
+		p, err := startProcess(exec.Command(args[0], args[1:]...), filepath.Join(s.dir, "log"))
+		if err == nil {
+			s.process = p
+			t.Cleanup(func() { s.finish(t) })
+			if err = s.wait(); err == nil {
+				return
+			}
+		}
+		if try == tries {
+			t.Fatalf("%s: %v\n%s", s.Kind, err, s.Log())
+		}
+		if s.process != nil {
+			s.Stop()
+		}
+	}
+}
+
+// finish stops the server and shows its log if the test has failed.
+func (s *Server) finish(t testing.TB) {
+	s.Stop()
+	if t.Failed() {
+		t.Logf("log of %s:\n%s", s.Kind, tail(s.Log(), 40))
+	}
+}
+
+// tail returns the last lines of text.
+func tail(text string, lines int) string {
+	all := strings.SplitAfter(text, "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "")
+}
+
+// wait returns when the server greets.
+func (s *Server) wait() error {
+	limit := time.After(20 * time.Second)
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for {
+		err := s.greets()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.ended:
+			return fmt.Errorf("ended while starting: %v", s.state)
+		case <-limit:
+			return err
+		case <-look.C:
+		}
+	}
+}
+
+func (s *Server) greets() error {
+	c, err := s.Dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err == nil && !strings.HasPrefix(line, "* OK") {
+		err = errors.New("greeting: " + line)
+	}
+	return err
+}
+
+// freeAddr returns an address of the loopback interface on which nobody listens.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func port(addr string) string {
+	_, p, _ := net.SplitHostPort(addr)
+	return p
+}
+
+// Need ends the test if one of the programs is not installed: with a failure
+// as root, for whom test/install.sh has installed them, else as skipped.
+func Need(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err == nil {
+			continue
+		}
+		if os.Geteuid() == 0 {
+			t.Fatalf("%s is not installed: test/install.sh installs it", p)
+		}
+		t.Skipf("%s is not installed", p)
+	}
+}

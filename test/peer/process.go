@@ -1,0 +1,67 @@
+package peer
+
+import (
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// A process is a program that a test has started.
+type process struct {
+	PID   int
+	ended chan struct{} // closed when it is gone
+	state error         // how it ended; read after ended is closed
+}
+
+// startProcess runs c with its output appended to the file log. The kernel
+// ends it with the test binary, also when that is killed.
+func startProcess(c *exec.Cmd, log string) (*process, error) {
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	c.Stdout, c.Stderr = out, out
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	c.WaitDelay = 5 * time.Second
+	p := &process{ended: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		// Pdeathsig counts the thread that started the process as its parent:
+		// it has to live as long.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(p.ended)
+		err := c.Start()
+		if err == nil {
+			p.PID = c.Process.Pid
+		}
+		started <- err
+		if err == nil {
+			p.state = c.Wait()
+		}
+	}()
+	return p, <-started
+}
+
+// Stop ends the process in the orderly way, and after 10 s in the other.
+func (p *process) Stop() {
+	p.signal(syscall.SIGTERM)
+	select {
+	case <-p.ended:
+	case <-time.After(10 * time.Second):
+		p.signal(syscall.SIGKILL)
+		<-p.ended
+	}
+}
+
+// signal does nothing when the process has ended: its id may be another's by now.
+func (p *process) signal(sig syscall.Signal) {
+	select {
+	case <-p.ended:
+	default:
+		syscall.Kill(p.PID, sig)
+	}
+}
