@@ -1,0 +1,105 @@
+// Package control is how the process lives: where its connections come from,
+// who it runs as, what it logs and how it ends. It knows no IMAP; main hands
+// the server in as a Handler.
+//
+// The order at start is what keeps a client away from what is not its own:
+//
+//   - Adopt takes a client's socket off the descriptors 0, 1 and 2 before
+//     anything, a panic of the runtime included, can write to it.
+//   - Open binds what needs root, and reads certificates.
+//   - Become gives root up, before the first octet of a client is read.
+//   - Run serves.
+package control
+
+import (
+	"context"
+	"net"
+	"sync"
+)
+
+// A Conn is a connection to one client, ready to be greeted: where TLS comes
+// first, the handshake is done and what is read and written here is clear
+// text.
+type Conn struct {
+	// Conn is the stream; a *tls.Conn where TLS is true. Deadlines may be set
+	// on it always, but have no effect on a regular file.
+	net.Conn
+
+	// Host says who it is in log lines: "[192.0.2.1]", "[unix socket]", or
+	// "[local]" for a pipe or terminal. It holds nothing that the client chose.
+	Host string
+	// TLS is true where the connection was under TLS from its first octet
+	// (imaps, or imapd -s): STARTTLS is not offered.
+	TLS bool
+	// Private is true where nobody on the way can read what passes: under TLS,
+	// on a unix socket, or with an external layer (imapd -p with 2 or more).
+	// Plain text passwords are safe.
+	Private bool
+	// Preauth is who the client is where it need not log in (a pipe or a
+	// terminal: whoever started imapd), else nil.
+	Preauth *Caller
+
+	loggedIn func() // nil where nobody counts
+	once     sync.Once
+}
+
+// A Caller is the system user for whom a session runs without a login.
+type Caller struct {
+	Name     string
+	UID, GID int
+	Home     string // absolute
+}
+
+// Authenticated takes the connection off the count of those that have yet to
+// log in. The session calls it at the first successful login; more calls do
+// nothing.
+func (c *Conn) Authenticated() {
+	if c.loggedIn != nil {
+		c.once.Do(c.loggedIn)
+	}
+}
+
+// A Handler is the server that a Source brings connections to.
+type Handler struct {
+	// Serve talks to one client until it is done and returns; the Source then
+	// closes the connection. It ends soon after ctx is done: the server stops,
+	// or, with a Refusal as context.Cause, this connection has to go. Serve is
+	// called from a goroutine of its own for each connection.
+	Serve func(ctx context.Context, c *Conn)
+	// Refuse returns what a client is sent, instead of being served, where a
+	// limit has been reached: whole lines.
+	Refuse func(why Refusal) string
+}
+
+// A Refusal says which limit keeps or throws a connection out.
+type Refusal int
+
+// The limits of connections.
+const (
+	// TooMany: no more connections in all.
+	TooMany Refusal = iota + 1
+	// TooManyFromAddress: no more connections from this address that have
+	// yet to log in.
+	TooManyFromAddress
+	// Crowded: of all connections that have yet to log in, too many, this is
+	// the oldest.
+	Crowded
+)
+
+func (r Refusal) Error() string {
+	switch r {
+	case TooMany:
+		return "too many connections"
+	case TooManyFromAddress:
+		return "too many connections from one address"
+	}
+	return "too many clients wait to log in"
+}
+
+// A Source brings connections to a Handler.
+type Source interface {
+	// Run serves until ctx is done or, where there is only one connection,
+	// until that ends, and waits for what it started. It is called once. A
+	// nil error means that all ended as it should.
+	Run(ctx context.Context, h Handler) error
+}

@@ -1,0 +1,178 @@
+// Package telemetry keeps the protocol logs: while the directory log/USER
+// exists below the configuration directory, everything that a session of USER
+// reads and writes after its login goes, in clear, into a file there.
+//
+// The directory turns the log on and off, for sessions in progress too. Who
+// watches log/ calls Logs.Scan when something changed there (and now and then
+// without being told); a session holds a Tap, hands it all that passes, and
+// pays one atomic load for it where there is no log.
+//
+// A log never costs a session more than time: at the first error (a full
+// disk) it ends, and the session goes on without.
+package telemetry
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options say where logs are kept.
+type Options struct {
+	// Dir is the configuration directory. Where it is empty nothing is ever
+	// logged.
+	Dir string
+	// BySession names files by session id instead of process id.
+	BySession bool
+	// Log is told about files that cannot be made or written. It may be nil.
+	Log *slog.Logger
+}
+
+// Logs are the protocol logs of this process. The methods may be called from
+// any number of goroutines.
+type Logs struct {
+	opt Options
+
+	mu    sync.Mutex
+	users map[string]*user // those with an open Tap
+	names map[string]int   // files named by process id, per user whose directory exists
+}
+
+// user is what Logs knows of a user with sessions.
+type user struct {
+	taps map[*Tap]struct{}
+}
+
+// New returns the logs below opt.Dir. There is nothing to close but the Taps.
+func New(opt Options) *Logs {
+	return &Logs{opt: opt, users: map[string]*user{}, names: map[string]int{}}
+}
+
+// Open returns the Tap of a session that has just authenticated as the
+// canonical user name. session is its id, used where files are named so. The
+// caller closes the Tap at LOGOUT and UNAUTHENTICATE. The zero Tap, and that of
+// a user whose name is no plain file name, never logs.
+func (l *Logs) Open(name, session string) *Tap {
+	t := &Tap{logs: l, user: name, session: session}
+	if l.opt.Dir == "" || !plain(name) {
+		return t
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u := l.users[name]
+	if u == nil {
+		u = &user{taps: map[*Tap]struct{}{}}
+		l.users[name] = u
+	}
+	u.taps[t] = struct{}{}
+	l.follow(name, u)
+	return t
+}
+
+// Scan looks which users' directories exist, opens logs where one appeared and
+// ends them where it is gone or another took its place.
+func (l *Logs) Scan() {
+	if l.opt.Dir == "" {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	there := map[string]bool{}
+	entries, err := os.ReadDir(filepath.Join(l.opt.Dir, "log"))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	// Any other error leaves the list short (log/ may be searched but not
+	// read): the directories of all users with sessions are tried by name.
+	for _, e := range entries {
+		there[e.Name()] = true
+	}
+	for name := range l.names {
+		if err == nil && !there[name] {
+			delete(l.names, name)
+		}
+	}
+	for name, u := range l.users {
+		if err != nil || there[name] || u.logged() {
+			l.follow(name, u)
+		}
+	}
+}
+
+// follow makes the logs of one user's sessions what the directory asks for.
+// l.mu is held.
+func (l *Logs) follow(name string, u *user) {
+	dir, err := unix.Open(filepath.Join(l.opt.Dir, "log", name), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		for t := range u.taps {
+			t.end()
+		}
+		return
+	}
+	defer unix.Close(dir)
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return
+	}
+	place := place{uint64(st.Dev), st.Ino}
+	for t := range u.taps {
+		if t.place == place && !t.file.Load().lost() {
+			continue // logs there, or had to give up there
+		}
+		t.end()
+		f, err := l.create(dir, t)
+		t.place = place
+		if err != nil {
+			l.warn("telemetry log not opened", t, err)
+			continue
+		}
+		t.file.Store(f)
+	}
+}
+
+// create opens the file for t in the directory dir and writes the header.
+func (l *Logs) create(dir int, t *Tap) (*file, error) {
+	fd, err := open(dir, l.name(t))
+	if err != nil {
+		return nil, err
+	}
+	f := &file{fd: fd}
+	header := "---------- " + t.user + " " + time.Now().Format(time.ANSIC) + "\n\n"
+	if err := f.write([]byte(header), nil); err != nil {
+		f.close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// name returns the name of the next file for t: the process id, and for the
+// user's n-th further session in this process the process id and n.
+func (l *Logs) name(t *Tap) string {
+	if l.opt.BySession && plain(t.session) {
+		return t.session
+	}
+	n := l.names[t.user]
+	l.names[t.user]++
+	return fileName(os.Getpid(), n)
+}
+
+func (l *Logs) warn(what string, t *Tap, err error) {
+	if l.opt.Log != nil {
+		l.opt.Log.Warn(what, "user", t.user, "err", err)
+	}
+}
+
+// plain tells whether name can be the name of a file and nothing else.
+func plain(name string) bool {
+	if name == "" || name == "." || name == ".." || len(name) > 255 {
+		return false
+	}
+	return !strings.ContainsFunc(name, func(r rune) bool { return r == '/' || r < ' ' || r == 0x7f })
+}
