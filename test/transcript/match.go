@@ -1,0 +1,159 @@
+package transcript
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// vars are the names that a script has bound, with what they stand for.
+type vars map[string]string
+
+var (
+	varPattern    = regexp.MustCompile(`\$\$|\$_|\$[a-z][a-z0-9]*`)
+	statusPattern = regexp.MustCompile(`^(\S+ (?:OK|NO|BAD|BYE|PREAUTH))( \[[^\]]*\])?(?: (.*))?$`)
+	listPattern   = regexp.MustCompile(`(FLAGS|LIST|LSUB) \(([^()]*)\)`)
+)
+
+// fill puts the values of variables into what a client sends.
+func (v vars) fill(text string) (string, error) {
+	var missing error
+	out := varPattern.ReplaceAllStringFunc(text, func(name string) string {
+		if name == "$$" {
+			return "$"
+		}
+		value, ok := v[name[1:]]
+		if !ok {
+			missing = fmt.Errorf("%s is not known yet", name)
+		}
+		return value
+	})
+	return out, missing
+}
+
+// match reports whether got is what want says, and binds the names that it
+// meets for the first time if it is.
+func (v vars) match(want, got Line) bool {
+	w, g := canonical(want, true), canonical(got, false)
+	if words, ok := strings.CutSuffix(w, " ..."); ok {
+		have := strings.Fields(g)
+		for _, word := range strings.Fields(words) {
+			if !slices.Contains(have, word) {
+				return false
+			}
+		}
+		return true
+	}
+	w, g = human(w, g)
+	pattern, names := v.pattern(sorted(w))
+	found := regexp.MustCompile(pattern).FindStringSubmatch(sorted(g))
+	if found == nil {
+		return false
+	}
+	bound := vars{}
+	for i, name := range names {
+		if other, ok := bound[name]; ok && other != found[i+1] {
+			return false
+		}
+		bound[name] = found[i+1]
+	}
+	for name, value := range bound {
+		v[name] = value
+	}
+	return true
+}
+
+// pattern makes a regular expression of text with variables, and names what
+// its groups bind.
+func (v vars) pattern(text string) (pattern string, names []string) {
+	var b strings.Builder
+	b.WriteString(`(?s)\A`)
+	at := 0
+	for _, m := range varPattern.FindAllStringIndex(text, -1) {
+		b.WriteString(regexp.QuoteMeta(text[at:m[0]]))
+		at = m[1]
+		name := text[m[0]+1 : m[1]]
+		value, known := v[name]
+		switch {
+		case name == "$":
+			b.WriteString(`\$`)
+		case name == "_":
+			b.WriteString(`.*`)
+		case known:
+			b.WriteString(regexp.QuoteMeta(value))
+		case m[0] > 0 && text[m[0]-1] == '"' && strings.HasPrefix(text[at:], `"`):
+			b.WriteString(`([^"]*)`)
+			names = append(names, name)
+		default:
+			b.WriteString(`([^\s()\[\]"]+)`)
+			names = append(names, name)
+		}
+	}
+	b.WriteString(regexp.QuoteMeta(text[at:]))
+	b.WriteString(`\z`)
+	return b.String(), names
+}
+
+// canonical writes a line so that lines that mean the same look the same:
+// literals become quoted strings where they can. Dollar signs in the literals
+// of a script are no variables.
+func canonical(l Line, script bool) string {
+	var b strings.Builder
+	for _, c := range l {
+		text := c.Text
+		if script && c.Head != "" {
+			text = strings.ReplaceAll(text, "$", "$$")
+		}
+		switch {
+		case c.Bare:
+			b.WriteString(head(c.Head, text))
+		case c.Head == "":
+			b.WriteString(text)
+		case strings.ContainsAny(text, "\r\n\x00"):
+			fmt.Fprintf(&b, "{%d}\r\n%s", len(c.Text), text)
+		default:
+			b.WriteString(`"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`)
+		}
+	}
+	return b.String()
+}
+
+// human removes from a wanted and a received line what is not compared: the
+// text for humans, and the code where any will do.
+func human(want, got string) (string, string) {
+	if strings.HasPrefix(want, "+") && strings.HasPrefix(got, "+") {
+		text, ok := strings.CutPrefix(want, "+ =")
+		if !ok {
+			return "+", "+"
+		}
+		return "+ " + strings.Trim(text, `"`), got
+	}
+	w, g := statusPattern.FindStringSubmatch(want), statusPattern.FindStringSubmatch(got)
+	if w == nil || g == nil {
+		return want, got
+	}
+	if w[2] == " [*]" {
+		w[2], g[2] = "", ""
+	}
+	text, ok := strings.CutPrefix(w[3], "=")
+	if !ok {
+		return w[1] + w[2], g[1] + g[2]
+	}
+	return w[1] + w[2] + " " + strings.Trim(text, `"`), g[1] + g[2] + " " + g[3]
+}
+
+// sorted puts what has no order in one.
+func sorted(text string) string {
+	if numbers, ok := strings.CutPrefix(text, "* SEARCH "); ok {
+		words := strings.Fields(numbers)
+		slices.Sort(words)
+		return "* SEARCH " + strings.Join(words, " ")
+	}
+	return listPattern.ReplaceAllStringFunc(text, func(list string) string {
+		m := listPattern.FindStringSubmatch(list)
+		words := strings.Fields(m[2])
+		slices.Sort(words)
+		return m[1] + " (" + strings.Join(words, " ") + ")"
+	})
+}
