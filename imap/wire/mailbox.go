@@ -1,0 +1,88 @@
+package wire
+
+import (
+	"errors"
+	"strings"
+	"unicode/utf8"
+)
+
+var (
+	errNotUTF8 = errors.New("not valid UTF-8")
+	errNUL     = errors.New("contains NUL")
+)
+
+// Mailbox reads a mailbox name and returns it in UTF-8; INBOX in any case becomes
+// "INBOX". A name that is well-formed as a string but not as a name, because of bad
+// modified UTF-7 (or bad UTF-8 after SetUTF8), is no syntax error: it is returned
+// as sent, NameErr tells at once, and End returns the *NameError if the command
+// has no other fault. 8-bit octets in a quoted name or a literal are such a
+// fault without SetUTF8, valid UTF-8 or not, as in Dovecot.
+func (d *Decoder) Mailbox() string {
+	raw := d.astring(eightBitAny)
+	if d.err != nil {
+		return ""
+	}
+	if strings.EqualFold(raw, "INBOX") {
+		return "INBOX"
+	}
+	name, err := raw, error(nil)
+	if d.utf8 {
+		if !utf8.ValidString(raw) {
+			err = errNotUTF8
+		}
+	} else {
+		name, err = DecodeUTF7(raw)
+	}
+	if err != nil {
+		if d.nameErr == nil {
+			d.nameErr = &NameError{Name: raw, Err: err}
+		}
+		return raw
+	}
+	return name
+}
+
+// NameErr returns the fault of the first bad mailbox name of this command. A
+// command that asks for a literal, as APPEND does, should look before it asks.
+func (d *Decoder) NameErr() error {
+	if d.nameErr == nil {
+		return nil
+	}
+	return d.nameErr
+}
+
+// ListMailbox reads a LIST pattern, in which % and * are allowed, and returns it in
+// UTF-8. What is valid modified UTF-7 between the wildcards is decoded, anything
+// else stays as sent: a bad pattern matches nothing, and is no error. INBOX keeps
+// its case, which the matcher must ignore (RFC 9051 section 5.1).
+func (d *Decoder) ListMailbox() string {
+	var raw string
+	switch d.Peek() {
+	case '"':
+		raw = d.quoted(eightBitAny)
+	case '{':
+		raw = d.held()
+	default:
+		raw = d.span(isPattern, d.lim.Args, "mailbox pattern")
+	}
+	if d.utf8 || d.err != nil || strings.IndexByte(raw, '&') < 0 {
+		return raw
+	}
+	var b strings.Builder
+	for rest := raw; rest != ""; {
+		n := strings.IndexAny(rest, "%*")
+		if n < 0 {
+			n = len(rest)
+		}
+		part := rest[:n]
+		if name, err := DecodeUTF7(part); err == nil {
+			part = name
+		}
+		b.WriteString(part)
+		if rest = rest[n:]; rest != "" {
+			b.WriteByte(rest[0])
+			rest = rest[1:]
+		}
+	}
+	return b.String()
+}
