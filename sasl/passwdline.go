@@ -1,0 +1,220 @@
+package sasl
+
+import (
+	"errors"
+	"os/user"
+	"strconv"
+	"strings"
+)
+
+// users are the contents of one passwd-file.
+type users struct {
+	byName     map[string]record
+	usual      secret // one whose cost most users share; none if nobody has a password
+	complaints []complaint
+	stamp      stamp
+}
+
+// A record is one line of the file. secret.scheme is nil where the user cannot
+// log in with a password; broken says that the whole line is of no use.
+type record struct {
+	secret   secret
+	broken   bool
+	uid, gid int
+	home     string
+	extra    map[string]string
+}
+
+// user returns the record as the User name.
+func (r record) user(name string) User {
+	return User{Name: name, UID: r.uid, GID: r.gid, Home: r.home, Extra: r.extra}
+}
+
+// A complaint is a line that keeps its user from logging in. It shows nothing
+// of the password field.
+type complaint struct {
+	line int
+	user string
+	text string
+}
+
+// maxComplaints bounds what one reading of a file logs.
+const maxComplaints = 100
+
+// parseUsers reads the whole of a passwd-file. It never fails: a line that is
+// wrong is a complaint, and its user a record without password.
+func parseUsers(data string) *users {
+	t := &users{byName: make(map[string]record, strings.Count(data, "\n")+1)}
+	ids := idCache{}
+	n := 0
+	for line := range strings.Lines(data) {
+		n++
+		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
+		if line == "" || line[0] == ':' || line[0] == '#' {
+			continue
+		}
+		f := strings.Split(line, ":")
+		name := f[0]
+		r, err := parseRecord(f, ids)
+		if _, twice := t.byName[name]; twice {
+			err = errors.New("user is given twice; the first line counts")
+		} else {
+			if err != nil {
+				r = record{broken: true, uid: -1, gid: -1}
+			}
+			t.byName[strings.Clone(name)] = r
+		}
+		if err != nil && len(t.complaints) < maxComplaints {
+			t.complaints = append(t.complaints, complaint{n, strings.Clone(name), err.Error()})
+		}
+	}
+	t.usual = mostUsual(t.byName)
+	return t
+}
+
+// mostUsual returns a secret of the largest group of equal cost; of equally
+// large ones the first in the alphabet, so that it does not change by chance.
+func mostUsual(byName map[string]record) secret {
+	groups := map[string]int{}
+	samples := map[string]secret{}
+	for _, r := range byName {
+		if r.secret.scheme != nil {
+			c := r.secret.cost()
+			groups[c]++
+			if old, ok := samples[c]; !ok || r.secret.text < old.text {
+				samples[c] = r.secret
+			}
+		}
+	}
+	best := ""
+	for c, n := range groups {
+		if best == "" || n > groups[best] || n == groups[best] && c < best {
+			best = c
+		}
+	}
+	return samples[best]
+}
+
+// parseRecord reads the fields of one line, f[0] being the name. A user of the
+// system (a number or a name) may stand for uid and gid, as in Dovecot.
+func parseRecord(f []string, ids idCache) (record, error) {
+	r := record{uid: -1, gid: -1}
+	field := func(i int) string {
+		if i < len(f) {
+			return f[i]
+		}
+		return ""
+	}
+	var err error
+	// "!" and "*" are what passwd(1) and others lock an account with.
+	if pw := field(1); pw != "" && pw[0] != '!' && pw[0] != '*' {
+		if r.secret, err = parseSecret(pw); err != nil {
+			return r, err
+		}
+		r.secret.text = strings.Clone(r.secret.text)
+	}
+	if r.uid, err = ids.uid(field(2)); err != nil {
+		return r, err
+	}
+	if r.gid, err = ids.gid(field(3)); err != nil {
+		return r, err
+	}
+	r.home = strings.Clone(field(5))
+	if len(f) > 7 {
+		extra := strings.Join(f[7:], ":") // the last field may hold colons
+		// Of old the field was empty and one with the mail location
+		// followed.
+		if mail, old := strings.CutPrefix(extra, ":"); old {
+			extra = "userdb_mail=" + mail
+		}
+		if err := r.extras(strings.Fields(extra), ids); err != nil {
+			return r, err
+		}
+	}
+	if r.home != "" && r.home[0] != '/' {
+		return r, errors.New("home is not an absolute path")
+	}
+	return r, nil
+}
+
+// extras reads the extra fields. Those that would let fewer in than a password
+// does, or everybody, make the line useless rather than weaker.
+func (r *record) extras(fields []string, ids idCache) error {
+	for _, f := range fields {
+		key, value, _ := strings.Cut(f, "=")
+		switch key {
+		case "allow_nets", "allow_real_nets", "nologin", "nopassword", "user", "username", "proxy", "proxy_maybe", "host":
+			return errors.New("extra field " + key + " is not in this version")
+		}
+		name, ok := strings.CutPrefix(key, "userdb_")
+		if !ok {
+			continue
+		}
+		var err error
+		switch name {
+		case "uid":
+			r.uid, err = ids.uid(value)
+		case "gid":
+			r.gid, err = ids.gid(value)
+		case "home":
+			r.home = strings.Clone(value)
+		}
+		if err != nil {
+			return err
+		}
+		if r.extra == nil {
+			r.extra = map[string]string{}
+		}
+		r.extra[strings.Clone(name)] = strings.Clone(value)
+	}
+	return nil
+}
+
+// idCache remembers the numbers of the users and groups that a file names.
+type idCache map[string]int
+
+func (c idCache) uid(s string) (int, error) {
+	return c.number("uid", s, func() (string, error) {
+		u, err := user.Lookup(s)
+		if err != nil {
+			return "", err
+		}
+		return u.Uid, nil
+	})
+}
+
+func (c idCache) gid(s string) (int, error) {
+	return c.number("gid", s, func() (string, error) {
+		g, err := user.LookupGroup(s)
+		if err != nil {
+			return "", err
+		}
+		return g.Gid, nil
+	})
+}
+
+// number returns the number that s is or that lookup finds for it: -1 for an
+// empty s. 0 is an error: mail is never root's.
+func (c idCache) number(kind, s string, lookup func() (string, error)) (int, error) {
+	if s == "" {
+		return -1, nil
+	}
+	key := kind + s
+	n, ok := c[key]
+	if !ok {
+		digits := s
+		if s[0] < '0' || s[0] > '9' {
+			var err error
+			if digits, err = lookup(); err != nil {
+				return -1, errors.New(kind + " is neither a number nor known to the system")
+			}
+		}
+		id, err := strconv.ParseUint(digits, 10, 32)
+		if err != nil || id == 0 || id >= 1<<32-1 {
+			return -1, errors.New(kind + " is not a number above 0")
+		}
+		n = int(id)
+		c[key] = n
+	}
+	return n, nil
+}

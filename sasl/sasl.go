@@ -1,0 +1,195 @@
+// Package sasl decides who a client is: the mechanisms of AUTHENTICATE, the
+// passwords behind them and behind LOGIN, and the users that they belong to.
+//
+// A session makes a Server of this package (or has a name and password from
+// LOGIN) and gives what it learns to Authenticator.Login. Mechanisms know no
+// passwords, back ends know no protocol, and neither knows a Maildir.
+package sasl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"imapd/control/config"
+)
+
+// The errors of Login and Canonical, for errors.Is. Their texts are those of
+// Cyrus's log lines, behind "SASL(-13): ", and are not for the client: to it
+// an unknown user and a wrong password must look the same. Any other error
+// means that the answer could not be found out now (NO [UNAVAILABLE]).
+var (
+	// ErrBadPassword says that name and password do not belong together.
+	ErrBadPassword = errors.New("authentication failure: checkpass failed")
+	// ErrNoUser is an ErrBadPassword too: there is no such user.
+	ErrNoUser error = noUser{}
+	// ErrNotAllowed says that the password is right, but that the user may
+	// not act for the one that was asked for (NO [AUTHORIZATIONFAILED]).
+	ErrNotAllowed = errors.New("authentication failure")
+	// ErrInvalidUser says that no user can have that name.
+	ErrInvalidUser = errors.New("invalid user")
+)
+
+type noUser struct{}
+
+func (noUser) Error() string        { return "user not found: checkpass failed" }
+func (noUser) Is(target error) bool { return target == ErrBadPassword }
+
+// A User is what a back end knows of a user.
+type User struct {
+	// Name is the canonical name.
+	Name string
+	// UID and GID are the user's of the system, or -1 where unknown.
+	UID, GID int
+	// Home is an absolute path, or empty where unknown.
+	Home string
+	// Extra are further facts of the back end, such as the userdb_ fields
+	// of a passwd-file, without that prefix. Not to be changed.
+	Extra map[string]string
+}
+
+// A Backend knows users and their passwords. It is safe for use by several
+// goroutines.
+type Backend interface {
+	// Verify returns the user that has this canonical name and password,
+	// and ErrNoUser or ErrBadPassword otherwise, after about the same time.
+	Verify(ctx context.Context, user, password string) (User, error)
+	// Lookup returns the user of this canonical name, or ErrNoUser.
+	Lookup(ctx context.Context, user string) (User, error)
+}
+
+// An Identity is who a session acts as after login.
+type Identity struct {
+	User
+	// Login is the canonical name of the user whose password was given. It
+	// differs from User.Name where an administrator acts for a user.
+	Login string
+	// Admin is set where User.Name is one of the administrators. One who
+	// acts for an ordinary user is an ordinary user.
+	Admin bool
+}
+
+// An Authenticator asks the back ends in turn. It is safe for use by several
+// goroutines.
+type Authenticator struct {
+	backends []Backend
+	admins   []string
+	lower    bool
+}
+
+// New returns the Authenticator that the configuration asks for. Faults of
+// its files that do not keep others from logging in go to log. The error says
+// which file cannot be read, and why.
+func New(c *config.Config, log *slog.Logger) (*Authenticator, error) {
+	a := &Authenticator{admins: c.Admins, lower: c.UsernameToLower}
+	for _, method := range c.PwcheckMethods {
+		if method == "passwd-file" && c.PasswdFile != "" {
+			p, err := OpenPasswdFile(c.PasswdFile, log)
+			if err != nil {
+				return nil, fmt.Errorf("sasl_passwd_file: %w", err)
+			}
+			a.backends = append(a.backends, p)
+		}
+	}
+	return a, nil
+}
+
+// NewAuthenticator returns an Authenticator over backends. admins are
+// canonical names; lower is username_tolower.
+func NewAuthenticator(admins []string, lower bool, backends ...Backend) *Authenticator {
+	return &Authenticator{backends: backends, admins: slices.Clone(admins), lower: lower}
+}
+
+// maxPassword bounds what is hashed, in octets; crypt(3) takes 512.
+const maxPassword = 1024
+
+// Login returns the identity of a client that gave the name authcid and the
+// password. authzid, where not empty, is the user that it wants to act as;
+// only administrators may name another than themselves.
+func (a *Authenticator) Login(ctx context.Context, authzid, authcid, password string) (Identity, error) {
+	login, err := Canonical(authcid, a.lower)
+	if err != nil {
+		return Identity{}, err
+	}
+	target := login
+	if authzid != "" {
+		if target, err = Canonical(authzid, a.lower); err != nil {
+			return Identity{}, err
+		}
+	}
+	// An empty password never opens anything, whatever a back end holds:
+	// clients send one when a field of a form was left out.
+	if password == "" || len(password) > maxPassword || strings.IndexByte(password, 0) >= 0 {
+		return Identity{}, ErrBadPassword
+	}
+	user, err := a.ask(func(b Backend) (User, error) { return b.Verify(ctx, login, password) })
+	if err != nil {
+		return Identity{}, err
+	}
+	if target != login {
+		refused := fmt.Errorf("%w: user %s is not allowed to proxy", ErrNotAllowed, login)
+		if !slices.Contains(a.admins, login) {
+			return Identity{}, refused
+		}
+		user, err = a.ask(func(b Backend) (User, error) { return b.Lookup(ctx, target) })
+		if errors.Is(err, ErrNoUser) {
+			return Identity{}, fmt.Errorf("%w: user %s asked for is not known", ErrNotAllowed, target)
+		}
+		if err != nil {
+			return Identity{}, err
+		}
+	}
+	return Identity{User: user, Login: login, Admin: slices.Contains(a.admins, target)}, nil
+}
+
+// ask returns the first success of the back ends. Without one, a back end that
+// could not answer outweighs those that said no: it might have said yes.
+func (a *Authenticator) ask(question func(Backend) (User, error)) (User, error) {
+	var no, broken error = ErrNoUser, nil
+	for _, b := range a.backends {
+		user, err := question(b)
+		switch {
+		case err == nil:
+			return user, nil
+		case !errors.Is(err, ErrBadPassword):
+			broken = err
+		case !errors.Is(err, ErrNoUser):
+			no = err
+		}
+	}
+	if broken != nil {
+		return User{}, broken
+	}
+	return User{}, no
+}
+
+// maxUser is the longest canonical name in octets, as in Cyrus.
+const maxUser = 80
+
+// Canonical returns the form of a user's name that everything behind login
+// uses: in lower case with lower. Names that no user can have are
+// ErrInvalidUser: empty or above 80 octets, with controls, 8-bit octets or one
+// of %&*/:? in them (Cyrus's rule), with two dots in a row or only a dot (they
+// would be paths), and the names that stand for everybody in access lists.
+func Canonical(name string, lower bool) (string, error) {
+	if name == "" || len(name) > maxUser || name == "." || strings.Contains(name, "..") {
+		return "", ErrInvalidUser
+	}
+	for i := 0; i < len(name); i++ {
+		if c := name[i]; c < ' ' || c >= 0x7f || strings.IndexByte("%&*/:?", c) >= 0 {
+			return "", ErrInvalidUser
+		}
+	}
+	if lower {
+		name = strings.ToLower(name)
+	}
+	for _, reserved := range []string{"anonymous", "anybody", "anyone"} {
+		if strings.EqualFold(name, reserved) {
+			return "", ErrInvalidUser
+		}
+	}
+	return name, nil
+}
