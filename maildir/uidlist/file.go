@@ -1,0 +1,283 @@
+package uidlist
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"imapd/maildir/vfs"
+)
+
+// maxSize is the largest list that is read: about 16 million messages.
+const maxSize = 1 << 30
+
+// ErrTorn says that nothing can be appended because the file is empty or does
+// not end in a LF: read it again under the lock, and Rewrite it.
+var ErrTorn = errors.New("dovecot-uidlist: last line is torn")
+
+// A Stat tells one state of the file from another. Dev and Ino only mean
+// something while a descriptor keeps the file alive: inode numbers are used
+// again at once.
+type Stat struct {
+	Dev, Ino         uint64
+	Size             int64
+	MtimeNs, CtimeNs int64
+}
+
+func statOf(st *unix.Stat_t) Stat {
+	return Stat{uint64(st.Dev), st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
+}
+
+// StatFile says what the list of dir looks like now, without opening it. It
+// fails with fs.ErrNotExist where there is none.
+func StatFile(dir vfs.Dir) (Stat, error) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(dir.Fd(), Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return Stat{}, &os.PathError{Op: "stat", Path: dir.Path() + "/" + Name, Err: err}
+	}
+	return statOf(&st), nil
+}
+
+// A File is a list that is open for reading. Keeping it open keeps its inode
+// number from being used again. It is not safe for use by several goroutines.
+type File struct {
+	fd   int
+	path string
+}
+
+// Open opens the list of dir, a regular file and no symbolic link. It fails
+// with fs.ErrNotExist where there is none.
+func Open(dir vfs.Dir) (*File, error) {
+	fd, _, err := vfs.OpenRegular(dir, Name)
+	if err != nil {
+		return nil, err
+	}
+	return &File{fd, dir.Path() + "/" + Name}, nil
+}
+
+// Close gives the descriptor back.
+func (f *File) Close() error { return unix.Close(f.fd) }
+
+// Stat returns the state of the open file, which may have been replaced by
+// another meanwhile.
+func (f *File) Stat() (Stat, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(f.fd, &st); err != nil {
+		return Stat{}, &os.PathError{Op: "stat", Path: f.path, Err: err}
+	}
+	return statOf(&st), nil
+}
+
+// Read parses the whole file. The Stat is from before the read. The error is
+// ErrHeader as from Parse, or that of the read.
+func (f *File) Read() (List, Stat, error) {
+	b, st, err := f.from(0)
+	if err != nil {
+		return List{}, st, err
+	}
+	l, err := Parse(b)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", f.path, err)
+	}
+	return l, st, err
+}
+
+// ReadTail parses what follows the first size octets, which were read before,
+// up to the UID after. A file that has shrunk is not the one that was read:
+// it fails with ErrTorn.
+func (f *File) ReadTail(size int64, after uint32) (Tail, Stat, error) {
+	b, st, err := f.from(size)
+	if err != nil {
+		return Tail{}, st, err
+	}
+	return ParseTail(b, after), st, nil
+}
+
+func (f *File) from(off int64) ([]byte, Stat, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, st, err
+	}
+	if st.Size < off {
+		return nil, st, fmt.Errorf("%s: %w", f.path, ErrTorn)
+	}
+	if st.Size > maxSize {
+		return nil, st, &os.PathError{Op: "read", Path: f.path, Err: unix.EFBIG}
+	}
+	b := make([]byte, st.Size-off)
+	n, err := vfs.ReadFullAt(f.fd, b, off)
+	if err != nil && err != io.EOF {
+		return nil, st, &os.PathError{Op: "read", Path: f.path, Err: err}
+	}
+	return b[:n], st, nil
+}
+
+// ReadFile opens, parses and closes the list of dir.
+func ReadFile(dir vfs.Dir) (List, Stat, error) {
+	f, err := Open(dir)
+	if err != nil {
+		return List{}, Stat{}, err
+	}
+	defer f.Close()
+	return f.Read()
+}
+
+// Append adds entries, UIDs ascending and above all in the file, to the list of
+// dir in one write and makes them durable. The caller holds the lock and has
+// read the whole file under it. Where the file does not end in a LF nothing is
+// written and the error is ErrTorn; where the write fails, what was written of
+// it is cut off again. The Stat is that of the file afterwards.
+func Append(dir vfs.Dir, entries []Entry) (Stat, error) {
+	b := make([]byte, 0, 80*len(entries))
+	for _, e := range entries {
+		if err := check(e); err != nil {
+			return Stat{}, err
+		}
+		b = AppendEntry(b, e)
+	}
+	f, err := dir.Append(Name)
+	if err != nil {
+		return Stat{}, err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(f.Fd(), &st); err != nil {
+		return Stat{}, &os.PathError{Op: "stat", Path: dir.Path() + "/" + Name, Err: err}
+	}
+	var last [1]byte
+	if st.Size == 0 {
+		return statOf(&st), ErrTorn
+	}
+	if _, err := f.ReadAt(last[:], st.Size-1); err != nil {
+		return Stat{}, err
+	}
+	if last[0] != '\n' {
+		return statOf(&st), ErrTorn
+	}
+	if err := writeAll(f, b, st.Size); err != nil {
+		return Stat{}, err
+	}
+	if err := unix.Fstat(f.Fd(), &st); err != nil {
+		return Stat{}, &os.PathError{Op: "stat", Path: dir.Path() + "/" + Name, Err: err}
+	}
+	return statOf(&st), nil
+}
+
+// writeAll appends b to f, whose size is size, durably or not at all.
+func writeAll(f vfs.File, b []byte, size int64) error {
+	_, err := f.Write(b)
+	if err == nil {
+		err = f.Datasync()
+	}
+	if err == nil {
+		return nil
+	}
+	if cut := f.Truncate(size); cut != nil {
+		return errors.Join(err, cut)
+	}
+	return err
+}
+
+// check refuses what would make the list unreadable.
+func check(e Entry) error {
+	if e.UID == 0 || e.UID > MaxUID || !ValidBase(e.Base) {
+		return fmt.Errorf("dovecot-uidlist: no entry: uid %d, name %q", e.UID, e.Base)
+	}
+	if e.Extra != "" && (e.Extra[0] != ' ' || !plain(e.Extra)) {
+		return fmt.Errorf("dovecot-uidlist: no fields: %q", e.Extra)
+	}
+	return nil
+}
+
+func plain(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\n' || s[i] == '\r' || s[i] == 0 || s[i] == ' ' && i+1 < len(s) && s[i+1] == ':' {
+			return false
+		}
+	}
+	return true
+}
+
+// Sync makes what the list of dir says durable, whoever wrote it: UIDs that
+// another program gave may be told to clients only then.
+func Sync(dir vfs.Dir) error {
+	f, err := dir.Append(Name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Datasync()
+}
+
+const tmpName = Name + ".tmp"
+
+// Rewrite replaces the list of dir by l in version 3, durably, with the mode
+// and group of the folder. The caller holds the lock. l gets a GUID if it has
+// none, and is then the list that is in the file: Version, Size, Lines and
+// Damage say so. The Stat is that of the new file.
+func Rewrite(dir vfs.Dir, l *List) (Stat, error) {
+	if l.Validity == 0 {
+		return Stat{}, errors.New("dovecot-uidlist: no UIDVALIDITY to write")
+	}
+	for _, e := range l.Entries {
+		if err := check(e); err != nil {
+			return Stat{}, err
+		}
+	}
+	if l.GUID == "" {
+		l.GUID = NewGUID()
+	}
+	if n := len(l.Entries); n > 0 && l.Next <= l.Entries[n-1].UID {
+		l.Next = l.Entries[n-1].UID + 1
+	}
+	l.Next = max(l.Next, 1)
+	b := l.Encode()
+	st, err := replace(dir, b)
+	if err != nil {
+		return Stat{}, err
+	}
+	l.Version, l.Size, l.Lines, l.Damage = 3, int64(len(b)), len(l.Entries), Damage{}
+	return st, nil
+}
+
+// replace writes the new file beside the old one, so that a crash leaves one
+// of the two.
+func replace(dir vfs.Dir, b []byte) (Stat, error) {
+	if err := dir.Unlink(tmpName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Stat{}, err
+	}
+	f, err := vfs.CreateLike(dir, tmpName)
+	if err != nil {
+		return Stat{}, err
+	}
+	st, err := fill(dir, f, b)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		dir.Unlink(tmpName)
+		return Stat{}, err
+	}
+	return st, dir.Sync()
+}
+
+func fill(dir vfs.Dir, f vfs.File, b []byte) (Stat, error) {
+	if _, err := f.Write(b); err != nil {
+		return Stat{}, err
+	}
+	if err := f.Datasync(); err != nil {
+		return Stat{}, err
+	}
+	if err := dir.Rename(tmpName, dir, Name); err != nil {
+		return Stat{}, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(f.Fd(), &st); err != nil {
+		return Stat{}, &os.PathError{Op: "stat", Path: dir.Path() + "/" + Name, Err: err}
+	}
+	return statOf(&st), nil
+}

@@ -1,0 +1,271 @@
+package uidlist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"imapd/maildir/vfs"
+)
+
+// lock writes a lock file whose times are age in the past.
+func lock(t *testing.T, path, content string, age time.Duration) {
+	t.Helper()
+	write(t, path+"/"+LockName, content)
+	then := time.Now().Add(-age)
+	if err := os.Chtimes(path+"/"+LockName, then, then); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// deadPid returns the id of a process that has ended.
+func deadPid(t *testing.T) int {
+	t.Helper()
+	c := exec.Command("/bin/true")
+	if err := c.Run(); err != nil {
+		t.Fatal(err)
+	}
+	return c.Process.Pid
+}
+
+func TestLock(t *testing.T) {
+	t.Parallel()
+	var locks Locks
+	dir, path := folder(t)
+	l, err := locks.Try(dir, LockName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := os.ReadFile(path + "/" + LockName); string(b) != fmt.Sprintf("%d:%s", os.Getpid(), hostname()) {
+		t.Errorf("lock file %q", b)
+	}
+	other, err := vfs.Open(path + "/.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := locks.Try(other, LockName); !errors.Is(err, ErrLocked) {
+		t.Errorf("second lock by another path: %v", err)
+	}
+	past := time.Now().Add(-time.Hour)
+	os.Chtimes(path+"/"+LockName, past, past)
+	if info, _ := os.Stat(path + "/" + LockName); l.Touch() != nil || !info.ModTime().Before(time.Now().Add(-time.Minute)) {
+		t.Error("times cannot be set")
+	}
+	if info, _ := os.Stat(path + "/" + LockName); time.Since(info.ModTime()) > time.Minute || !l.Held() {
+		t.Errorf("touched at %v", info.ModTime())
+	}
+	if err := l.Unlock(); err != nil {
+		t.Error(err)
+	}
+	if err := l.Unlock(); err != nil {
+		t.Errorf("second unlock: %v", err)
+	}
+	if _, err := os.Stat(path + "/" + LockName); err == nil {
+		t.Error("lock file is still there")
+	}
+	if len(locks.slots) != 0 {
+		t.Errorf("table %v", locks.slots)
+	}
+}
+
+// TestUnlockNotOurs holds that a lock that somebody took from us stays theirs.
+func TestUnlockNotOurs(t *testing.T) {
+	t.Parallel()
+	var locks Locks
+	dir, path := folder(t)
+	l, err := locks.Try(dir, LockName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(path + "/" + LockName)
+	write(t, path+"/"+LockName, "1:elsewhere")
+	if err := l.Unlock(); err == nil {
+		t.Error("no error for a lock that was taken from us")
+	}
+	if b, _ := os.ReadFile(path + "/" + LockName); string(b) != "1:elsewhere" {
+		t.Errorf("lock file %q", b)
+	}
+}
+
+func TestStale(t *testing.T) {
+	t.Parallel()
+	host, self := hostname(), strconv.Itoa(os.Getpid())
+	parent := strconv.Itoa(os.Getppid())
+	dead := strconv.Itoa(deadPid(t))
+	sinceBoot := time.Since(bootTime())
+	for _, tt := range []struct {
+		content string
+		age     time.Duration
+		stale   bool
+	}{
+		{dead + ":" + host, -time.Second, false}, // too young, for 3 seconds from now
+		{dead + ":" + host, 3 * time.Second, true},
+		{dead + ":" + host, -time.Hour, true}, // the clock was set
+		{self + ":" + host, 3 * time.Second, true},
+		{parent + ":" + host, 3 * time.Second, false},
+		{parent + ":" + host, sinceBoot + time.Hour, true},
+		{parent + ":elsewhere", 3 * time.Second, false},
+		{dead + ":elsewhere", 3 * time.Second, false},
+		{"", 3 * time.Second, false},
+		{"junk", -time.Hour, false},
+		{"99999999999999:" + host, 3 * time.Second, false},
+	} {
+		var locks Locks
+		dir, path := folder(t)
+		lock(t, path, tt.content, tt.age)
+		l, err := locks.Try(dir, LockName)
+		if tt.stale && err != nil || !tt.stale && !errors.Is(err, ErrLocked) {
+			t.Errorf("%q, %v old: %v; want stale %v", tt.content, tt.age, err, tt.stale)
+		}
+		b, _ := os.ReadFile(path + "/" + LockName)
+		if tt.stale == (string(b) == tt.content) && tt.content != self+":"+host {
+			t.Errorf("%q, %v old: lock file is now %q", tt.content, tt.age, b)
+		}
+		if l != nil {
+			l.Unlock()
+		}
+		want := 1
+		if tt.stale {
+			want = 0
+		}
+		if names, _ := os.ReadDir(path); len(names) != want {
+			t.Errorf("files left: %v", names)
+		}
+	}
+}
+
+// TestForeign judges the locks of other hosts, whose ctime a test cannot set,
+// by what the rule says of given times.
+func TestForeign(t *testing.T) {
+	t.Parallel()
+	dir, path := folder(t)
+	lock(t, path, "1:elsewhere", time.Hour)
+	_, st, err := vfs.ReadRegular(dir, LockName, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := Lock{locks: new(Locks), dir: dir, key: lockKey{name: LockName}}
+	for _, tt := range []struct {
+		ctime time.Duration
+		stale bool
+	}{{time.Minute, false}, {3 * time.Minute, true}} {
+		st.Ctim.Sec = time.Now().Add(-tt.ctime).Unix()
+		if stale, err := l.stale("1:elsewhere", st); err != nil || stale != tt.stale {
+			t.Errorf("changed %v ago: %v, %v", tt.ctime, stale, err)
+		}
+	}
+	write(t, path+"/"+Name, "3 V1 N1\n")
+	if stale, err := l.stale("1:elsewhere", st); err != nil || stale {
+		t.Errorf("the list changes: %v, %v", stale, err)
+	}
+}
+
+// TestRemoveRace holds that a lock that was made after the stale one was judged
+// is put back.
+func TestRemoveRace(t *testing.T) {
+	t.Parallel()
+	dir, path := folder(t)
+	lock(t, path, "1:old", time.Hour)
+	_, st, err := vfs.ReadRegular(dir, LockName, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock(t, path, "1:new", time.Minute)
+	l := Lock{locks: new(Locks), dir: dir, key: lockKey{name: LockName}}
+	if err := l.remove(st); !errors.Is(err, ErrLocked) {
+		t.Errorf("remove: %v", err)
+	}
+	if b, _ := os.ReadFile(path + "/" + LockName); string(b) != "1:new" {
+		t.Errorf("lock file %q", b)
+	}
+}
+
+func TestAcquireTimeout(t *testing.T) {
+	dir, path := folder(t)
+	lock(t, path, strconv.Itoa(os.Getppid())+":"+hostname(), time.Minute)
+	synctest.Test(t, func(t *testing.T) {
+		var locks Locks
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		start := time.Now()
+		_, err := locks.Acquire(ctx, dir, LockName)
+		if !errors.Is(err, ErrLocked) || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 10*time.Second {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		if len(locks.slots) != 0 {
+			t.Errorf("table %v", locks.slots)
+		}
+	})
+}
+
+// The worker of TestContention: takes the lock n times and adds 1 to a number
+// in a file without any other protection.
+func contend(locks *Locks, dir vfs.Dir, path string, n int) error {
+	for range n {
+		l, err := locks.Acquire(context.Background(), dir, LockName)
+		if err != nil {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err == nil {
+			sum, _ := strconv.Atoi(string(b))
+			err = os.WriteFile(path, []byte(strconv.Itoa(sum+1)), 0o600)
+		}
+		if uerr := l.Unlock(); err == nil {
+			err = uerr
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestContention lets goroutines of several processes count under one lock.
+func TestContention(t *testing.T) {
+	const goroutines, rounds, processes = 4, 25, 3
+	if path := os.Getenv("UIDLIST_CONTEND"); path != "" {
+		dir, err := vfs.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var locks Locks
+		var wg sync.WaitGroup
+		for range goroutines {
+			wg.Go(func() {
+				if err := contend(&locks, dir, path+"/count", rounds); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		return
+	}
+	t.Parallel()
+	_, path := folder(t)
+	write(t, path+"/count", "0")
+	var wg sync.WaitGroup
+	for range processes {
+		wg.Go(func() {
+			c := exec.Command(os.Args[0], "-test.run=^TestContention$")
+			c.Env = append(os.Environ(), "UIDLIST_CONTEND="+path)
+			if out, err := c.CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+	wg.Wait()
+	b, _ := os.ReadFile(path + "/count")
+	if got := strings.TrimSpace(string(b)); got != strconv.Itoa(goroutines*rounds*processes) {
+		t.Errorf("count %s, want %d", got, goroutines*rounds*processes)
+	}
+}
