@@ -1,0 +1,158 @@
+package body
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// A Matcher finds a string in text as SEARCH wants it: a substring, in any case, in Unicode. It compares by i;unicode-casemap (RFC 5051):
+// characters in title case, decomposed, so that é is found however it was written. The text is fed in pieces; it may be large, the key should not be. A Matcher
+// is used by one goroutine at a time.
+type Matcher struct {
+	key  []byte // folded
+	buf  []byte // folded text that may be the beginning of the key, and room for more
+	tail []byte // an unfinished character
+	hit  bool
+}
+
+// NewMatcher returns a Matcher for a key in UTF-8. An empty key is in every text.
+func NewMatcher(key string) *Matcher {
+	return &Matcher{key: fold(nil, []byte(key))}
+}
+
+// Reset begins a new text.
+func (m *Matcher) Reset() {
+	m.buf = m.buf[:0]
+	m.tail = m.tail[:0]
+	m.hit = len(m.key) == 0
+}
+
+// Write takes the next piece of the text, in UTF-8. It never fails.
+func (m *Matcher) Write(b []byte) (int, error) {
+	m.feed(b)
+	return len(b), nil
+}
+
+// Found reports whether the key has been in the text since Reset.
+func (m *Matcher) Found() bool { return m.hit || len(m.key) == 0 }
+
+// Match reports whether the key is in s.
+func (m *Matcher) Match(s string) bool {
+	m.Reset()
+	m.feed([]byte(s))
+	return m.Found()
+}
+
+// MatchReader reports whether the key is in what r gives, and reads no more of it than that takes.
+func (m *Matcher) MatchReader(r io.Reader) (bool, error) {
+	m.Reset()
+	in := windows.Get().(*[windowSize]byte)
+	defer windows.Put(in)
+	for !m.Found() {
+		n, err := r.Read(in[:])
+		m.feed(in[:n])
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return m.Found(), err
+		}
+	}
+	return m.Found(), nil
+}
+
+// foldPiece is how much is folded at a time.
+const foldPiece = 16 << 10
+
+func (m *Matcher) feed(b []byte) {
+	for len(b) > 0 && !m.hit {
+		n := min(len(b), foldPiece)
+		piece := b[:n]
+		b = b[n:]
+		if len(m.tail) > 0 {
+			piece = append(m.tail, piece...)
+			m.tail = nil
+		}
+		n = completeUTF8(piece)
+		m.tail = append(m.tail, piece[n:]...)
+		m.buf = fold(m.buf, piece[:n])
+		if bytes.Contains(m.buf, m.key) {
+			m.hit = true
+			return
+		}
+		keep := min(len(m.key)-1, len(m.buf))
+		m.buf = append(m.buf[:0], m.buf[len(m.buf)-max(keep, 0):]...)
+	}
+}
+
+// fold appends b in upper case, decomposed.
+func fold(dst, b []byte) []byte {
+	for len(b) > 0 {
+		n := asciiLen(b)
+		dst = appendUpper(dst, b[:n])
+		b = b[n:]
+		for len(b) > 0 && b[0] >= utf8.RuneSelf {
+			r, n := utf8.DecodeRune(b)
+			b = b[n:]
+			dst = foldRune(dst, r)
+		}
+	}
+	return dst
+}
+
+// foldRune appends a character that is not ASCII.
+func foldRune(dst []byte, r rune) []byte {
+	var u [utf8.UTFMax]byte
+	n := utf8.EncodeRune(u[:], unicode.ToTitle(r))
+	if d := norm.NFKD.Properties(u[:n]).Decomposition(); d != nil {
+		for _, c := range d { // a ligature's letters are small
+			if 'a' <= c && c <= 'z' {
+				c -= 0x20
+			}
+			dst = append(dst, c)
+		}
+		return dst
+	}
+	return append(dst, u[:n]...)
+}
+
+const highBits = 0x8080808080808080
+
+// asciiLen returns how many octets of b are ASCII before the first that is not.
+func asciiLen(b []byte) int {
+	i := 0
+	for ; i+8 <= len(b); i += 8 {
+		if binary.LittleEndian.Uint64(b[i:])&highBits != 0 {
+			break
+		}
+	}
+	for i < len(b) && b[i] < utf8.RuneSelf {
+		i++
+	}
+	return i
+}
+
+// appendUpper appends ASCII letters in upper case, eight octets at a time: for each octet, adding 0x1f sets the high bit
+// from 'a' on, and adding 5 from behind 'z' on.
+func appendUpper(dst, b []byte) []byte {
+	n := len(dst)
+	dst = append(dst, b...)
+	out := dst[n:]
+	i := 0
+	for ; i+8 <= len(out); i += 8 {
+		w := binary.LittleEndian.Uint64(out[i:])
+		isLower := (w + 0x1f1f1f1f1f1f1f1f) &^ (w + 0x0505050505050505) & highBits
+		binary.LittleEndian.PutUint64(out[i:], w-isLower>>2)
+	}
+	for ; i < len(out); i++ {
+		if c := out[i]; 'a' <= c && c <= 'z' {
+			out[i] = c - 0x20
+		}
+	}
+	return dst
+}
