@@ -6,9 +6,9 @@
 //
 //   - Adopt takes a client's socket off the descriptors 0, 1 and 2 before
 //     anything, a panic of the runtime included, can write to it.
-//   - Open binds what needs root, and reads certificates.
-//   - Become gives root up, before the first octet of a client is read.
-//   - Run serves.
+//   - LoadCertificates reads keys that only root may read.
+//   - Open binds ports that only root may bind, then gives root up.
+//   - Run reads the first octet of a client.
 package control
 
 import (

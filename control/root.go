@@ -1,0 +1,154 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"imapd/control/config"
+)
+
+// identity is who a process runs as.
+type identity struct {
+	uid, gid int
+	groups   []int
+}
+
+// at puts the place before err where the configuration sets the option name.
+func at(conf *config.Config, name string, err error) error {
+	if place := conf.Where(name); place != "" {
+		return fmt.Errorf("%s: %s: %w", place, name, err)
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// become gives up root for good: the process becomes the user cyrus_user with
+// that user's groups (and the group cyrus_group). It does nothing in a process
+// that is not root's. file is the configuration file, for the error where
+// cyrus_user is missing. warn is not empty where the process stays root because
+// the configuration says so.
+func become(conf *config.Config, file string) (warn string, err error) {
+	if os.Geteuid() != 0 {
+		return "", nil
+	}
+	if conf.User == "" {
+		return "", errNoUser(file)
+	}
+	id, err := identify(conf)
+	if err != nil {
+		return "", err
+	}
+	if id.uid == 0 {
+		return "clients are served as root, because cyrus_user says so", nil
+	}
+	return "", id.become()
+}
+
+func errNoUser(file string) error {
+	return fmt.Errorf(`root started this: add the line "cyrus_user: NAME" to %s, where NAME is the user who owns the mail`, file)
+}
+
+// identify returns what cyrus_user and cyrus_group stand for.
+func identify(conf *config.Config) (identity, error) {
+	id, err := lookUpUser(conf.User)
+	if err != nil {
+		return id, at(conf, "cyrus_user", err)
+	}
+	if conf.Group != "" {
+		if id.gid, err = lookUpGroup(conf.Group); err != nil {
+			return id, at(conf, "cyrus_group", err)
+		}
+	}
+	if !slices.Contains(id.groups, id.gid) {
+		id.groups = append(id.groups, id.gid)
+	}
+	return id, nil
+}
+
+// lookUpUser finds a user, by name or number, and the groups that belong to it.
+// A number need not be in the system's list; the group has its number then.
+func lookUpUser(name string) (identity, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		u, err = user.LookupId(name)
+	}
+	var id identity
+	if err != nil {
+		n, convErr := strconv.ParseUint(name, 10, 31)
+		if convErr != nil {
+			return id, fmt.Errorf("no user %q", name)
+		}
+		id.uid, id.gid = int(n), int(n)
+		return id, nil
+	}
+	id.uid, _ = strconv.Atoi(u.Uid) // numbers wherever this program runs
+	id.gid, _ = strconv.Atoi(u.Gid)
+	groups, err := u.GroupIds()
+	if err != nil {
+		return id, fmt.Errorf("groups of %q: %w", name, err)
+	}
+	for _, g := range groups {
+		if n, err := strconv.Atoi(g); err == nil {
+			id.groups = append(id.groups, n)
+		}
+	}
+	return id, nil
+}
+
+func lookUpGroup(name string) (int, error) {
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		n, convErr := strconv.ParseUint(name, 10, 31)
+		if convErr != nil {
+			return 0, fmt.Errorf("no group %q", name)
+		}
+		return int(n), nil
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+// become makes the process, all its threads, run as id and checks that there
+// is no way back.
+func (id identity) become() error {
+	if err := syscall.Setgroups(id.groups); err != nil {
+		return fmt.Errorf("setgroups: %w", err)
+	}
+	if err := syscall.Setgid(id.gid); err != nil {
+		return fmt.Errorf("setgid %d: %w", id.gid, err)
+	}
+	if err := syscall.Setuid(id.uid); err != nil {
+		return fmt.Errorf("setuid %d: %w", id.uid, err)
+	}
+	if syscall.Getuid() != id.uid || syscall.Geteuid() != id.uid || syscall.Getgid() != id.gid || syscall.Getegid() != id.gid {
+		return errors.New("the system did not change the user")
+	}
+	if syscall.Setuid(0) == nil || syscall.Setgid(0) == nil && id.gid != 0 {
+		return errors.New("root could be taken back")
+	}
+	return nil
+}
+
+// caller returns the user who started imapd. HOME counts before the system's
+// list, as in every program that a user starts.
+func caller() (*Caller, error) {
+	if os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() {
+		return nil, errors.New("imapd must not be installed setuid or setgid")
+	}
+	u, err := user.Current()
+	if err != nil {
+		return nil, fmt.Errorf("who calls: %w", err)
+	}
+	home := os.Getenv("HOME")
+	if !filepath.IsAbs(home) {
+		home = u.HomeDir
+	}
+	if !filepath.IsAbs(home) {
+		return nil, fmt.Errorf("user %s has no home directory", u.Username)
+	}
+	return &Caller{Name: u.Username, UID: os.Getuid(), GID: os.Getgid(), Home: filepath.Clean(home)}, nil
+}

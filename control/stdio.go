@@ -1,0 +1,225 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Start is how imapd was started: who brings connections.
+type Start int
+
+// The ways to be started. Those that come with a later version are told apart
+// so that they can be refused by name.
+const (
+	StartNone      Start = iota // nobody: standard input is not a client
+	StartListen                 // -l: imapd listens itself
+	StartInetd                  // inetd nowait: a client's socket is on 0
+	StartTunnel                 // a pipe, a terminal, a socket pair of our own
+	StartMaster                 // Cyrus's master(8)
+	StartSystemd                // systemd's socket activation
+	StartInetdWait              // inetd wait: a listening socket is on 0
+)
+
+// Stdio is what the launcher left on the descriptors 0, 1 and 2.
+type Stdio struct {
+	// Start is how imapd was started, as far as standard input tells.
+	Start Start
+	// Hidden is true where standard error was the client's: what is written
+	// there now goes nowhere.
+	Hidden bool
+
+	socket *os.File // the socket that was on 0, or nil
+	both   bool     // it was on 1 as well
+}
+
+// Adopt looks at the descriptors 0, 1 and 2. A socket on 0 is moved away, and
+// all three descriptors that lead to it lead to /dev/null from then on. It has
+// to run before anything writes: inetd puts the client on all three, and what
+// a panic prints must not reach it. (The Go runtime has opened /dev/null where
+// one of the three was closed.)
+func Adopt() (*Stdio, error) {
+	s := &Stdio{}
+	var st unix.Stat_t
+	if err := unix.Fstat(0, &st); err != nil {
+		return nil, fmt.Errorf("standard input: %w", err)
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFIFO, unix.S_IFREG:
+		s.Start = StartTunnel
+	case unix.S_IFCHR:
+		if _, err := unix.IoctlGetTermios(0, unix.TCGETS); err == nil {
+			s.Start = StartTunnel
+		}
+	case unix.S_IFSOCK:
+		return s, s.adoptSocket()
+	}
+	return s, nil
+}
+
+func (s *Stdio) adoptSocket() error {
+	s.Hidden, s.both = sameFile(0, 2), sameFile(0, 1)
+	fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return fmt.Errorf("standard input: %w", err)
+	}
+	s.socket = os.NewFile(uintptr(fd), "client")
+	for n, client := range []bool{true, s.both, s.Hidden} {
+		if client {
+			if err := silence(n); err != nil {
+				return err
+			}
+		}
+	}
+	s.Start, err = socketStart(fd)
+	return err
+}
+
+// socketStart tells what kind of start the socket fd stands for.
+func socketStart(fd int) (Start, error) {
+	listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	if err != nil {
+		return StartNone, fmt.Errorf("standard input: %w", err)
+	}
+	if listens != 0 {
+		return StartInetdWait, nil
+	}
+	if _, err := unix.Getpeername(fd); err != nil {
+		return StartNone, fmt.Errorf("standard input: a socket without a peer: %w", err)
+	}
+	if ownPeer(fd) && os.Getenv("PROTO") == "" {
+		return StartTunnel, nil
+	}
+	return StartInetd, nil
+}
+
+// ownPeer tells whether fd is a unix socket whose other end was made by our own
+// user, as mbsync's Tunnel and ssh's ProxyCommand do.
+func ownPeer(fd int) bool {
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil || domain != unix.AF_UNIX {
+		return false
+	}
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	return err == nil && cred.Pid != 0 && int(cred.Uid) == os.Getuid()
+}
+
+// FindStart returns how imapd was started: what the command line says first,
+// then what the environment says, then what standard input is.
+func (s *Stdio) FindStart(o *Options) Start {
+	switch {
+	case o.Listen:
+		return StartListen
+	case os.Getenv("CYRUS_SERVICE") != "":
+		return StartMaster
+	case os.Getenv("LISTEN_FDS") != "" && os.Getenv("LISTEN_PID") == fmt.Sprint(os.Getpid()):
+		return StartSystemd
+	}
+	return s.Start
+}
+
+// errNetwork refuses to take a network client for the caller of imapd.
+var errNetwork = errors.New("a network server hands over its client without a socket: whoever it is would be served without a login")
+
+// networkEnv are the variables by which stunnel, tcpserver, ncat, socat and
+// xinetd tell of the client that they serve.
+var networkEnv = []string{"REMOTE_HOST", "REMOTE_ADDR", "TCPREMOTEIP", "SSLREMOTEIP", "NCAT_REMOTE_ADDR", "SOCAT_PEERADDR", "PROTO"}
+
+// tunnel takes the client of a StartTunnel from the descriptors 0 and 1, which
+// lead to /dev/null from then on, as does 2 where it is the same file.
+func (s *Stdio) tunnel() (net.Conn, error) {
+	for _, name := range networkEnv {
+		if os.Getenv(name) != "" {
+			return nil, fmt.Errorf("%w (%s is set)", errNetwork, name)
+		}
+	}
+	if s.socket != nil && s.both {
+		return s.connection()
+	}
+	hide := sameFile(0, 2) || sameFile(1, 2)
+	var in reader
+	var err error
+	if s.socket != nil {
+		in, err = s.connection()
+	} else {
+		in, err = reopen(0, unix.O_RDONLY)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("standard input: %w", err)
+	}
+	out, err := reopen(1, unix.O_WRONLY)
+	if err != nil {
+		in.Close()
+		return nil, fmt.Errorf("standard output: %w", err)
+	}
+	for n := range 3 {
+		if n == 2 && !hide {
+			continue
+		}
+		if err := silence(n); err != nil {
+			return nil, err
+		}
+	}
+	s.Hidden = s.Hidden || hide
+	return &stream{in: in, out: out}, nil
+}
+
+// connection returns the client whose socket was on descriptor 0.
+func (s *Stdio) connection() (net.Conn, error) {
+	c, err := net.FileConn(s.socket) // makes its own duplicate
+	s.socket.Close()
+	if err != nil {
+		return nil, fmt.Errorf("standard input: %w", err)
+	}
+	return c, nil
+}
+
+// reopen returns a file of our own for what descriptor fd leads to: the launcher
+// shares fd's, and must not find its terminal non-blocking when we are gone.
+// What has no name in /proc (a socket, another user's pipe) is shared.
+func reopen(fd, flags int) (*os.File, error) {
+	name := fmt.Sprintf("/proc/self/fd/%d", fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	regular := st.Mode&unix.S_IFMT == unix.S_IFREG // has an offset, and never blocks
+	if !regular {
+		if f, err := os.OpenFile(name, flags|unix.O_NONBLOCK|unix.O_NOCTTY, 0); err == nil {
+			return f, nil
+		}
+	}
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, err
+	}
+	if !regular {
+		if err := unix.SetNonblock(dup, true); err != nil {
+			unix.Close(dup)
+			return nil, err
+		}
+	}
+	return os.NewFile(uintptr(dup), name), nil
+}
+
+// silence makes the descriptor n lead to /dev/null.
+func silence(n int) error {
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open /dev/null: %w", err)
+	}
+	defer unix.Close(null)
+	if err := unix.Dup3(null, n, 0); err != nil {
+		return fmt.Errorf("descriptor %d: %w", n, err)
+	}
+	return nil
+}
+
+// sameFile tells whether two descriptors lead to the same file or socket.
+func sameFile(a, b int) bool {
+	var x, y unix.Stat_t
+	return unix.Fstat(a, &x) == nil && unix.Fstat(b, &y) == nil && x.Dev == y.Dev && x.Ino == y.Ino
+}
