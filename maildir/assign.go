@@ -1,0 +1,245 @@
+package maildir
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"imapd/maildir/uidlist"
+)
+
+// settleUnderLock does the part of a look that needs the lock: it gives new
+// messages UIDs, moves what waits in new/, puts twins apart and names keyword
+// letters. What it did stands in sv afterwards. It reports whether it has
+// changed the directories.
+func (m *Mailbox) settleUnderLock(snap *Snapshot, sv *survey, access Access) (wrote bool, err error) {
+	if err := m.mend(snap); err != nil {
+		return false, err
+	}
+	if snap.Validity == 0 {
+		snap.Validity = m.list.head.Validity
+	}
+	if err := m.keys.adopt(m.control, sv.letters); err != nil {
+		return false, err
+	}
+	wrote = m.partTwins(sv)
+	slices.SortFunc(sv.unknown, func(a, b file) int { return arrivalOrder(a.base(), b.base()) })
+	next := max(snap.Next, m.list.next())
+	if int64(next)+int64(len(sv.unknown)) > uidlist.MaxUID {
+		return wrote, errors.New("the mailbox has used up its UIDs")
+	}
+	entries := make([]uidlist.Entry, 0, len(sv.unknown))
+	for i := range sv.unknown {
+		f := &sv.unknown[i]
+		f.uid = next
+		next++
+		entries = append(entries, uidlist.Entry{UID: uint32(f.uid), Base: f.base()})
+	}
+	if len(sv.returns) > 0 {
+		if err := m.forgetBases(sv.returns); err != nil {
+			return wrote, err
+		}
+	}
+	if err := m.list.append(m.control, entries); err != nil {
+		return wrote, err
+	}
+	sv.fresh = append(sv.fresh, sv.unknown...)
+	sv.unknown = nil
+	if access == Serve {
+		wrote = m.receive(snap, sv) || wrote
+	}
+	return wrote, nil
+}
+
+// mend makes a list that can be appended to: a first one, or one from what the
+// file and we still know.
+func (m *Mailbox) mend(snap *Snapshot) error {
+	l := &m.list
+	if l.known && !l.damaged {
+		return nil
+	}
+	if !l.known {
+		validity, err := m.store.tree.NextValidity()
+		if err != nil {
+			return err
+		}
+		l.head, l.known = uidlist.New(validity).Header, true
+		return l.rewrite(m.control, func([]uidlist.Entry) []uidlist.Entry { return nil })
+	}
+	m.host.opt.Log.Warn("mending the UID list", "mailbox", m.name)
+	l.head.Next = max(l.head.Next, uint32(snap.Next))
+	return l.rewrite(m.control, func(entries []uidlist.Entry) []uidlist.Entry {
+		return m.withPublished(entries, snap)
+	})
+}
+
+// withPublished returns entries and those that the file has lost of messages
+// that were published.
+func (m *Mailbox) withPublished(entries []uidlist.Entry, snap *Snapshot) []uidlist.Entry {
+	have := make(map[uint32]bool, len(entries))
+	bases := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		have[e.UID], bases[e.Base] = true, true
+	}
+	for _, msg := range snap.Range(0, snap.Len()) {
+		base := string(msg.base())
+		if uid, listed := m.list.uid(msg.base()); !have[uint32(msg.UID)] && !bases[base] && (!listed || uid == msg.UID) {
+			entries = append(entries, uidlist.Entry{UID: uint32(msg.UID), Base: base})
+		}
+	}
+	slices.SortFunc(entries, func(a, b uidlist.Entry) int { return int(int64(a.UID) - int64(b.UID)) })
+	return entries
+}
+
+// forgetBases drops the lines of bases that have come back after they were
+// expunged: they get a new UID, and no line may say otherwise.
+func (m *Mailbox) forgetBases(bases []string) error {
+	back := make(map[string]bool, len(bases))
+	for _, b := range bases {
+		back[b] = true
+	}
+	return m.list.rewrite(m.control, func(entries []uidlist.Entry) []uidlist.Entry {
+		return slices.DeleteFunc(entries, func(e uidlist.Entry) bool { return back[e.Base] })
+	})
+}
+
+// receive moves messages from new/ to cur/. Where that is refused they are
+// served from new/.
+func (m *Mailbox) receive(snap *Snapshot, sv *survey) (wrote bool) {
+	for i := range sv.fresh {
+		if f := &sv.fresh[i]; f.place == inNew {
+			name, ok := m.receiveFile(f.name)
+			if !ok {
+				return wrote
+			}
+			f.name, f.place, wrote = name, inCur, true
+		}
+	}
+	changed := make(map[UID]int, len(sv.changes))
+	for i, c := range sv.changes {
+		changed[c.uid] = i
+	}
+	for _, uid := range sv.moves {
+		i, ok := changed[uid]
+		if !ok {
+			msg, ok := snap.lookup(uid)
+			if !ok {
+				continue
+			}
+			i = len(sv.changes)
+			sv.changes = append(sv.changes, change{uid: uid, entry: entryOf(msg)})
+		}
+		e := &sv.changes[i].entry
+		name, ok := m.receiveFile(e.name)
+		if !ok {
+			return wrote
+		}
+		e.name, e.place, wrote = name, inCur, true
+	}
+	return wrote
+}
+
+func (m *Mailbox) receiveFile(name string) (string, bool) {
+	to := name
+	if !hasInfo(name) {
+		to += ":2,"
+	}
+	err := m.new.RenameNoReplace(name, m.cur, to)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			m.stuck = true
+			m.host.opt.Log.Warn("new mail stays in new/", "mailbox", m.name, "err", err)
+		}
+		return "", false
+	}
+	return to, true
+}
+
+// partTwins looks at files whose base name the scan had met before. One that is
+// still there and is another file gets a name of its own and so becomes a
+// message; a second name of the same file means nothing.
+func (m *Mailbox) partTwins(sv *survey) (wrote bool) {
+	for _, f := range sv.twins {
+		first, ok := m.twinOf(sv, f)
+		var a, b unix.Stat_t
+		if !ok || !m.lstat(first.place, first.name, &a) || !m.lstat(f.place, f.name, &b) || a.Ino == b.Ino && a.Dev == b.Dev {
+			continue
+		}
+		to := m.host.freshBase(m) + f.name[baseLen(f.name):]
+		if err := m.dirOf(f.place).RenameNoReplace(f.name, m.dirOf(f.place), to); err != nil {
+			m.host.opt.Log.Warn("two messages with one name", "mailbox", m.name, "err", err)
+			continue
+		}
+		wrote = true
+		sv.unknown = append(sv.unknown, file{name: to, place: f.place})
+	}
+	sv.twins = nil
+	return wrote
+}
+
+// twinOf returns the file that the scan met first under the base name of f.
+func (m *Mailbox) twinOf(sv *survey, f file) (file, bool) {
+	for _, l := range [][]file{sv.fresh, sv.unknown} {
+		for _, g := range l {
+			if g.base() == f.base() {
+				return g, true
+			}
+		}
+	}
+	for _, c := range sv.changes {
+		if c.uid == f.uid {
+			return file{name: c.entry.name, place: c.entry.place}, true
+		}
+	}
+	if s := m.Snapshot(); s != nil && f.uid != 0 {
+		if msg, ok := s.lookup(f.uid); ok {
+			return file{name: string(msg.name()), place: msg.rec.place}, true
+		}
+	}
+	return file{}, false
+}
+
+func (m *Mailbox) lstat(p place, name string, st *unix.Stat_t) bool {
+	return unix.Fstatat(m.dirOf(p).Fd(), name, st, unix.AT_SYMLINK_NOFOLLOW) == nil
+}
+
+// pretend publishes the messages of a folder whose UIDs cannot be recorded,
+// with UIDs that hold for this process only.
+func (m *Mailbox) pretend() error {
+	if m.list.known {
+		return nil
+	}
+	m.list.head = uidlist.New(uint32(m.tick() >> 20)).Header
+	snap := newSnapshot(m.list.head.Validity, 1, m.tick(), m.keys.names())
+	sv, err := m.survey(snap)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(sv.unknown, func(a, b file) int { return arrivalOrder(a.base(), b.base()) })
+	for i := range sv.unknown {
+		sv.unknown[i].uid = UID(i + 1)
+		m.list.set(sv.unknown[i].base(), UID(i+1))
+	}
+	m.list.known = true
+	m.list.head.Next = uint32(len(sv.unknown) + 1)
+	sv.fresh = sv.unknown
+	return m.commit(snap, &sv, nil)
+}
+
+// relist reads the list again under the lock. Lines of others above all that we
+// published are looked up and published first: what is added now gets higher
+// UIDs, and a view can only grow at its end.
+func (m *Mailbox) relist() error {
+	if err := m.list.read(m.control); err != nil {
+		return err
+	}
+	s := m.Snapshot()
+	if !m.list.damaged && m.list.known && s.Validity == m.list.head.Validity && m.list.next() <= s.Next {
+		return nil
+	}
+	m.clean = stamp{}
+	_, err := m.look(Look, true)
+	return err
+}

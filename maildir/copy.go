@@ -1,0 +1,279 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"imapd/maildir/vfs"
+)
+
+// Copied says what Copy and Move did: the message From[i] is now also, or only,
+// To[i]. See RFC 4315 section 3.
+type Copied struct {
+	Validity uint32 // UIDVALIDITY of the target
+	From, To []UID
+}
+
+// A source is a message that is being copied: what its mailbox knew of it before
+// the target was locked, for two mailboxes are never held at once.
+type source struct {
+	uid   UID
+	place place
+	name  string
+	guid  string // where it is not the base name
+	flags FlagSet
+	bits  Flags // of flags, as the source mailbox numbers them
+}
+
+// sources returns the messages uids, without those that do not exist.
+func (m *Mailbox) sources(uids []UID) []source {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	snap := m.Snapshot()
+	list := make([]source, 0, len(uids))
+	for _, u := range uids {
+		if msg, ok := snap.lookup(u); ok {
+			list = append(list, source{u, msg.rec.place, string(msg.name()), m.list.guids[u], snap.flagSet(msg.Flags), msg.Flags})
+		}
+	}
+	return list
+}
+
+// flagSet returns f by names.
+func (s *Snapshot) flagSet(f Flags) FlagSet {
+	return FlagSet{f & SystemFlags, s.AppendFlagNames(nil, f&^SystemFlags)}
+}
+
+// Copy adds the messages uids (ascending) to the mailbox to, with their flags
+// and dates; those that do not exist are left out. All are copied or none, and
+// they are durable when Copy returns. A message that goes meanwhile is ErrGone.
+func (m *Mailbox) Copy(ctx context.Context, uids []UID, to *Mailbox) (Copied, error) {
+	return m.copy(ctx, m.sources(uids), to)
+}
+
+func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox) (Copied, error) {
+	var done Copied
+	err := to.edit(ctx, func() error {
+		// A scan, not only the list: a base name that a file has is taken.
+		if err := to.refresh(); err != nil {
+			return err
+		}
+		add := make([]newcomer, len(list))
+		taken := make(map[string]bool, len(list))
+		for i, src := range list {
+			flags, err := to.keys.flags(to.control, src.flags, true)
+			if err != nil {
+				return err
+			}
+			add[i] = newcomer{base: src.name[:baseLen(src.name)], flags: flags, put: func(name string) error {
+				return m.place(src, to, name)
+			}}
+			to.rename(&add[i], src, taken)
+			taken[add[i].base] = true
+			done.From = append(done.From, src.uid)
+		}
+		var err error
+		done.Validity, done.To, err = to.admit(add)
+		return err
+	})
+	if err != nil {
+		return Copied{}, err
+	}
+	return done, nil
+}
+
+// rename gives the newcomer another base name where its own is not free: a dead
+// UID must not come back with it. The message's GUID goes along in its line.
+func (m *Mailbox) rename(n *newcomer, src source, taken map[string]bool) {
+	guid := src.guid
+	if m.list.has(n.base) || taken[n.base] {
+		if guid == "" {
+			guid = n.base
+		}
+		size, virtual := sizeField([]byte(n.base), ",S="), sizeField([]byte(n.base), ",W=")
+		n.base = m.host.freshBase(m)
+		if size >= 0 && virtual >= 0 {
+			n.base = withSizes(n.base, size, virtual)
+		}
+	}
+	if guid != "" {
+		n.extra = " G" + guid
+	}
+}
+
+// place puts the file of src into the folder to under name: a second name for
+// it where that can be, else a copy.
+func (m *Mailbox) place(src source, to *Mailbox, name string) error {
+	for try := 0; ; try++ {
+		err := m.placeFrom(m.dirOf(src.place), src.name, to, name)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		var ok bool
+		if src.place, src.name, ok = m.find(src.name); !ok || try == tries {
+			return fmt.Errorf("%s: UID %d: %w", m.name, src.uid, ErrGone)
+		}
+	}
+}
+
+func (m *Mailbox) placeFrom(dir vfs.Dir, from string, to *Mailbox, name string) error {
+	if !m.sameRights(to) {
+		return m.duplicate(dir, from, to, name)
+	}
+	err := dir.Link(from, to.cur, name)
+	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EMLINK) || errors.Is(err, unix.EPERM) {
+		return m.duplicate(dir, from, to, name)
+	}
+	return err
+}
+
+// sameRights reports whether a file of m has the mode and group that files in to
+// must have, so that the two may be one file.
+func (m *Mailbox) sameRights(to *Mailbox) bool {
+	var a, b unix.Stat_t
+	if unix.Fstat(m.cur.Fd(), &a) != nil || unix.Fstat(to.cur.Fd(), &b) != nil {
+		return false
+	}
+	return a.Mode&0o777 == b.Mode&0o777 && a.Gid == b.Gid
+}
+
+// duplicate copies the octets and the date of a message, durably.
+func (m *Mailbox) duplicate(dir vfs.Dir, from string, to *Mailbox, name string) error {
+	fd, st, err := vfs.OpenRegular(dir, from)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	tmp := m.host.freshName()
+	f, err := vfs.CreateLike(to.tmp, tmp)
+	if err != nil {
+		return err
+	}
+	err = fillFile(f, fd, time.Unix(st.Mtim.Unix()), m.host.opt.Fsync)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = to.tmp.RenameNoReplace(tmp, to.cur, name)
+	}
+	if err != nil {
+		to.tmp.Unlink(tmp)
+	}
+	return err
+}
+
+func fillFile(f vfs.File, fd int, date time.Time, mode Fsync) error {
+	buf := make([]byte, 256<<10)
+	for off := int64(0); ; {
+		n, err := vfs.ReadFullAt(fd, buf, off)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+		if _, err := f.Write(buf[:n]); err != nil {
+			return err
+		}
+		off += int64(n)
+	}
+	if err := f.SetTime(date); err != nil || mode == FsyncNever {
+		return err
+	}
+	return f.Sync()
+}
+
+// find looks for the file with the base name of name, without the mailbox's lock
+// or list. It opens the directories anew: a scan moves the descriptor's position.
+func (m *Mailbox) find(name string) (p place, found string, ok bool) {
+	base := name[:baseLen(name)]
+	for _, p := range []place{inNew, inCur} {
+		d, err := m.dir.OpenDir([...]string{inCur: "cur", inNew: "new"}[p])
+		if err != nil {
+			return 0, "", false
+		}
+		_, err = scanDir(d.Fd(), m.Snapshot().Len(), func(n []byte) {
+			if string(n[:baseLen(n)]) == base {
+				found, ok = string(n), true
+			}
+		})
+		d.Close()
+		if ok || err != nil {
+			return p, found, ok
+		}
+	}
+	return 0, "", false
+}
+
+// Move moves the messages uids (ascending) to the mailbox to, as Copy does, and
+// then removes them from m: durable in the target before the first one goes
+// here. \Deleted plays no part. Where removing fails the copies stay: a
+// duplicate is allowed, a loss is not.
+func (m *Mailbox) Move(ctx context.Context, uids []UID, to *Mailbox) (Copied, error) {
+	list := m.sources(uids)
+	done, err := m.copy(ctx, list, to)
+	if err != nil {
+		return done, err
+	}
+	// From here on a client that gives up does not stop us halfway.
+	ctx = context.WithoutCancel(ctx)
+	later, err := m.remove(ctx, list)
+	if err != nil {
+		return done, err
+	}
+	for i, set := range later {
+		if _, err := to.SetFlags(ctx, done.To[i:i+1], ReplaceFlags, set); err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// remove unlinks the messages of list. It returns the flags of those, by index,
+// that have changed since list was made: they must follow the message.
+func (m *Mailbox) remove(ctx context.Context, list []source) (map[int]FlagSet, error) {
+	later := map[int]FlagSet{}
+	uids := make([]UID, len(list))
+	for i, src := range list {
+		uids[i] = src.uid
+	}
+	err := m.edit(ctx, func() error {
+		for try := 0; ; try++ {
+			snap := m.Snapshot()
+			for i, src := range list {
+				if msg, ok := snap.lookup(src.uid); ok && msg.Flags != src.bits {
+					later[i] = snap.flagSet(msg.Flags)
+				}
+			}
+			done, left, err := m.unlink(uids, false)
+			if err != nil {
+				return err
+			}
+			if left == 0 {
+				break
+			}
+			if try == tries {
+				return fmt.Errorf("%s: a file is renamed all the time: %w", m.name, ErrBusy)
+			}
+			uids = slices.DeleteFunc(uids, func(u UID) bool {
+				_, gone := slices.BinarySearch(done, u)
+				return gone
+			})
+			if err := m.refresh(); err != nil {
+				return err
+			}
+		}
+		if m.host.opt.Fsync == FsyncNever {
+			return nil
+		}
+		return errors.Join(m.cur.Sync(), m.new.Sync())
+	})
+	return later, err
+}

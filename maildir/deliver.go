@@ -1,0 +1,294 @@
+package maildir
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"imapd/maildir/uidlist"
+	"imapd/maildir/vfs"
+)
+
+// serial tells apart the names that this process makes in one microsecond.
+var serial atomic.Uint64
+
+// freshName returns a name that no file has, without the size fields.
+func (h *Host) freshName() string {
+	now := time.Now()
+	b := strconv.AppendInt(make([]byte, 0, 64), now.Unix(), 10)
+	b = append(b, ".M"...)
+	b = strconv.AppendInt(b, int64(now.Nanosecond()/1000), 10)
+	b = append(b, 'P')
+	b = strconv.AppendInt(b, int64(os.Getpid()), 10)
+	b = append(b, 'Q')
+	b = strconv.AppendUint(b, serial.Add(1), 10)
+	b = append(b, '.')
+	return string(append(b, h.name...))
+}
+
+// freshBase returns a base name that neither a file nor a line of m has.
+func (h *Host) freshBase(m *Mailbox) string {
+	for {
+		if b := h.freshName(); !m.list.has(b) {
+			return b
+		}
+	}
+}
+
+func withSizes(name string, size, virtual int64) string {
+	b := append([]byte(name), ",S="...)
+	b = strconv.AppendInt(b, size, 10)
+	b = append(b, ",W="...)
+	return string(strconv.AppendInt(b, virtual, 10))
+}
+
+// A Delivery is a message on its way into a mailbox: a file in tmp/. It is used
+// by one goroutine.
+type Delivery struct {
+	m       *Mailbox
+	file    vfs.File
+	tmp     string // name in tmp/
+	buf     *[]byte
+	size    int64 // octets on disk
+	virtual int64 // octets as sent, with CRLF
+	held    bool  // a CR is held back: it goes if a LF follows
+	last    byte  // of what is on disk
+	err     error
+}
+
+const deliveryBuffer = 64 << 10
+
+var deliveryBuffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, deliveryBuffer)
+	return &b
+}}
+
+// NewMessage makes a file in tmp/ to write a message to. Abort must be called in
+// the end, whatever happens.
+func (m *Mailbox) NewMessage(ctx context.Context) (*Delivery, error) {
+	if err := m.host.slot(ctx); err != nil {
+		return nil, err
+	}
+	defer m.host.leave()
+	name := m.host.freshName()
+	f, err := vfs.CreateLike(m.tmp, name)
+	if err != nil {
+		return nil, err
+	}
+	return &Delivery{m: m, file: f, tmp: name, buf: deliveryBuffers.Get().(*[]byte)}, nil
+}
+
+var crlf = []byte("\r\n")
+
+// Write adds p to the message. CRLF is stored as LF; a CR that stands alone
+// stays. An error sticks.
+func (d *Delivery) Write(p []byte) (int, error) {
+	n := len(p)
+	if d.err != nil || n == 0 {
+		return 0, d.err
+	}
+	if d.held && p[0] != '\n' {
+		d.put(crlf[:1])
+	}
+	if d.held = p[n-1] == '\r'; d.held {
+		p = p[:n-1]
+	}
+	for d.err == nil {
+		i := bytes.Index(p, crlf)
+		if i < 0 {
+			d.put(p)
+			break
+		}
+		d.put(p[:i])
+		p = p[i+1:]
+	}
+	if d.err != nil {
+		return 0, d.err
+	}
+	return n, nil
+}
+
+func (d *Delivery) put(p []byte) {
+	for len(p) > 0 && d.err == nil {
+		b := *d.buf
+		n := copy(b[len(b):cap(b)], p)
+		*d.buf, p = b[:len(b)+n], p[n:]
+		if len(*d.buf) == cap(b) {
+			d.flush()
+		}
+	}
+}
+
+func (d *Delivery) flush() {
+	b := *d.buf
+	if len(b) == 0 || d.err != nil {
+		return
+	}
+	d.size += int64(len(b))
+	d.virtual += int64(len(b) + bytes.Count(b, crlf[1:]) - bytes.Count(b, crlf))
+	if d.last == '\r' && b[0] == '\n' {
+		d.virtual--
+	}
+	d.last = b[len(b)-1]
+	_, d.err = d.file.Write(b)
+	*d.buf = b[:0]
+}
+
+// finish makes the data durable and gives the file its date.
+func (d *Delivery) finish(date time.Time) error {
+	if d.held {
+		d.held = false
+		d.put(crlf[:1])
+	}
+	d.flush()
+	if d.err != nil {
+		return d.err
+	}
+	if d.err = d.file.SetTime(date); d.err != nil {
+		return d.err
+	}
+	if d.m.host.opt.Fsync != FsyncNever {
+		// All of it, not fdatasync: the date is part of the message.
+		if d.err = d.file.Sync(); d.err != nil {
+			return d.err
+		}
+	}
+	err := d.file.Close()
+	d.file = nil
+	d.err = err
+	return err
+}
+
+// Abort removes what is left of the message in tmp/. After a successful Append
+// it does nothing.
+func (d *Delivery) Abort() {
+	if d.file != nil {
+		d.file.Close()
+		d.file = nil
+	}
+	if d.tmp != "" {
+		d.m.tmp.Unlink(d.tmp)
+		d.tmp = ""
+	}
+	if d.buf != nil {
+		*d.buf = (*d.buf)[:0]
+		deliveryBuffers.Put(d.buf)
+		d.buf = nil
+	}
+	if d.err == nil {
+		d.err = fs.ErrClosed
+	}
+}
+
+// Appending is a message to be added: what was written and what it gets.
+type Appending struct {
+	*Delivery
+	Flags FlagSet
+	Date  time.Time // INTERNALDATE; zero means now
+}
+
+// Append adds msgs, which were made by m.NewMessage, in their order. It adds all
+// of them or none, and they are durable when it returns.
+func (m *Mailbox) Append(ctx context.Context, msgs []Appending) (validity uint32, uids []UID, err error) {
+	for i := range msgs {
+		if msgs[i].Date.IsZero() {
+			msgs[i].Date = time.Now()
+		}
+		if err := msgs[i].finish(msgs[i].Date); err != nil {
+			return 0, nil, err
+		}
+	}
+	err = m.edit(ctx, func() error {
+		if err := m.relist(); err != nil {
+			return err
+		}
+		if err := m.keys.read(m.control); err != nil {
+			return err
+		}
+		add := make([]newcomer, len(msgs))
+		for i, a := range msgs {
+			flags, err := m.keys.flags(m.control, a.Flags, true)
+			if err != nil {
+				return err
+			}
+			base := withSizes(m.host.freshBase(m), a.size, a.virtual)
+			add[i] = newcomer{base: base, flags: flags, put: func(name string) error {
+				return m.tmp.RenameNoReplace(a.tmp, m.cur, name)
+			}}
+		}
+		validity, uids, err = m.admit(add)
+		return err
+	})
+	if err == nil {
+		for _, a := range msgs {
+			a.tmp = ""
+		}
+	}
+	return validity, uids, err
+}
+
+// A newcomer is a message that admit gives a name and a UID.
+type newcomer struct {
+	base  string
+	extra string // fields of its line in the UID list
+	flags Flags
+	put   func(name string) error // places the file in cur/ under name
+}
+
+// admit places the files, makes the names durable, records the UIDs durably and
+// publishes, in this order, all or nothing. The lock and m.mu are held, and the
+// list was read under them.
+func (m *Mailbox) admit(add []newcomer) (uint32, []UID, error) {
+	if len(add) == 0 {
+		return m.list.head.Validity, nil, nil
+	}
+	snap := m.Snapshot()
+	next, now := max(snap.Next, m.list.next()), m.tick()
+	if int64(next)+int64(len(add)) > uidlist.MaxUID {
+		return 0, nil, fmt.Errorf("%s: the mailbox has used up its UIDs", m.name)
+	}
+	entries := make([]entry, 0, len(add))
+	lines := make([]uidlist.Entry, 0, len(add))
+	uids := make([]UID, 0, len(add))
+	for i, a := range add {
+		u := next + UID(i)
+		name := withFlags(a.base, a.flags)
+		if err := a.put(name); err != nil {
+			return 0, nil, errors.Join(err, m.retract(entries))
+		}
+		entries = append(entries, entry{uid: u, flags: a.flags, modseq: now, name: name, base: len(a.base)})
+		lines = append(lines, uidlist.Entry{UID: uint32(u), Base: a.base, Extra: a.extra})
+		uids = append(uids, u)
+	}
+	if m.host.opt.Fsync != FsyncNever {
+		if err := m.cur.Sync(); err != nil {
+			return 0, nil, errors.Join(err, m.retract(entries))
+		}
+	}
+	if err := m.list.append(m.control, lines); err != nil {
+		return 0, nil, errors.Join(err, m.retract(entries))
+	}
+	s := snap.apply(nil, entries)
+	s.Next, s.ModSeq, s.keywords = next+UID(len(add)), now, m.keys.names()
+	m.publish(s)
+	return s.Validity, uids, nil
+}
+
+// retract removes files that were placed for a command that failed. None of them
+// has been given a UID.
+func (m *Mailbox) retract(placed []entry) error {
+	var errs []error
+	for _, e := range placed {
+		if err := m.cur.Unlink(e.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,56 @@
+// Package maildir keeps a user's mail in Maildir folders, in the very files
+// that Dovecot uses, beside Dovecot and any other program that knows Maildir.
+//
+// # The problem
+//
+// A Maildir has no server. Deliveries appear in new/, mail readers rename files
+// in cur/ whenever they like, another IMAP server gives UIDs. An IMAP client
+// believes that a UID means one message for ever, that sequence numbers hold
+// still while a command uses them, and that what was answered OK is on disk.
+// Servers that trusted one readdir(3), or one modification time, have told
+// clients that hundreds of messages were gone which nobody had touched.
+//
+// # The choice
+//
+// Files are the truth; the snapshot in memory is what we called them. A change
+// is made in the files first, recorded second, published third, and answered
+// last. A Mailbox publishes immutable Snapshots; a session holds one as its view
+// and asks Advance what its client must be told. Nothing is queued per session.
+//
+// The rules, each of which has a test:
+//
+//   - A scan is one getdents64 call that takes the whole directory, new/ before
+//     cur/. Where the file system makes that atomic against rename, a file that
+//     one scan lacks is gone. Elsewhere two calm scans, or five over a second,
+//     must lack it, and lstat of its name must fail.
+//   - A stamp is what stat(2) says of cur/, new/ and dovecot-uidlist. It lets a
+//     look be skipped only if it was taken around a scan, unchanged, and was
+//     old enough not to share a clock tick with a change: 10 ms on local file
+//     systems, 2 s elsewhere. Our own renames spoil it: one modification time
+//     cannot tell our change from another that came with it.
+//   - Every rename, link or unlink of ours in cur/ and new/ is made under
+//     dovecot-uidlist.lock, one lock for each edit; only the files in tmp/ are
+//     free. A running Dovecot that meets an unlocked renamer loses UIDs.
+//   - The lock is waited for with nothing else held. Then comes Mailbox.mu, then
+//     a disk slot. Never two mailboxes at once: MOVE is durable in the target
+//     before it begins in the source.
+//   - The list of UIDs is read before the directories. New UIDs are greater
+//     than every UID that was ever published. A UID is published only after its
+//     line was synced to disk, by us if another process wrote it.
+//   - Of two lines with one base name the last one counts. A base name is free
+//     only if no file and no line has it. A file that comes back under an
+//     expunged base gets a new UID.
+//   - A look never moves mail from new/ to cur/, unless a session has the
+//     mailbox selected for writing.
+//   - The file name is the compare-and-swap of flags: rename from the exact old
+//     name; if that is gone, find the file again and apply the same change to
+//     what it says now. EXPUNGE unlinks only a name that carries T.
+//   - What we create takes mode and group from its folder.
+//
+// # Rejected
+//
+// A database or a change of the file names: neither could live beside the
+// programs that people have. go-maildir for more than flag letters and tests:
+// it loses messages without an info part and syncs nothing. Applying events of
+// the file system without looking: events say when to look.
+package maildir

@@ -1,0 +1,264 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"imapd/maildir/vfs"
+)
+
+// edit runs fn with everything held that a change of the folder needs. What fn
+// renames, links or unlinks in cur/ and new/ spoils the stamp, so that the next
+// look scans.
+func (m *Mailbox) edit(ctx context.Context, fn func() error) error {
+	lock, err := m.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, err := m.stamp(); err != nil {
+		return err // the folder has been deleted
+	}
+	if err := m.host.slot(ctx); err != nil {
+		return err
+	}
+	defer m.host.leave()
+	m.clean = stamp{}
+	return fn()
+}
+
+func (m *Mailbox) dirOf(p place) vfs.Dir {
+	if p == inNew {
+		return m.new
+	}
+	return m.cur
+}
+
+// refresh looks at the folder again in the middle of an edit: a name was not
+// what we thought.
+func (m *Mailbox) refresh() error {
+	m.clean = stamp{}
+	_, err := m.look(Look, true)
+	return err
+}
+
+// syncAfterEdit makes renames and unlinks durable where the site asked for it.
+func (m *Mailbox) syncAfterEdit() error {
+	if m.host.opt.Fsync != FsyncAlways {
+		return nil
+	}
+	return errors.Join(m.cur.Sync(), m.new.Sync())
+}
+
+// A FlagOp is how SetFlags changes flags.
+type FlagOp uint8
+
+const (
+	AddFlags FlagOp = iota
+	RemoveFlags
+	ReplaceFlags
+)
+
+// A FlagSet names flags independently of a mailbox.
+type FlagSet struct {
+	System   Flags    // of SystemFlags
+	Keywords []string // each a flag-keyword; duplicates do no harm
+}
+
+// Changed says what SetFlags did.
+type Changed struct {
+	// ModSeq is that of the messages whose flags did change, 0 if none did.
+	ModSeq ModSeq
+	// Gone are the messages that were expunged meanwhile, ascending.
+	Gone []UID
+}
+
+// tries bounds how often an edit finds a file again that others rename.
+const tries = 10
+
+// SetFlags changes the flags of the messages uids, which ascend. It publishes
+// the outcome before it returns. A keyword that the mailbox does not have yet is
+// made; where there is no room the error is ErrKeywords and nothing is changed.
+func (m *Mailbox) SetFlags(ctx context.Context, uids []UID, op FlagOp, set FlagSet) (Changed, error) {
+	var done Changed
+	err := m.edit(ctx, func() error {
+		if err := m.keys.read(m.control); err != nil {
+			return err
+		}
+		flags, err := m.keys.flags(m.control, set, op != RemoveFlags)
+		if err != nil {
+			return err
+		}
+		done, err = m.setFlags(uids, op, flags)
+		return errors.Join(err, m.syncAfterEdit())
+	})
+	return done, err
+}
+
+func (m *Mailbox) setFlags(uids []UID, op FlagOp, flags Flags) (Changed, error) {
+	var done Changed
+	todo := slices.Clone(uids)
+	for try := 0; len(todo) > 0; try++ {
+		left, mod, err := m.renameForFlags(todo, op, flags)
+		if mod != 0 {
+			done.ModSeq = mod
+		}
+		if err != nil {
+			return done, err
+		}
+		if len(left) == 0 {
+			break
+		}
+		if try == tries {
+			return done, fmt.Errorf("%s: a file is renamed all the time: %w", m.name, ErrBusy)
+		}
+		// Another program has renamed them: what it said stays, and our change
+		// comes on top of it.
+		if err := m.refresh(); err != nil {
+			return done, err
+		}
+		todo = left
+	}
+	snap := m.Snapshot()
+	for _, u := range uids {
+		if _, ok := snap.Find(u); !ok {
+			done.Gone = append(done.Gone, u)
+		}
+	}
+	return done, nil
+}
+
+// renameForFlags gives the files of uids names that say what their flags become,
+// and publishes it. It returns those whose file was not there, and the modseq of
+// those that changed.
+func (m *Mailbox) renameForFlags(uids []UID, op FlagOp, flags Flags) (left []UID, mod ModSeq, err error) {
+	snap := m.Snapshot()
+	now := m.tick()
+	var changes []change
+	for _, u := range uids {
+		msg, ok := snap.lookup(u)
+		if !ok {
+			continue
+		}
+		to := combine(msg.Flags, op, flags)
+		if to == msg.Flags {
+			continue
+		}
+		e := entryOf(msg)
+		name := withFlags(e.name, to)
+		err = m.dirOf(e.place).RenameNoReplace(e.name, m.cur, name)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
+			left, err = append(left, u), nil
+			continue
+		}
+		if err != nil {
+			break
+		}
+		e.name, e.place, e.flags, e.modseq = name, inCur, to, now
+		changes = append(changes, change{uid: u, entry: e})
+	}
+	if len(changes) > 0 || !m.keys.same(snap) {
+		s := snap.apply(changes, nil)
+		s.keywords = m.keys.names()
+		if len(changes) > 0 {
+			s.ModSeq, mod = now, now
+		}
+		m.publish(s)
+	}
+	return left, mod, err
+}
+
+func combine(old Flags, op FlagOp, f Flags) Flags {
+	switch op {
+	case AddFlags:
+		return old | f
+	case RemoveFlags:
+		return old &^ f
+	}
+	return f
+}
+
+// Expunge removes the messages that have \Deleted, of them only those for which
+// in is true unless in is nil. It returns their UIDs, ascending. A message that
+// another program has undeleted meanwhile stays.
+func (m *Mailbox) Expunge(ctx context.Context, in func(UID) bool) ([]UID, error) {
+	var gone []UID
+	err := m.edit(ctx, func() error {
+		for try := 0; ; try++ {
+			snap := m.Snapshot()
+			var uids []UID
+			for u := range snap.deleted() {
+				if in == nil || in(u) {
+					uids = append(uids, u)
+				}
+			}
+			done, left, err := m.unlink(uids, true)
+			gone = append(gone, done...)
+			if err != nil || left == 0 || try == tries {
+				return errors.Join(err, m.syncAfterEdit())
+			}
+			if err := m.refresh(); err != nil {
+				return err
+			}
+		}
+	})
+	slices.Sort(gone)
+	return gone, err
+}
+
+// deleted yields the UIDs of the messages with \Deleted, ascending.
+func (s *Snapshot) deleted() func(yield func(UID) bool) {
+	return func(yield func(UID) bool) {
+		for _, d := range s.dirs {
+			if d.sum.deleted == 0 {
+				continue
+			}
+			for _, p := range d.pages {
+				for i := range p.recs {
+					if p.sum.deleted > 0 && p.recs[i].flags&Deleted != 0 && !yield(p.recs[i].uid) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// unlink removes the files of uids (ascending) under the names that the snapshot
+// has, and publishes that they are gone. It returns those that it removed, and
+// how many had another name.
+func (m *Mailbox) unlink(uids []UID, deleted bool) (done []UID, left int, err error) {
+	if len(uids) == 0 {
+		return nil, 0, nil
+	}
+	snap := m.Snapshot()
+	var changes []change
+	for _, u := range uids {
+		msg, ok := snap.lookup(u)
+		if !ok || deleted && msg.Flags&Deleted == 0 {
+			continue
+		}
+		err = m.dirOf(msg.rec.place).Unlink(string(msg.name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			left, err = left+1, nil
+			continue
+		}
+		if err != nil {
+			break
+		}
+		done = append(done, u)
+		changes = append(changes, change{uid: u, remove: true})
+	}
+	if len(changes) > 0 {
+		s := snap.apply(changes, nil)
+		s.ModSeq = m.tick()
+		m.publish(s)
+		m.facts.forget(done)
+	}
+	return done, left, err
+}

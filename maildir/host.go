@@ -1,0 +1,129 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"imapd/maildir/tree"
+	"imapd/maildir/uidlist"
+	"imapd/maildir/vfs"
+)
+
+// Errors that callers tell apart with errors.Is. Errors of the system, such as
+// ENOSPC or EROFS, come through wrapped.
+var (
+	ErrNotFound    = tree.ErrNotFound
+	ErrExists      = tree.ErrExists
+	ErrName        = tree.ErrName
+	ErrHasChildren = tree.ErrHasChildren
+	ErrInbox       = errors.New("INBOX cannot be deleted")
+	ErrGone        = errors.New("message has been expunged")
+	ErrKeywords    = errors.New("no room for another keyword")
+	ErrReadOnly    = errors.New("mailbox is read-only")
+	ErrBusy        = errors.New("mailbox is locked")
+	ErrNoUIDs      = errors.New("UIDs cannot be recorded")
+)
+
+// Fsync says what is made durable before a command is answered OK. The data
+// and names of APPEND, COPY and MOVE and the UID list always are, but for
+// FsyncNever.
+type Fsync uint8
+
+const (
+	FsyncOptimized Fsync = iota
+	FsyncAlways          // renames for flags and unlinks as well
+	FsyncNever           // nothing: for bulk imports
+)
+
+// Options of a Host. The zero value is good.
+type Options struct {
+	Fsync    Fsync
+	ReadOnly bool          // serve folders whose UIDs cannot be recorded
+	Poll     time.Duration // between looks at a watched mailbox; 0 means a minute
+	NoNotify bool          // poll only
+	LockWait time.Duration // for dovecot-uidlist.lock; 0 means two minutes
+	// Slots bounds the operations that work on disk at the same time, so that a
+	// hung disk does not become ten thousand threads. 0 means 64.
+	Slots int
+	Open  func(path string) (vfs.Dir, error) // nil means vfs.Open
+	Log   *slog.Logger                       // nil means slog.Default
+}
+
+// A Host is everything that this process holds of Maildirs: the open
+// mailboxes, each once however many sessions have it selected, the locks, and
+// the watch on the file system.
+type Host struct {
+	opt   Options
+	locks uidlist.Locks
+	slots chan struct{}
+	name  string // of this machine, as it stands in file names
+	hub   hub
+
+	mu    sync.Mutex // held briefly, never over I/O
+	boxes map[folderID]*Mailbox
+}
+
+// folderID tells folders apart, whatever path they were reached by.
+type folderID struct{ dev, ino uint64 }
+
+// NewHost returns a Host with nothing open.
+func NewHost(o Options) *Host {
+	if o.Poll == 0 {
+		o.Poll = time.Minute
+	}
+	if o.LockWait == 0 {
+		o.LockWait = 2 * time.Minute
+	}
+	if o.Slots == 0 {
+		o.Slots = 64
+	}
+	if o.Open == nil {
+		o.Open = vfs.Open
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		name = "localhost"
+	}
+	h := &Host{opt: o, slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}}
+	h.hub.host = h
+	return h
+}
+
+// fileHost writes '/' and ':' of a host name as Maildir's convention says.
+func fileHost(name string) string {
+	b := make([]byte, 0, len(name))
+	for _, c := range []byte(name) {
+		switch c {
+		case '/':
+			b = append(b, `\057`...)
+		case ':':
+			b = append(b, `\072`...)
+		default:
+			b = append(b, c)
+		}
+	}
+	return string(b)
+}
+
+// Close ends the watch. Mailboxes must have been released.
+func (h *Host) Close() error { return h.hub.close() }
+
+// slot waits for a disk slot and takes it; leave gives it back. It is the
+// innermost lock.
+func (h *Host) slot(ctx context.Context) error {
+	select {
+	case h.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (h *Host) leave() { <-h.slots }

@@ -1,0 +1,189 @@
+package maildir
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"imapd/maildir/uidlist"
+	"imapd/maildir/vfs"
+)
+
+// A Mailbox is one folder of mail, shared by the sessions of this process.
+//
+// What sessions read is the published Snapshot, without a lock. Everything else
+// below mu belongs to whoever looks at the folder or edits it. Lock order: the
+// lock file, mu, a disk slot.
+type Mailbox struct {
+	host  *Host
+	store *Store
+	name  string
+	id    folderID
+	refs  int // guarded by host.mu
+
+	dir, cur, new, tmp, control vfs.Dir
+	atomic                      bool          // scans of cur and new are
+	settle                      time.Duration // age from which a stamp is clean
+
+	snap atomic.Pointer[Snapshot] // nil until the first look
+
+	mu         sync.Mutex
+	list       list
+	keys       keywordState
+	clean      stamp // the folder as it was at the last scan that left no doubt; zero: none
+	stuck      bool  // new -> cur was refused, do not try again until new/ changes
+	unlistable bool  // the UID list cannot be written; said once
+	recentFrom UID   // UIDs from here on are not \Recent to anybody yet
+	missing    map[UID]absence
+	seen       []bool // scratch of scans
+
+	facts facts
+	watch watchers
+}
+
+// Access says what a look may do.
+type Access uint8
+
+const (
+	// Look gives UIDs to new messages but leaves them in new/ (EXAMINE, STATUS).
+	Look Access = iota
+	// Serve also moves messages from new/ to cur/ (SELECT).
+	Serve
+)
+
+// A stamp tells whether a folder has changed: what stat(2) says of cur/, new/
+// and the list.
+type stamp struct {
+	cur, new dirStamp
+	list     fileStamp
+}
+
+type dirStamp struct {
+	dev, ino uint64
+	mtime    int64 // nanoseconds
+}
+
+type fileStamp struct {
+	dev, ino, size uint64
+	mtime, ctime   int64
+}
+
+const (
+	// Kernels before 6.13 let the clock of files tick every 4 ms.
+	localSettle = 10 * time.Millisecond
+	// Network file systems may have whole seconds, and another clock.
+	distantSettle = 2 * time.Second
+)
+
+// stamp returns the folder's stamp, or ErrNotFound if it has been deleted.
+func (m *Mailbox) stamp() (stamp, error) {
+	var s stamp
+	for _, d := range []struct {
+		dir vfs.Dir
+		to  *dirStamp
+	}{{m.cur, &s.cur}, {m.new, &s.new}} {
+		var st unix.Stat_t
+		if err := unix.Fstat(d.dir.Fd(), &st); err != nil {
+			return stamp{}, err
+		}
+		if st.Nlink == 0 {
+			return stamp{}, openError(m.name, unix.ENOENT)
+		}
+		*d.to = dirStamp{uint64(st.Dev), st.Ino, st.Mtim.Nano()}
+	}
+	var st unix.Stat_t
+	if unix.Fstatat(m.control.Fd(), uidlist.Name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+		s.list = fileStamp{uint64(st.Dev), st.Ino, uint64(st.Size), st.Mtim.Nano(), st.Ctim.Nano()}
+	}
+	return s, nil
+}
+
+// settled reports whether s is too old to share a clock tick with a change that
+// is still to come. A time far ahead was set by hand: the next change takes it
+// back.
+func (m *Mailbox) settled(s stamp, now time.Time) bool {
+	for _, t := range []int64{s.cur.mtime, s.new.mtime} {
+		age := now.Sub(time.Unix(0, t))
+		if age < m.settle && (age > -m.settle || m.settle == distantSettle) {
+			return false
+		}
+	}
+	return true
+}
+
+// Name returns the name that the mailbox was first opened by.
+func (m *Mailbox) Name() string { return m.name }
+
+// ReadOnly reports whether messages cannot be changed here.
+func (m *Mailbox) ReadOnly() bool {
+	return unix.Faccessat(m.cur.Fd(), ".", unix.W_OK, unix.AT_EACCESS) != nil
+}
+
+// UIDsStick reports whether UIDs are the same in another session (RFC 9051
+// section 7.1, UIDNOTSTICKY).
+func (m *Mailbox) UIDsStick() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.list.file != nil
+}
+
+// Snapshot returns what has been published last.
+func (m *Mailbox) Snapshot() *Snapshot { return m.snap.Load() }
+
+// publish makes s the mailbox's snapshot and wakes those who wait for one.
+func (m *Mailbox) publish(s *Snapshot) {
+	if old := m.snap.Swap(s); old != nil {
+		close(old.stale)
+	}
+}
+
+// begin finds out, after the first look, what nobody has seen yet: the mail
+// that still lay in new/.
+func (m *Mailbox) begin() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.Snapshot()
+	if m.recentFrom != 0 || s == nil {
+		return
+	}
+	m.recentFrom = s.Next
+	if s.sum.waiting > 0 {
+		for _, msg := range s.Range(0, s.Len()) {
+			if msg.rec.place == inNew {
+				m.recentFrom = msg.UID
+				break
+			}
+		}
+	}
+}
+
+// tick returns the modseq of a change that is made now: above all before, and
+// above what a lost history can have reached (seconds << 20).
+func (m *Mailbox) tick() ModSeq {
+	now := ModSeq(time.Now().Unix()) << 20
+	if s := m.snap.Load(); s != nil {
+		return max(s.ModSeq+1, now)
+	}
+	return now
+}
+
+// Recent returns the UIDs, from up to but not including to, that no session has
+// claimed as \Recent yet.
+func (m *Mailbox) Recent() (from, to UID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := m.Snapshot().Next
+	return min(m.recentFrom, next), next
+}
+
+// ClaimRecent returns what Recent does, for one session only: no other will be
+// given these UIDs.
+func (m *Mailbox) ClaimRecent() (from, to UID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := m.Snapshot().Next
+	from, m.recentFrom = min(m.recentFrom, next), next
+	return from, next
+}

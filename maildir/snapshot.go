@@ -1,0 +1,335 @@
+package maildir
+
+import (
+	"iter"
+	"sort"
+	"strings"
+)
+
+// A UID is the unique identifier of a message in its mailbox, 1 to
+// 4294967294. See RFC 9051 section 2.3.1.1.
+type UID uint32
+
+// A ModSeq orders the changes of a mailbox, 63 bits. See RFC 7162 section 3.
+type ModSeq uint64
+
+// Flags is a set of flags: the system flags in bits 0 to 4, the keyword with
+// index i of the snapshot in bit 5+i.
+type Flags uint64
+
+// The system flags that a Maildir file name can hold.
+const (
+	Seen Flags = 1 << iota
+	Answered
+	Flagged
+	Deleted
+	Draft
+
+	SystemFlags = Seen | Answered | Flagged | Deleted | Draft
+)
+
+const (
+	firstKeyword = 5  // bit of the keyword with index 0
+	maxKeywords  = 26 // the letters a to z
+)
+
+func keywordFlag(i int) Flags { return 1 << (firstKeyword + i) }
+
+// A page holds up to pageLen messages and is never written once a snapshot
+// refers to it. At 256 names of at most 255 octets an offset fits 16 bits.
+const (
+	pageLen = 256
+	dirLen  = 64 // pages a dir
+)
+
+// record is one message. It holds no pointer, so that the garbage collector
+// never looks into a page.
+type record struct {
+	uid     UID
+	nameOff uint16
+	nameLen uint8
+	baseLen uint8
+	place   place
+	ghost   bool
+	flags   Flags
+	modseq  ModSeq
+}
+
+// place is the directory that a message's file lies in.
+type place uint8
+
+const (
+	inCur place = iota
+	inNew
+)
+
+type page struct {
+	recs  []record // ascending by UID, never empty
+	names []byte
+	sum   summary
+}
+
+// A dir is a run of pages: the upper level of the page list, so that a change
+// in a million messages copies a short list.
+type dir struct {
+	pages []*page
+	start []int // start[i] is the index in the dir of pages[i].recs[0]
+	sum   summary
+}
+
+// summary answers for all messages below a page, a dir or a snapshot.
+type summary struct {
+	n       int
+	unseen  int
+	deleted int
+	ghosts  int
+	waiting int    // in new/
+	last    UID    // highest
+	modseq  ModSeq // highest
+}
+
+func (s *summary) add(o summary) {
+	s.n += o.n
+	s.unseen += o.unseen
+	s.deleted += o.deleted
+	s.ghosts += o.ghosts
+	s.waiting += o.waiting
+	s.last = max(s.last, o.last)
+	s.modseq = max(s.modseq, o.modseq)
+}
+
+// A Snapshot is a mailbox as it was at one moment. It never changes, so it may
+// be shared and kept without a lock. The message at index i has sequence
+// number i+1 for a client whose view the snapshot is. Snapshots share the pages
+// in which they do not differ.
+type Snapshot struct {
+	Validity uint32 // UIDVALIDITY
+	Next     UID    // UIDNEXT
+	ModSeq   ModSeq // highest of all changes so far
+
+	keywords *[maxKeywords]string
+	dirs     []*dir
+	start    []int // start[i] is the index of the first message of dirs[i]
+	sum      summary
+	stale    chan struct{}
+	// from is the published snapshot that a view with ghosts was made from;
+	// the snapshot itself where there are none.
+	from *Snapshot
+}
+
+// A Message is one entry of a snapshot. Its UID, Flags and ModSeq are the
+// snapshot's and never change.
+type Message struct {
+	UID    UID
+	Flags  Flags
+	ModSeq ModSeq
+	page   *page
+	rec    *record
+}
+
+// Ghost reports whether the message has been expunged and is kept only so that
+// sequence numbers hold still (RFC 7162 section 3.2).
+func (m Message) Ghost() bool { return m.rec.ghost }
+
+// name returns the file name. It is shared with the page.
+func (m Message) name() []byte {
+	return m.page.names[m.rec.nameOff : int(m.rec.nameOff)+int(m.rec.nameLen)]
+}
+
+// base returns the file name up to the first ':'.
+func (m Message) base() []byte { return m.name()[:m.rec.baseLen] }
+
+func (p *page) message(i int) Message {
+	r := &p.recs[i]
+	return Message{r.uid, r.flags, r.modseq, p, r}
+}
+
+// Len returns the number of messages, ghosts included.
+func (s *Snapshot) Len() int { return s.sum.n }
+
+// At returns the message with sequence number i+1.
+func (s *Snapshot) At(i int) Message {
+	di := sort.SearchInts(s.start, i+1) - 1
+	d := s.dirs[di]
+	i -= s.start[di]
+	pi := sort.SearchInts(d.start, i+1) - 1
+	return d.pages[pi].message(i - d.start[pi])
+}
+
+// Find returns the index of the first message whose UID is at least uid, and
+// whether it is uid.
+func (s *Snapshot) Find(uid UID) (i int, ok bool) {
+	di := sort.Search(len(s.dirs), func(i int) bool { return s.dirs[i].sum.last >= uid })
+	if di == len(s.dirs) {
+		return s.sum.n, false
+	}
+	d := s.dirs[di]
+	pi := sort.Search(len(d.pages), func(i int) bool { return d.pages[i].sum.last >= uid })
+	p := d.pages[pi]
+	ri := p.find(uid)
+	return s.start[di] + d.start[pi] + ri, p.recs[ri].uid == uid
+}
+
+// find returns the index in p of the first record with a UID of at least uid.
+func (p *page) find(uid UID) int {
+	return sort.Search(len(p.recs), func(i int) bool { return p.recs[i].uid >= uid })
+}
+
+// lookup returns the message with the given UID.
+func (s *Snapshot) lookup(uid UID) (Message, bool) {
+	i, ok := s.Find(uid)
+	if !ok {
+		return Message{}, false
+	}
+	return s.At(i), true
+}
+
+// Range calls yield for the messages with indexes lo to hi-1 in order.
+func (s *Snapshot) Range(lo, hi int) iter.Seq2[int, Message] {
+	return func(yield func(int, Message) bool) {
+		if lo < 0 || lo >= hi || lo >= s.sum.n {
+			return
+		}
+		di := sort.SearchInts(s.start, lo+1) - 1
+		for ; di < len(s.dirs); di++ {
+			d := s.dirs[di]
+			for pi, p := range d.pages {
+				at := s.start[di] + d.start[pi]
+				if at >= hi {
+					return
+				}
+				if at+len(p.recs) <= lo {
+					continue
+				}
+				for i := max(0, lo-at); i < len(p.recs) && at+i < hi; i++ {
+					if !yield(at+i, p.message(i)) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// Stale returns a channel that is closed when a newer snapshot than s has been
+// published.
+func (s *Snapshot) Stale() <-chan struct{} { return s.stale }
+
+// Unseen returns how many messages lack \Seen.
+func (s *Snapshot) Unseen() int { return s.sum.unseen }
+
+// Deleted returns how many messages have \Deleted.
+func (s *Snapshot) Deleted() int { return s.sum.deleted }
+
+// FirstUnseen returns the index of the first message without \Seen.
+func (s *Snapshot) FirstUnseen() (i int, ok bool) {
+	for di, d := range s.dirs {
+		if d.sum.unseen == 0 {
+			continue
+		}
+		for pi, p := range d.pages {
+			if p.sum.unseen == 0 {
+				continue
+			}
+			for ri := range p.recs {
+				if p.recs[ri].flags&Seen == 0 {
+					return s.start[di] + d.start[pi] + ri, true
+				}
+			}
+		}
+	}
+	return 0, false
+}
+
+// Keywords returns the names of the mailbox's keywords by index; an index that
+// is not in use has the name "". The caller must not change it.
+func (s *Snapshot) Keywords() []string { return s.keywords[:] }
+
+// KeywordsFull reports whether there is room for another keyword.
+func (s *Snapshot) KeywordsFull() bool {
+	for _, k := range s.keywords {
+		if k == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// KeywordFlag returns the flag of the keyword name, compared without regard to
+// the case of ASCII letters (RFC 9051 section 2.3.2).
+func (s *Snapshot) KeywordFlag(name string) (Flags, bool) {
+	for i, k := range s.keywords {
+		if k != "" && strings.EqualFold(k, name) {
+			return keywordFlag(i), true
+		}
+	}
+	return 0, false
+}
+
+var systemNames = [firstKeyword]string{`\Seen`, `\Answered`, `\Flagged`, `\Deleted`, `\Draft`}
+
+// AppendFlagNames appends the names of the flags in f to b.
+func (s *Snapshot) AppendFlagNames(b []string, f Flags) []string {
+	for i, n := range systemNames {
+		if f&(1<<i) != 0 {
+			b = append(b, n)
+		}
+	}
+	for i, n := range s.keywords {
+		if n != "" && f&keywordFlag(i) != 0 {
+			b = append(b, n)
+		}
+	}
+	return b
+}
+
+func (p *page) finish() *page {
+	p.sum = summary{n: len(p.recs)}
+	for i := range p.recs {
+		r := &p.recs[i]
+		if r.flags&Seen == 0 {
+			p.sum.unseen++
+		}
+		if r.flags&Deleted != 0 {
+			p.sum.deleted++
+		}
+		if r.ghost {
+			p.sum.ghosts++
+		}
+		if r.place == inNew {
+			p.sum.waiting++
+		}
+		p.sum.modseq = max(p.sum.modseq, r.modseq)
+		p.sum.last = r.uid
+	}
+	return p
+}
+
+func newDir(pages []*page) *dir {
+	d := &dir{pages: pages, start: make([]int, len(pages))}
+	for i, p := range pages {
+		d.start[i] = d.sum.n
+		d.sum.add(p.sum)
+	}
+	return d
+}
+
+// with returns a copy of s, not stale, that consists of dirs.
+func (s *Snapshot) with(dirs []*dir) *Snapshot {
+	n := *s
+	n.dirs = dirs
+	n.start = make([]int, len(dirs))
+	n.stale = make(chan struct{})
+	n.sum = summary{}
+	n.from = &n
+	for i, d := range dirs {
+		n.start[i] = n.sum.n
+		n.sum.add(d.sum)
+	}
+	return &n
+}
+
+func newSnapshot(validity uint32, next UID, modseq ModSeq, keywords *[maxKeywords]string) *Snapshot {
+	s := &Snapshot{Validity: validity, Next: next, ModSeq: modseq, keywords: keywords}
+	return s.with(nil)
+}

@@ -1,0 +1,260 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+
+	"imapd/maildir/tree"
+	"imapd/maildir/uidlist"
+	"imapd/maildir/vfs"
+)
+
+// A Store is one user's folders. It is safe for use by several sessions.
+type Store struct {
+	host *Host
+	tree *tree.Tree
+	cfg  tree.Config
+}
+
+// Open returns the Store whose root is c.Root. It creates nothing; a root that
+// does not exist is ErrNotFound.
+func (h *Host) Open(c tree.Config) (*Store, error) {
+	t, err := tree.Open(c)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{host: h, tree: t, cfg: c}, nil
+}
+
+// List returns the folders of the store, sorted by name.
+func (s *Store) List() ([]tree.Folder, error) { return s.tree.List() }
+
+// Separator returns the hierarchy separator that clients see.
+func (s *Store) Separator() byte { return s.cfg.Separator }
+
+// Prefix returns what the names of all folders but INBOX begin with.
+func (s *Store) Prefix() string { return s.cfg.Prefix }
+
+// Subscriptions returns the subscribed names, existing or not.
+func (s *Store) Subscriptions() ([]string, error) { return s.tree.Subscriptions() }
+
+// Subscribe adds name to the subscriptions; it need not exist.
+func (s *Store) Subscribe(name string) error { return s.tree.Subscribe(name) }
+
+// Unsubscribe removes name from the subscriptions.
+func (s *Store) Unsubscribe(name string) error { return s.tree.Unsubscribe(name) }
+
+// Create makes the folder name, with a UIDVALIDITY that no folder of the store
+// has had.
+func (s *Store) Create(_ context.Context, name string) error {
+	if name == "INBOX" {
+		return ErrExists
+	}
+	return s.tree.Create(name)
+}
+
+// Delete removes the folder name and all its messages. Folders below it stay.
+func (s *Store) Delete(ctx context.Context, name string) error {
+	if name == "INBOX" {
+		return ErrInbox
+	}
+	m, err := s.Mailbox(ctx, name)
+	if err != nil {
+		// A container without messages of its own has nothing to lock.
+		if errors.Is(err, ErrNotFound) {
+			return s.tree.Delete(name)
+		}
+		return err
+	}
+	defer m.Release()
+	lock, err := m.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return s.tree.Delete(name)
+}
+
+// Rename gives the folder old, and the folders below it, a new name. Renaming
+// INBOX moves its messages into a new folder and leaves INBOX empty (RFC 9051
+// section 6.3.6).
+func (s *Store) Rename(ctx context.Context, old, name string) error {
+	if old != "INBOX" {
+		if name == "INBOX" {
+			return ErrExists
+		}
+		return s.tree.Rename(old, name)
+	}
+	if err := s.Create(ctx, name); err != nil {
+		return err
+	}
+	from, err := s.Mailbox(ctx, old)
+	if err != nil {
+		return err
+	}
+	defer from.Release()
+	to, err := s.Mailbox(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer to.Release()
+	snap := from.Snapshot()
+	uids := make([]UID, 0, snap.Len())
+	for _, m := range snap.Range(0, snap.Len()) {
+		uids = append(uids, m.UID)
+	}
+	_, err = from.Move(ctx, uids, to)
+	return err
+}
+
+// Mailbox opens the folder name, or shares it with whoever has it open, and
+// looks at it once. Each call must be paired with a Release.
+func (s *Store) Mailbox(ctx context.Context, name string) (*Mailbox, error) {
+	path, control, err := s.tree.Path(name)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.host.share(s, name, path, control)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Sync(ctx, Look); err != nil {
+		m.Release()
+		return nil, err
+	}
+	m.begin()
+	return m, nil
+}
+
+// share returns the Mailbox of the folder at path with one more reference.
+func (h *Host) share(s *Store, name, path, control string) (*Mailbox, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return nil, openError(name, err)
+	}
+	id := folderID{uint64(st.Dev), st.Ino}
+	if m := h.reuse(id); m != nil {
+		return m, nil
+	}
+	m := &Mailbox{host: h, store: s, name: name, refs: 1}
+	m.watch.dirty = make(chan struct{}, 1)
+	if err := m.openDirs(path, control); err != nil {
+		m.closeDirs()
+		return nil, openError(name, err)
+	}
+	h.mu.Lock()
+	if other := h.boxes[m.id]; other != nil {
+		other.refs++
+		h.mu.Unlock()
+		m.closeDirs()
+		return other, nil
+	}
+	h.boxes[m.id] = m
+	h.mu.Unlock()
+	return m, nil
+}
+
+func (h *Host) reuse(id folderID) *Mailbox {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := h.boxes[id]
+	if m != nil {
+		m.refs++
+	}
+	return m
+}
+
+// Release gives back what Store.Mailbox returned.
+func (m *Mailbox) Release() {
+	h := m.host
+	h.mu.Lock()
+	m.refs--
+	last := m.refs == 0
+	if last {
+		delete(h.boxes, m.id)
+	}
+	h.mu.Unlock()
+	if last {
+		m.closeDirs()
+	}
+}
+
+func openError(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return fmt.Errorf("%s: %w", name, ErrNotFound)
+	}
+	return err
+}
+
+func (m *Mailbox) openDirs(path, control string) (err error) {
+	open := m.host.opt.Open
+	if m.dir, err = open(path); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(m.dir.Fd(), &st); err != nil {
+		return err
+	}
+	m.id = folderID{uint64(st.Dev), st.Ino}
+	if m.cur, err = m.dir.OpenDir("cur"); err != nil {
+		return err
+	}
+	if m.new, err = m.openOrMake("new"); err != nil {
+		return err
+	}
+	if m.tmp, err = m.openOrMake("tmp"); err != nil {
+		return err
+	}
+	if control != path {
+		m.control, err = open(control)
+	} else {
+		m.control, err = open(path)
+	}
+	m.atomic = atomicScans(m.cur.Fd()) && atomicScans(m.new.Fd())
+	m.settle = distantSettle
+	if localClock(m.cur.Fd()) && localClock(m.new.Fd()) {
+		m.settle = localSettle
+	}
+	return err
+}
+
+// openOrMake opens a part of the folder that a careless tool left out.
+func (m *Mailbox) openOrMake(name string) (vfs.Dir, error) {
+	d, err := m.dir.OpenDir(name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return d, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(m.dir.Fd(), &st); err != nil {
+		return nil, err
+	}
+	if err := m.dir.Mkdir(name, fs.FileMode(st.Mode&0o777)); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	return m.dir.OpenDir(name)
+}
+
+func (m *Mailbox) closeDirs() {
+	for _, d := range []vfs.Dir{m.dir, m.cur, m.new, m.tmp, m.control} {
+		if d != nil {
+			d.Close()
+		}
+	}
+	m.list.close()
+}
+
+// lock takes the lock that all writers of the folder share. Nothing else may be
+// held.
+func (m *Mailbox) lock(ctx context.Context) (*uidlist.Lock, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.host.opt.LockWait)
+	defer cancel()
+	l, err := m.host.locks.Acquire(ctx, m.control, uidlist.LockName)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("%s: %w", m.name, ErrBusy)
+	}
+	return l, err
+}
