@@ -67,7 +67,13 @@ func checkCrypt(prefix string) func(string) error {
 		if len(text) > 1024 {
 			return errForm
 		}
-		return f.check(strings.Split(text, "$")[2:])
+		if err := f.check(strings.Split(text, "$")[2:]); err != nil {
+			return err
+		}
+		if _, err := f.decode(text); err != nil {
+			return errForm // not err: it shows parts of the hash
+		}
+		return nil
 	}
 }
 

@@ -1,0 +1,314 @@
+package sasl
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// write puts text at path in one step.
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func open(t testing.TB, text string) (*PasswdFile, string, *bytes.Buffer) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "passwd")
+	write(t, path, text)
+	var log bytes.Buffer
+	p, err := OpenPasswdFile(path, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, path, &log
+}
+
+const sample = `# users of example.org
+alice:{PLAIN}wonder:1001:1002:Alice:/home/alice:/bin/sh:userdb_mail=maildir:~/Mail userdb_quota_rule=*:bytes=1G
+bob:{plain}builder::::/srv/bob
+carol:{SHA256}QQTTb42iwlQ0n4WDZ5Pr4CngyVcGOjTJHC6SAxh7VjE=
+:no:name
+dave
+
+erin:{NOPE}x:::
+frank:!{PLAIN}locked
+gina:{PLAIN}pw:1001:1001::relative
+hugo:{PLAIN}pw:0:0
+ivan:{PLAIN}pw:::::: allow_nets=127.0.0.1
+alice:{PLAIN}second
+judy:{PLAIN}pw::::::nopassword
+karl@example.org:{PLAIN}pw:1003:1003::/home/karl::userdb_home=/srv/karl userdb_uid=1004
+lara:{PLAIN}pw:root:
+mike:{PLAIN}pw:nobody:
+old:{PLAIN}pw:::::::/var/mail/old:INBOX=/x
+`
+
+func TestPasswdFile(t *testing.T) {
+	t.Parallel()
+	p, _, log := open(t, sample)
+	none := User{}
+	for _, tt := range []struct {
+		user, password string
+		want           User
+		err            error
+	}{
+		{"alice", "wonder", User{Name: "alice", UID: 1001, GID: 1002, Home: "/home/alice",
+			Extra: map[string]string{"mail": "maildir:~/Mail", "quota_rule": "*:bytes=1G"}}, nil},
+		{"alice", "second", none, ErrBadPassword},
+		{"alice", "wonde", none, ErrBadPassword},
+		{"bob", "builder", User{Name: "bob", UID: -1, GID: -1, Home: "/srv/bob"}, nil},
+		{"carol", "correct horse", User{Name: "carol", UID: -1, GID: -1}, nil},
+		{"Alice", "wonder", none, ErrNoUser},
+		{"nobody", "wonder", none, ErrNoUser},
+		{"dave", "", none, ErrBadPassword},
+		{"dave", "wonder", none, ErrBadPassword},
+		{"erin", "x", none, ErrBadPassword},
+		{"frank", "locked", none, ErrBadPassword},
+		{"gina", "pw", none, ErrBadPassword},
+		{"hugo", "pw", none, ErrBadPassword},
+		{"ivan", "pw", none, ErrBadPassword},
+		{"judy", "pw", none, ErrBadPassword},
+		{"karl@example.org", "pw", User{Name: "karl@example.org", UID: 1004, GID: 1003, Home: "/srv/karl",
+			Extra: map[string]string{"home": "/srv/karl", "uid": "1004"}}, nil},
+		{"lara", "pw", none, ErrBadPassword},
+		{"mike", "pw", User{Name: "mike", UID: 65534, GID: -1}, nil},
+		{"old", "pw", User{Name: "old", UID: -1, GID: -1, Extra: map[string]string{"mail": "/var/mail/old:INBOX=/x"}}, nil},
+		{"# users of example.org", "", none, ErrNoUser},
+		{"", "no", none, ErrNoUser},
+	} {
+		got, err := p.Verify(context.Background(), tt.user, tt.password)
+		if err != tt.err {
+			t.Errorf("%s, %s: error %v, want %v", tt.user, tt.password, err, tt.err)
+		}
+		if d := cmp.Diff(tt.want, got); d != "" {
+			t.Errorf("%s, %s: %s", tt.user, tt.password, d)
+		}
+	}
+	for _, line := range []string{"line=8 user=erin", "line=10 user=gina", "line=11 user=hugo", "line=12 user=ivan", "line=13 user=alice", "line=14 user=judy", "line=16 user=lara"} {
+		if n := strings.Count(log.String(), line+" "); n != 1 {
+			t.Errorf("%q is logged %d times", line, n)
+		}
+	}
+	if n := strings.Count(log.String(), "\n"); n != 7 {
+		t.Errorf("%d lines logged:\n%s", n, log)
+	}
+	for _, secret := range []string{"wonder", "second", "locked", "NOPE"} {
+		if strings.Contains(log.String(), secret) {
+			t.Errorf("the log shows %q", secret)
+		}
+	}
+}
+
+func TestLookup(t *testing.T) {
+	t.Parallel()
+	p, _, _ := open(t, sample)
+	for _, tt := range []struct {
+		user string
+		err  error
+	}{{"alice", nil}, {"dave", nil}, {"frank", nil}, {"erin", ErrNoUser}, {"zoe", ErrNoUser}} {
+		u, err := p.Lookup(context.Background(), tt.user)
+		if err != tt.err || err == nil && u.Name != tt.user {
+			t.Errorf("%s: got %v, %v", tt.user, u, err)
+		}
+	}
+}
+
+func TestPasswdFileChanges(t *testing.T) {
+	t.Parallel()
+	p, path, log := open(t, "a:{PLAIN}one\nb:{NOPE}x\n")
+	verify := func(user, password string) error {
+		_, err := p.Verify(context.Background(), user, password)
+		return err
+	}
+	if err := verify("a", "one"); err != nil {
+		t.Fatal(err)
+	}
+	// The same size, in the same moment: only the inode differs.
+	write(t, path, "a:{PLAIN}two\nb:{NOPE}x\n")
+	if err := verify("a", "one"); err != ErrBadPassword {
+		t.Errorf("old password: %v", err)
+	}
+	if err := verify("a", "two"); err != nil {
+		t.Errorf("new password: %v", err)
+	}
+	// Written in place, in the same moment.
+	if err := os.WriteFile(path, []byte("a:{PLAIN}six\nb:{NOPE}x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := verify("a", "six"); err != nil {
+		t.Errorf("password written in place: %v", err)
+	}
+	if n := strings.Count(log.String(), "user=b"); n != 1 {
+		t.Errorf("a line that stayed wrong is logged %d times", n)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := verify("a", "six"); err == nil || errors.Is(err, ErrBadPassword) {
+		t.Errorf("without the file: %v, want a temporary error", err)
+	}
+	write(t, path, "a:{PLAIN}ten\n")
+	if err := verify("a", "ten"); err != nil {
+		t.Errorf("the file is back: %v", err)
+	}
+}
+
+// TestPasswdFileKeeps holds that a file which does not change is read once.
+func TestPasswdFileKeeps(t *testing.T) {
+	t.Parallel()
+	p, path, _ := open(t, "a:{PLAIN}one\n")
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := p.users.Load()
+	if first.stamp != (stamp{}) {
+		t.Error("a file written a moment ago has a stamp")
+	}
+	first.stamp = stampOf(info)
+	for range 3 {
+		if _, err := p.Verify(context.Background(), "a", "one"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p.users.Load() != first {
+		t.Error("the file was read again")
+	}
+}
+
+func TestPasswdFileUnfit(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if _, err := OpenPasswdFile(filepath.Join(dir, "none"), nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+	if _, err := OpenPasswdFile(dir, nil); err == nil {
+		t.Error("a directory is taken")
+	}
+}
+
+// TestUnknownUserCosts holds that an unknown or locked user runs exactly one
+// hash, the one of the file's most usual cost.
+func TestUnknownUserCosts(t *testing.T) {
+	t.Parallel()
+	crypt := "$6$salt$" + strings.Repeat("a", 86)
+	p, _, _ := open(t, "a:{PLAIN}one\nb:"+crypt+"\nc:"+crypt+"\nd:!\ne:{NOPE}\n")
+	var ran []string
+	p.verify = func(s secret, _ string) bool {
+		ran = append(ran, s.cost())
+		return true // whatever the dummy says does not count
+	}
+	for _, tt := range []struct {
+		user string
+		cost string
+		err  error
+	}{{"a", "PLAIN", nil}, {"b", "6", nil}, {"d", "6", ErrBadPassword}, {"e", "6", ErrBadPassword}, {"nobody", "6", ErrNoUser}} {
+		ran = nil
+		_, err := p.Verify(context.Background(), tt.user, "pw")
+		if err != tt.err {
+			t.Errorf("%s: %v, want %v", tt.user, err, tt.err)
+		}
+		if d := cmp.Diff([]string{tt.cost}, ran); d != "" {
+			t.Errorf("%s: %s", tt.user, d)
+		}
+	}
+}
+
+func TestHashingIsBounded(t *testing.T) {
+	t.Parallel()
+	p, _, _ := open(t, "a:{PLAIN}one\n")
+	var mu sync.Mutex
+	running, most := 0, 0
+	hold := make(chan struct{})
+	entered := make(chan struct{}, 100)
+	p.verify = func(secret, string) bool {
+		mu.Lock()
+		running++
+		most = max(most, running)
+		mu.Unlock()
+		entered <- struct{}{}
+		<-hold
+		mu.Lock()
+		running--
+		mu.Unlock()
+		return true
+	}
+	var wg sync.WaitGroup
+	for range 3 * cap(p.slots) {
+		wg.Go(func() {
+			if _, err := p.Verify(context.Background(), "a", "one"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range cap(p.slots) {
+		<-entered
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	if _, err := p.Verify(ctx, "a", "one"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrBadPassword) {
+		t.Errorf("all slots taken: %v", err)
+	}
+	close(hold)
+	wg.Wait()
+	if most > cap(p.slots) {
+		t.Errorf("%d at a time, want %d", most, cap(p.slots))
+	}
+}
+
+func FuzzPasswdFile(f *testing.F) {
+	f.Add(sample)
+	f.Add("a:b:c:d:e:f:g:h:i:j\n::::\na\x00b:{PLAIN}\n")
+	f.Add("a:{\r\n")
+	f.Fuzz(func(t *testing.T, data string) {
+		u := parseUsers(data)
+		lines := strings.Count(data, "\n") + 1
+		if len(u.byName) > lines || len(u.complaints) > maxComplaints {
+			t.Errorf("%d users, %d complaints of %d lines", len(u.byName), len(u.complaints), lines)
+		}
+		usable := 0
+		for name, r := range u.byName {
+			if name == "" || name[0] == '#' || strings.ContainsAny(name, ":\n") {
+				t.Errorf("user %q", name)
+			}
+			if r.broken && r.secret.scheme != nil {
+				t.Errorf("%q is broken and can log in", name)
+			}
+			if r.uid == 0 || r.gid == 0 || r.home != "" && r.home[0] != '/' {
+				t.Errorf("%q has uid %d, gid %d, home %q", name, r.uid, r.gid, r.home)
+			}
+			if r.secret.scheme != nil {
+				usable++
+			}
+		}
+		if usable > 0 && u.usual.scheme == nil {
+			t.Error("no usual secret")
+		}
+	})
+}
+
+func BenchmarkParseUsers(b *testing.B) {
+	var text strings.Builder
+	for i := range 100_000 {
+		fmt.Fprintf(&text, "user%d@example.org:{BLF-CRYPT}$2y$05$v9HrMY27.y7gVZoZ.0Vb7.AjsFtepQCk5jrcJbUMhZMoVnkd4TRVS:1001:1001::/srv/mail/user%d::\n", i, i)
+	}
+	for b.Loop() {
+		parseUsers(text.String())
+	}
+}
