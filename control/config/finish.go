@@ -1,7 +1,7 @@
 package config
 
 import (
-	"fmt"
+	"errors"
 	"net"
 	"os"
 	"slices"
@@ -69,7 +69,7 @@ func (l *loader) listen() {
 func parseAddress(text string) (Address, error) {
 	if file, ok := strings.CutPrefix(text, "unix:"); ok {
 		if !strings.HasPrefix(file, "/") {
-			return Address{}, fmt.Errorf("must have an absolute path after unix:")
+			return Address{}, errors.New("must have an absolute path behind the word unix")
 		}
 		return Address{Network: "unix", Address: file}, nil
 	}
@@ -78,7 +78,7 @@ func parseAddress(text string) (Address, error) {
 	port := "143"
 	if !ok {
 		if host, ok = strings.CutPrefix(text, "imaps://"); !ok {
-			return Address{}, fmt.Errorf("must start with imap://, imaps:// or unix:/")
+			return Address{}, errors.New("must be an imap://, imaps:// or unix: address")
 		}
 		a.TLS, port = true, "993"
 	}
@@ -88,10 +88,10 @@ func parseAddress(text string) (Address, error) {
 	}
 	h, p, err := net.SplitHostPort(host)
 	if err != nil || strings.ContainsAny(h, "/@") {
-		return Address{}, fmt.Errorf("must be HOST:PORT, with an IPv6 address in brackets, after the scheme")
+		return Address{}, errors.New("must be HOST:PORT, with an IPv6 address in brackets, after the scheme")
 	}
 	if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
-		return Address{}, fmt.Errorf("must have a port from 1 to 65535")
+		return Address{}, errors.New("must have a port from 1 to 65535")
 	}
 	a.Address = net.JoinHostPort(h, p)
 	return a, nil

@@ -78,18 +78,23 @@ func (d *dictionary) split(name string) (service, option string, k known, ok boo
 }
 
 // nearest returns the known name that is most like name, or "" where none is
-// much like it. Of equally near ones it is the first in the alphabet.
+// much like it. Of equally near ones it prefers those that do something here,
+// then the first in the alphabet.
 func (d *dictionary) nearest(name string) string {
 	if len(name) > 64 {
 		return ""
 	}
-	best, least := "", len(name)/2+1
-	for n := range d.names {
-		if diff := len(n) - len(name); diff > least || -diff > least {
+	best, least := "", 2*(len(name)/2+1)
+	for n, k := range d.names {
+		if diff := 2 * (len(n) - len(name)); diff > least || -diff > least {
 			continue
 		}
-		if dist := distance(name, n); dist < least || dist == least && best != "" && n < best {
-			best, least = n, dist
+		rank := 2 * distance(name, n)
+		if k.fate != "here" {
+			rank++
+		}
+		if rank < least || rank == least && n < best {
+			best, least = n, rank
 		}
 	}
 	return best

@@ -132,11 +132,7 @@ func (l *loader) choose(entries []entry) {
 		service, name, k, ok := l.dict.split(e.name)
 		switch {
 		case !ok:
-			if near := l.dict.nearest(e.name); near != "" {
-				l.fault(e.place, "unknown option %s; did you mean %s?", e.name, near)
-			} else {
-				l.fault(e.place, "unknown option %s", e.name)
-			}
+			l.unknown(e)
 		case service != "" && service != l.service:
 			l.c.unheard = append(l.c.unheard, e)
 		case k.fate == "here" || k.fate == "xlist":
@@ -157,6 +153,19 @@ func (l *loader) choose(entries []entry) {
 		} else if _, ok := l.chosen[e.name]; !ok {
 			l.chosen[e.name] = e
 		}
+	}
+}
+
+// unknown reports a name that is nobody's, with what was probably meant.
+func (l *loader) unknown(e entry) {
+	prefix, name := "", e.name
+	if rest, ok := strings.CutPrefix(name, l.service+"_"); ok {
+		prefix, name = l.service+"_", rest
+	}
+	if near := l.dict.nearest(name); near != "" {
+		l.fault(e.place, "unknown option %s; did you mean %s?", e.name, prefix+near)
+	} else {
+		l.fault(e.place, "unknown option %s", e.name)
 	}
 }
 

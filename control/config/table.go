@@ -182,16 +182,3 @@ var options = []option{
 		field: func(c *Config) any { return &c.DebugCommand },
 		prose: "Shell command that -D runs at the start; %s, %d and %s in it stand for the program, the process id and the service."},
 }
-
-// lookup returns the row of name, or nil. Linear: it runs a few dozen times
-// in the life of a process.
-func lookup(name string) *option {
-	for _, table := range [][]option{options, limits} {
-		for i := range table {
-			if table[i].name == name {
-				return &table[i]
-			}
-		}
-	}
-	return nil
-}
