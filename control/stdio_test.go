@@ -1,0 +1,297 @@
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+var aLongTimeAgo = time.Unix(1, 0)
+
+// Under inetd the client is on all three descriptors. Nothing that a process
+// writes there by itself may reach it, the stack of a panic least of all.
+func TestPanicReachesNoClient(t *testing.T) {
+	t.Parallel()
+	for name, pair := range map[string]func(*testing.T) (net.Conn, *os.File){"tcp": tcpPair, "unix": socketPair} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client, fd := pair(t)
+			defer client.Close()
+			c := command(t, "panic")
+			c.Stdin, c.Stdout, c.Stderr = fd, fd, fd
+			err := c.Run()
+			fd.Close()
+			if c.ProcessState.ExitCode() != 2 {
+				t.Fatalf("no panic: %v", err)
+			}
+			if got, err := io.ReadAll(client); len(got) != 0 || err != nil {
+				t.Errorf("the client got %q, %v", got, err)
+			}
+		})
+	}
+	// A standard error of its own is left alone: systemd's log, stunnel's.
+	client, fd := tcpPair(t)
+	defer client.Close()
+	c := command(t, "panic")
+	var log bytes.Buffer
+	c.Stdin, c.Stdout, c.Stderr = fd, fd, &log
+	_ = c.Run() // exits with 2
+	fd.Close()
+	if got, err := io.ReadAll(client); len(got) != 0 || err != nil {
+		t.Errorf("the client got %q, %v", got, err)
+	}
+	if !strings.Contains(log.String(), "a stack that nobody may see") {
+		t.Errorf("the log got %q", log.String())
+	}
+}
+
+func TestInetd(t *testing.T) {
+	t.Parallel()
+	client, fd := tcpPair(t)
+	conf := testConfig(t, "cyrus_user: 65534")
+	c := command(t, "-C "+conf)
+	c.Stdin, c.Stdout, c.Stderr = fd, fd, fd
+	got := talk(t, c, client, client, fd)
+	if got.Start != StartInetd || !got.Hidden || got.Host != "[127.0.0.1]" || got.Preauth != nil || got.Private || got.Remote != "tcp" || !got.ZeroIsNull {
+		t.Errorf("got %+v", got)
+	}
+	if os.Getuid() == 0 && (got.UID != 65534 || got.Back) {
+		t.Errorf("still root: %+v", got)
+	}
+}
+
+// An external layer keeps the connection private, if it is strong enough.
+func TestExternalLayer(t *testing.T) {
+	t.Parallel()
+	for ssf, private := range map[string]bool{"0": false, "1": false, "2": true, "128": true} {
+		client, fd := tcpPair(t)
+		c := command(t, "-p"+ssf+" -C "+testConfig(t, "cyrus_user: 65534"))
+		c.Stdin, c.Stdout, c.Stderr = fd, fd, fd
+		if got := talk(t, c, client, client, fd); got.Private != private || got.TLS {
+			t.Errorf("-p %s: got %+v", ssf, got)
+		}
+	}
+}
+
+func TestTunnel(t *testing.T) {
+	t.Parallel()
+	want := Caller{UID: os.Getuid(), GID: os.Getgid(), Home: "/home/of/the/caller"}
+	check := func(t *testing.T, got told) {
+		t.Helper()
+		if got.Start != StartTunnel || got.Preauth == nil || !got.Private || !got.ZeroIsNull {
+			t.Fatalf("got %+v", got)
+		}
+		want.Name = got.Preauth.Name
+		if *got.Preauth != want || want.Name == "" || got.UID != os.Getuid() {
+			t.Errorf("got %+v", got)
+		}
+	}
+	t.Run("pipes", func(t *testing.T) {
+		t.Parallel()
+		c := command(t, "-C "+testConfig(t))
+		in, err := c.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := talk(t, c, in, out)
+		check(t, got)
+		if got.Host != "[local]" || got.Remote != "stdio" {
+			t.Errorf("got %+v", got)
+		}
+	})
+	t.Run("socket pair", func(t *testing.T) {
+		t.Parallel()
+		client, fd := socketPair(t)
+		c := command(t, "-C "+testConfig(t))
+		c.Stdin, c.Stdout = fd, fd
+		check(t, talk(t, c, client, client, fd))
+	})
+	t.Run("two socket pairs", func(t *testing.T) {
+		t.Parallel()
+		in, fd0 := socketPair(t)
+		out, fd1 := socketPair(t)
+		c := command(t, "-C "+testConfig(t))
+		c.Stdin, c.Stdout = fd0, fd1
+		check(t, talk(t, c, in, out, fd0, fd1))
+	})
+	t.Run("no configuration", func(t *testing.T) {
+		t.Parallel()
+		if _, err := os.Stat(DefaultConfig); err == nil {
+			t.Skip(DefaultConfig + " exists")
+		}
+		client, fd := socketPair(t)
+		c := command(t, " ")
+		c.Stdin, c.Stdout = fd, fd
+		check(t, talk(t, c, client, client, fd))
+	})
+	t.Run("file", func(t *testing.T) {
+		t.Parallel()
+		c := command(t, "-C "+testConfig(t))
+		in := t.TempDir() + "/in"
+		write(t, in, "one\n")
+		f, err := os.Open(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		c.Stdin = f
+		out, err := c.Output()
+		if lines := strings.SplitAfterN(string(out), "\n", 2); err != nil || len(lines) != 2 || lines[1] != "one\n" {
+			t.Errorf("got %q, %v", out, err)
+		}
+	})
+	// A terminal's user sees the protocol, and finds his terminal as it was.
+	t.Run("standard error is the client's", func(t *testing.T) {
+		t.Parallel()
+		c := command(t, "-C "+testConfig(t))
+		in, err := c.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Stdout, c.Stderr = w, w
+		if got := talk(t, c, in, r, w); !got.Hidden {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// Starts that are refused, with the exit code and a word of the reason.
+func TestRefusedStarts(t *testing.T) {
+	t.Parallel()
+	listening, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listening.Close() }) // after the parallel subtests
+	listener, err := listening.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	for _, tt := range []struct {
+		name, what string
+		env        []string
+		stdin      func(*testing.T) *os.File
+		code       int
+		say        string
+	}{
+		{name: "nobody", code: ExitUsage, say: "imapd -l"},
+		{name: "master", env: []string{"CYRUS_SERVICE=imap", "CYRUS_ID=0"}, code: ExitConfig, say: "not in this version"},
+		{name: "inetd wait", stdin: func(*testing.T) *os.File { return listener }, code: ExitConfig, say: "nowait"},
+		{name: "a network server's pipe", stdin: pipe, env: []string{"REMOTE_HOST=192.0.2.1"}, code: ExitConfig, say: "REMOTE_HOST"},
+		{name: "TLS without a certificate", what: "-s", stdin: pipe, code: ExitConfig, say: "tls_server_cert"},
+		{name: "wrong option", what: "-x", code: ExitUsage, say: "-x"},
+		{name: "no such file", what: "-C /nonexistent", stdin: pipe, code: ExitConfig, say: "/nonexistent"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			what := tt.what
+			if !strings.Contains(what, "-C") {
+				what += " -C " + testConfig(t)
+			}
+			c := command(t, what, tt.env...)
+			if tt.stdin != nil {
+				c.Stdin = tt.stdin(t)
+			}
+			var stderr bytes.Buffer
+			c.Stderr = &stderr
+			out, err := c.Output()
+			if c.ProcessState == nil || c.ProcessState.ExitCode() != tt.code || !strings.Contains(stderr.String(), tt.say) || len(out) != 0 {
+				t.Errorf("got %v, %q, output %q", err, stderr.String(), out)
+			}
+		})
+	}
+}
+
+// systemd's variables count only for the process that they were made for.
+func TestFindStart(t *testing.T) {
+	s := &Stdio{Start: StartTunnel}
+	for _, name := range []string{"CYRUS_SERVICE", "LISTEN_FDS", "LISTEN_PID"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("LISTEN_FDS", "1")
+	t.Setenv("LISTEN_PID", "1")
+	if got := s.FindStart(&Options{}); got != StartTunnel {
+		t.Errorf("another process's sockets: %v", got)
+	}
+	t.Setenv("LISTEN_PID", jsonOf(t, os.Getpid()))
+	if got := s.FindStart(&Options{}); got != StartSystemd {
+		t.Errorf("systemd: %v", got)
+	}
+	t.Setenv("CYRUS_SERVICE", "imap")
+	if got := s.FindStart(&Options{}); got != StartMaster {
+		t.Errorf("master: %v", got)
+	}
+	if got := s.FindStart(&Options{Listen: true}); got != StartListen {
+		t.Errorf("-l: %v", got)
+	}
+}
+
+// talk runs the child, reads its greeting, checks that it echoes, hangs up and
+// waits for its end. passed are the files that the child gets, to be closed
+// here.
+func talk(t *testing.T, c *exec.Cmd, in io.WriteCloser, out io.ReadCloser, passed ...*os.File) (greeting told) {
+	t.Helper()
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range passed {
+		f.Close()
+	}
+	r := bufio.NewReader(out)
+	line, err := r.ReadBytes('\n')
+	if err != nil {
+		t.Fatalf("greeting: %q, %v", line, err)
+	}
+	if err := json.Unmarshal(line, &greeting); err != nil {
+		t.Fatalf("greeting: %q, %v", line, err)
+	}
+	if _, err := io.WriteString(in, "ping\n"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := r.ReadString('\n'); line != "ping\n" {
+		t.Errorf("got %q, %v", line, err)
+	}
+	in.Close()
+	if rest, err := io.ReadAll(r); len(rest) != 0 && err == nil {
+		t.Errorf("got %q at the end", rest)
+	}
+	out.Close()
+	if err := c.Wait(); err != nil {
+		t.Errorf("end: %v", err)
+	}
+	return greeting
+}
+
+// pipe returns the end of a pipe that stays open for the test's time.
+func pipe(t *testing.T) *os.File {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	return r
+}
+
+func jsonOf(t *testing.T, v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

@@ -1,0 +1,201 @@
+package control
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"imapd/control/config"
+)
+
+// certificate writes cert.pem and key.pem for a name to dir.
+func certificate(t *testing.T, dir, name string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "PRIVATE KEY", Bytes: private}} {
+		write(t, dir+"/"+file, string(pem.EncodeToMemory(block)))
+	}
+}
+
+func tlsConfig(t *testing.T, lines ...string) (*config.Config, *Certificates, string) {
+	t.Helper()
+	dir := t.TempDir()
+	certificate(t, dir, "one.example")
+	conf := loadConfig(t, append(lines, "listen: imaps://127.0.0.1:1", "tls_server_cert: "+dir+"/cert.pem", "tls_server_key: "+dir+"/key.pem")...)
+	certs, err := LoadCertificates(conf, discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conf, certs, dir
+}
+
+func shake(addr net.Addr, conf *tls.Config) (*tls.Conn, error) {
+	conf.InsecureSkipVerify = true
+	return tls.Dial("tcp", addr.String(), conf)
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	conf, certs, dir := tlsConfig(t)
+	l, _ := serve(t, conf, &Options{}, certs)
+	addr := l.Addrs()[0]
+
+	name := func() string {
+		t.Helper()
+		c, err := shake(addr, &tls.Config{NextProtos: []string{"imap"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if got := c.ConnectionState().NegotiatedProtocol; got != "imap" {
+			t.Errorf("protocol %q", got)
+		}
+		return c.ConnectionState().PeerCertificates[0].Subject.CommonName
+	}
+	if got := name(); got != "one.example" {
+		t.Errorf("got %s", got)
+	}
+	old, err := shake(addr, &tls.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	session := bufio.NewReader(old)
+	if line, err := session.ReadString('\n'); line != `["[127.0.0.1]",true,true]`+"\n" {
+		t.Errorf("got %q, %v", line, err)
+	}
+
+	// New files: at once after Reload, and by themselves when the next look is due.
+	certificate(t, dir, "two.example")
+	if err := certs.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if got := name(); got != "two.example" {
+		t.Errorf("got %s", got)
+	}
+	certificate(t, dir, "three.example")
+	certs.next.Store(0)
+	if got := name(); got != "three.example" {
+		t.Errorf("got %s", got)
+	}
+	// A broken file changes nothing, whether found or told.
+	write(t, dir+"/cert.pem", "no certificate")
+	certs.next.Store(0)
+	if got := name(); got != "three.example" {
+		t.Errorf("got %s", got)
+	}
+	if err := certs.Reload(); err == nil || name() != "three.example" {
+		t.Errorf("reload: %v", err)
+	}
+	if err := os.Remove(dir + "/key.pem"); err != nil {
+		t.Fatal(err)
+	}
+	certs.next.Store(0)
+	if got := name(); got != "three.example" {
+		t.Errorf("got %s", got)
+	}
+	// The session that was there before lives.
+	if _, err := old.Write([]byte("ping\n")); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := session.ReadString('\n'); line != "ping\n" {
+		t.Errorf("got %q, %v", line, err)
+	}
+}
+
+func TestHandshakesThatFail(t *testing.T) {
+	t.Parallel()
+	conf, certs, _ := tlsConfig(t, "limit_tls_handshake_time: 1s")
+	l, _ := serve(t, conf, &Options{}, certs)
+	for _, tt := range []struct {
+		name string
+		conf *tls.Config
+		want string
+	}{
+		{"another protocol", &tls.Config{NextProtos: []string{"h2", "http/1.1"}}, "no application protocol"},
+		{"an old version", &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}, "protocol version"},
+		{"an old cipher", &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}}, "handshake failure"},
+	} {
+		if c, err := shake(l.Addrs()[0], tt.conf); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+			if c != nil {
+				c.Close()
+			}
+		}
+	}
+	// Who says nothing is hung up on, without a word in clear.
+	dial(t, l.Addrs()[0]).want("EOF")
+}
+
+func TestOldVersionsWhereAllowed(t *testing.T) {
+	t.Parallel()
+	conf, certs, _ := tlsConfig(t, "tls_versions: tls1_1 tls1_2")
+	l, _ := serve(t, conf, &Options{}, certs)
+	c, err := shake(l.Addrs()[0], &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS11})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if c, err := shake(l.Addrs()[0], &tls.Config{MinVersion: tls.VersionTLS13}); err == nil {
+		c.Close()
+		t.Error("TLS 1.3 although not listed")
+	}
+}
+
+// -s puts all addresses under TLS.
+func TestTLSEverywhere(t *testing.T) {
+	t.Parallel()
+	conf, certs, _ := tlsConfig(t)
+	conf.Listen = []config.Address{{Network: "tcp", Address: "127.0.0.1:0"}}
+	l, _ := serve(t, conf, &Options{TLS: true}, certs)
+	c, err := shake(l.Addrs()[0], &tls.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
+func TestNoCertificate(t *testing.T) {
+	t.Parallel()
+	var none *Certificates
+	if none.Config() != nil || none.Reload() != nil {
+		t.Error("something comes of nothing")
+	}
+	conf := loadConfig(t, "listen: imaps://127.0.0.1:1")
+	if _, err := Listen(conf, &Options{}, nil, discard); err == nil || !strings.Contains(err.Error(), "tls_server_cert") {
+		t.Errorf("got %v", err)
+	}
+	if wrong := Check(conf); len(wrong) != 1 || !strings.Contains(wrong[0].Error(), "imapd.conf:2: listen") {
+		t.Errorf("got %v", wrong)
+	}
+	conf = loadConfig(t, "tls_server_cert: /nonexistent", "tls_server_key: /nonexistent", "cyrus_user: no-such-user")
+	if wrong := Check(conf); len(wrong) != 2 || !strings.Contains(wrong[0].Error(), "imapd.conf:2: tls_server_cert: ") || !strings.Contains(wrong[1].Error(), "imapd.conf:4: cyrus_user: ") {
+		t.Errorf("got %v", wrong)
+	}
+}
