@@ -250,8 +250,10 @@ func (f *file) Truncate(size int64) error {
 }
 
 func (f *file) SetTime(t time.Time) error {
-	tv := []unix.Timeval{unix.NsecToTimeval(t.UnixNano()), unix.NsecToTimeval(t.UnixNano())}
-	return f.wrap("utimes", unix.Futimes(f.fd, tv))
+	// utimensat(fd, "", AT_EMPTY_PATH): x/sys has no futimens, and Futimes goes
+	// through /proc, which a sandbox may not have.
+	ts := []unix.Timespec{unix.NsecToTimespec(t.UnixNano()), unix.NsecToTimespec(t.UnixNano())}
+	return f.wrap("utimes", retry(func() error { return unix.UtimesNanoAt(f.fd, "", ts, unix.AT_EMPTY_PATH) }))
 }
 
 func (f *file) Chmod(mode os.FileMode) error {
