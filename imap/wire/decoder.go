@@ -94,8 +94,8 @@ func (d *Decoder) Begin() {
 // one that Is ErrFraming, or the reader's (io.EOF only between commands).
 func (d *Decoder) Err() error { return d.err }
 
-// Fail records that the grammar wanted something else than the next octet.
-// It keeps an earlier error.
+// Fail records that the grammar wanted something else than the next octet, for
+// which it waits if the command has not ended. It keeps an earlier error.
 func (d *Decoder) Fail(want string) {
 	got := d.Peek()
 	if d.err == nil {

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"io"
 	"math"
-	"slices"
 	"strconv"
+	"strings"
 )
 
 // A header recognises the header of a literal, "{" number64 ["+"] "}" CRLF, octet
@@ -168,31 +168,42 @@ func (d *Decoder) held() string {
 	case d.literals > d.lim.Literals:
 		d.refuse(&SyntaxError{Code: "TOOBIG", Text: "too many literals in one command"})
 	case h.size > d.lim.Args-d.args:
-		d.refuse(tooManyArgs)
+		d.refuse(tooManyArgs())
 	}
 	if d.err != nil || !d.accept(h.size, h.nonSync) {
 		return ""
 	}
 	d.args += h.size
-	buf := make([]byte, 0, min(h.size, heldStep))
+	return d.readHeld(h.size)
+}
+
+// readHeld reads the pending literal. Memory grows with what came, not with what was said.
+func (d *Decoder) readHeld(size int64) string {
+	var b strings.Builder
+	b.Grow(int(min(size, heldStep)))
 	for d.pending > 0 {
-		if len(buf) == cap(buf) {
-			buf = slices.Grow(buf, int(min(d.pending, max(heldStep, int64(len(buf))))))
-		}
-		n, err := d.readPending(buf[len(buf):cap(buf)])
-		if err != nil {
+		w := d.fill()
+		if w == nil {
 			return ""
 		}
-		buf = buf[:len(buf)+n]
+		w = w[:min(int64(len(w)), d.pending)]
+		if b.Cap()-b.Len() < len(w) {
+			b.Grow(int(min(d.pending, int64(b.Cap()))))
+		}
+		b.Write(w)
+		d.r.Discard(len(w))
+		d.pending -= int64(len(w))
 	}
-	if bytes.IndexByte(buf, 0) >= 0 {
+	s := b.String()
+	if strings.IndexByte(s, 0) >= 0 {
 		d.FailText("", "NUL in a string")
 		return ""
 	}
-	return string(buf)
+	return s
 }
 
-var tooManyArgs = &SyntaxError{Code: "TOOBIG", Text: "arguments too long"}
+// tooManyArgs is the error of a command that exceeds Limits.Args.
+func tooManyArgs() *SyntaxError { return &SyntaxError{Code: "TOOBIG", Text: "arguments too long"} }
 
 // readPending reads octets of the pending literal, as they come.
 func (d *Decoder) readPending(p []byte) (int, error) {

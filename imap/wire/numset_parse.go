@@ -1,6 +1,9 @@
 package wire
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // NumSet reads a sequence-set, "*" included, or "$". 0 and numbers of more than 32
 // bits are errors. The set is parsed from the buffer as it comes: a line of
@@ -48,14 +51,14 @@ const (
 
 // feed takes the next piece and returns how many octets of it belong to the set.
 func (p *setParser) feed(w []byte) (int, setState) {
-	for i, c := range w {
-		switch {
+	for i := 0; i < len(w); i++ {
+		switch c := w[i]; {
 		case c >= '0' && c <= '9':
-			p.num = p.num*10 + uint64(c-'0')
-			if p.star || p.num > math.MaxUint32 {
+			n := p.digits(w[i:])
+			if n == 0 {
 				return i, setBad
 			}
-			p.has = true
+			i += n - 1
 		case c == ',':
 			if !p.last() {
 				return i, setBad
@@ -78,6 +81,29 @@ func (p *setParser) feed(w []byte) (int, setState) {
 	return len(w), setMore
 }
 
+// digits takes the digits at the start of w, as far as they are a number, and
+// returns how many they are.
+func (p *setParser) digits(w []byte) int {
+	if p.star {
+		return 0
+	}
+	num := p.num
+	for i, c := range w {
+		if c < '0' || c > '9' {
+			p.num, p.has = num, true
+			return i
+		}
+		next := num*10 + uint64(c-'0')
+		if next > math.MaxUint32 {
+			p.num = num
+			return i
+		}
+		num = next
+	}
+	p.num, p.has = num, true
+	return len(w)
+}
+
 // valid reports whether the number under way is one: not 0, not missing.
 func (p *setParser) valid() bool { return p.has && (p.star || p.num != 0) }
 
@@ -89,6 +115,9 @@ func (p *setParser) last() bool {
 	r := NumRange{uint32(p.num), uint32(p.num)} // Star is 0
 	if p.ranged {
 		r.Start = p.start
+	}
+	if len(p.ranges) == cap(p.ranges) {
+		p.ranges = slices.Grow(p.ranges, len(p.ranges)+1) // doubles, append alone would copy five times as much
 	}
 	p.ranges = append(p.ranges, r)
 	p.num, p.has, p.star, p.ranged = 0, false, false, false

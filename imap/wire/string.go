@@ -77,7 +77,7 @@ func (d *Decoder) quoted(allow eightBit) string {
 		if room := d.lim.Args - d.args - int64(len(held)); int64(n) > room {
 			n = int(max(room, 0))
 			d.consume(n)
-			return d.badQuoted(append(held, w[:n]...), tooManyArgs)
+			return d.badQuoted(append(held, w[:n]...), tooManyArgs())
 		}
 		if n < len(w) && w[n] == '"' {
 			return d.closeQuoted(held, w[:n], allow)
@@ -130,7 +130,7 @@ func (d *Decoder) closeQuoted(held, last []byte, allow eightBit) string {
 
 // badQuoted gives up inside a quoted string. If the line happens to end as a literal's
 // header does, its client may think that a literal follows: Skip must think so too.
-func (d *Decoder) badQuoted(read []byte, err error) string {
+func (d *Decoder) badQuoted(read []byte, err *SyntaxError) string {
 	if d.err == nil {
 		d.err = err
 		d.tail.steps(read)
