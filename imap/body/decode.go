@@ -20,11 +20,12 @@ func newDecoder(cte CTE) decoder {
 	return nil
 }
 
-// A base64Decoder skips everything outside the alphabet. Padding ends a group, and what follows begins the next: there are
-// messages made of several base64 texts behind each other.
+// A base64Decoder skips everything outside the alphabet. Padding where it may stand ends the text, whatever follows: a
+// mailing list's footer, say.
 type base64Decoder struct {
-	acc uint32 // the digits of an unfinished group
-	n   int    // how many
+	acc   uint32 // the digits of an unfinished group
+	n     int    // how many
+	ended bool
 }
 
 const (
@@ -66,18 +67,18 @@ func decodeGroups(dst, src []byte) ([]byte, []byte) {
 }
 
 func (d *base64Decoder) decode(dst, src []byte) []byte {
-	for len(src) > 0 {
+	for len(src) > 0 && !d.ended {
 		if d.n == 0 {
 			dst, src = decodeGroups(dst, src)
 		}
 		for len(src) > 0 {
 			c := base64Digit(src[0])
 			src = src[1:]
-			if c == pad {
-				dst = d.finish(dst)
-				break
+			if c == pad && d.n >= 2 {
+				d.ended = true
+				return d.finish(dst)
 			}
-			if c == xxx {
+			if c >= 64 {
 				continue
 			}
 			d.acc = d.acc<<6 | uint32(c)

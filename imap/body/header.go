@@ -13,31 +13,55 @@ type header struct {
 	delim []byte // the multipart's boundary; nil: none
 }
 
-// header reads the header of the innermost open part. It returns the open boundary that ended it early or none, and
-// the part's own boundary if it is a multipart that has one.
-func (p *parser) header() (hit int, delim []byte) {
+// header reads the header of the innermost open part and fills in the part's fields. It returns the open boundary in front of which the part ends
+// at once, or none. The boundary of a multipart is open from here on.
+func (p *parser) header() (hit int) {
 	n := &p.stack[len(p.stack)-1]
 	if len(p.stack) == 1 || p.stack[len(p.stack)-2].part.Kind == Message {
 		n.part.Envelope = new(Envelope)
 	}
 	h := header{}
-	f := fieldNone
-	lines := 0
-	mid := false // inside a line longer than the window
-	for {
-		if !mid && len(p.bounds) > 0 {
-			if w := p.fill(lookahead); len(w) > 1 && w[0] == '-' {
-				if hit := p.match(w); hit != none {
-					p.cut = p.at
-					if lines > 0 {
-						p.cut = p.eol
-					}
-					p.endField(n.part, &h, f)
-					p.endHeader(n, p.cut, &h)
-					return hit, nil
-				}
-			}
+	blank := p.fields(n.part, &h)
+	p.classify(n, &h)
+	if blank && n.part.Kind == Multipart && h.delim != nil {
+		p.bounds = append(p.bounds, boundary{h.delim, len(p.stack) - 1})
+	}
+	// A blank line in front of a boundary belongs to the boundary; the part has no body (RFC 2046 section 5.1.1).
+	hit = p.boundaryHere()
+	if hit != none && p.bounds[hit].depth == len(p.stack)-1 {
+		hit = none // the multipart's own first boundary
+	}
+	m := p.at
+	if hit != none {
+		p.cut = p.at
+		if p.at.off > n.start.off {
+			p.cut = p.eol
 		}
+		m = p.cut
+	}
+	n.part.Header = n.start.to(m)
+	n.start = m
+	return hit
+}
+
+// boundaryHere returns the open boundary of the line that begins here, or none.
+func (p *parser) boundaryHere() int {
+	if len(p.bounds) == 0 {
+		return none
+	}
+	if w := p.win[p.i:p.n]; len(w) > 0 && w[0] != '-' {
+		return none
+	}
+	return p.match(p.fill(lookahead))
+}
+
+// fields reads the fields of a header up to the blank line, which it consumes, or a boundary or the end of the
+// message. It reports whether there was a blank line.
+func (p *parser) fields(part *Part, h *header) (blank bool) {
+	f := fieldNone
+	begun := false
+	mid := false // inside a line longer than the window
+	for !blank && (mid || p.boundaryHere() == none) {
 		line, whole := p.line()
 		if line == nil {
 			break
@@ -47,27 +71,24 @@ func (p *parser) header() (hit int, delim []byte) {
 		case mid:
 			p.collect(f, text)
 		case whole && len(text) == 0:
-			p.endField(n.part, &h, f)
-			p.endHeader(n, p.at, &h)
-			return none, h.delim
-		case lines > 0 && isLWSP(text):
+			blank = true
+		case begun && isLWSP(text):
 			p.collect(f, newline)
 			p.collect(f, text)
 		default:
-			p.endField(n.part, &h, f)
+			p.endField(part, h, f)
 			var value []byte
 			f, value = splitField(text)
 			p.value = p.value[:0]
 			p.collect(f, value)
 		}
+		begun = true
 		if mid = !whole; whole {
-			lines++
 			p.lineEnded(cr)
 		}
 	}
-	p.endField(n.part, &h, f)
-	p.endHeader(n, p.at, &h)
-	return none, nil
+	p.endField(part, h, f)
+	return blank
 }
 
 // chomp returns the line without its line end, and whether that was CR LF.
@@ -236,17 +257,15 @@ func (p *parser) endField(part *Part, h *header, f fieldID) {
 	}
 }
 
-// endHeader ends the header at m and fills in the defaults: RFC 2045 section 5.2, and RFC 2046 section 5.1.5 for digests.
-func (p *parser) endHeader(n *node, m mark, h *header) {
+// classify says what the part is once its header is read, and fills in the defaults: RFC 2045 section 5.2, and RFC 2046 section 5.1.5 for digests.
+func (p *parser) classify(n *node, h *header) {
 	part := n.part
-	part.Header = n.start.to(m)
-	n.start = m
 	if part.Envelope != nil {
 		part.Envelope.fill()
 	}
 	if !h.mime && !n.isMIME {
-		// Without MIME-Version and Content-Type the other Content-* fields mean nothing.
-		*part = Part{Header: part.Header, Envelope: part.Envelope}
+		// Without MIME-Version and Content-Type the other Content-* fields are not shown.
+		*part = Part{Envelope: part.Envelope, CTE: part.CTE}
 	}
 	digest := n.digest
 	n.digest = false

@@ -63,7 +63,8 @@ func (l *lexer) skip() verdict {
 	return end
 }
 
-// skipComment skips a comment, which may hold others, and keeps its text, quoted pairs resolved and folds joined.
+// skipComment skips a comment, which may hold others, and keeps its text, quoted pairs resolved and folds joined. One that
+// does not end has no text.
 func (l *lexer) skipComment() verdict {
 	l.comment = l.comment[:0]
 	depth := 0
@@ -81,8 +82,7 @@ func (l *lexer) skipComment() verdict {
 			}
 		case '\\':
 			if l.i+1 == len(l.b) {
-				l.i++
-				return bad
+				continue
 			}
 			c = l.pair()
 		}
@@ -90,6 +90,7 @@ func (l *lexer) skipComment() verdict {
 			l.comment = l.append(l.comment, c)
 		}
 	}
+	l.comment = l.comment[:0]
 	return bad
 }
 

@@ -185,9 +185,7 @@ func (p *parser) contentDisposition(part *Part) {
 		return
 	}
 	l := lexer{b: p.value}
-	if l.skip() == bad {
-		return
-	}
+	l.skip()
 	word, v := l.token(nil)
 	if v == bad {
 		return

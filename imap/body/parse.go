@@ -64,15 +64,12 @@ func (p *parser) tree() *Part {
 	root := p.open(nil)
 	part := root
 	for part != nil {
-		hit, delim := p.header()
+		hit := p.header()
 		if part.Kind == Message {
 			if part = p.embedded(part, hit); part != nil {
 				continue
 			}
 		} else if hit == none {
-			if delim != nil {
-				p.bounds = append(p.bounds, boundary{delim, len(p.stack) - 1})
-			}
 			hit = p.body()
 		}
 		part = p.next(hit)
@@ -115,8 +112,9 @@ func (p *parser) embedded(part *Part, hit int) *Part {
 	}
 	n := &p.stack[len(p.stack)-1]
 	n.start = p.cut
-	p.endHeader(n, p.cut, &header{})
+	child.Header = p.cut.to(p.cut)
 	child.Envelope = new(Envelope)
+	p.classify(n, &header{})
 	return nil
 }
 

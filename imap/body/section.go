@@ -58,14 +58,21 @@ func (p *Part) Section(r io.ReaderAt, s Section) (Content, error) {
 	case SectionText:
 		return NewContent(r, part.Body), nil
 	default:
-		return SelectFields(r, part.Header, s.Fields, s.Kind == SectionFieldsNot)
+		f := &filter{r: r, header: part.Header, names: s.Fields, not: s.Kind == SectionFieldsNot}
+		f.complete = len(s.Path) == 0 && !f.not
+		return f.content()
 	}
 }
 
-// SelectFields returns the fields of a header whose names are (or, with not, are none of) the given ones, in the order of the header, and
+// SelectFields returns the fields of a message's header (ParseHeader) whose names are, or with not are none of, the given ones, in the order of the header, and
 // the blank line. A selection beyond 128 KB is not held: it is read again when it is written.
 func SelectFields(r io.ReaderAt, header Span, names []string, not bool) (Content, error) {
-	f := &filter{r: r, header: header, names: names, not: not}
+	f := &filter{r: r, header: header, names: names, not: not, complete: !not}
+	return f.content()
+}
+
+// content reads the selection.
+func (f *filter) content() (Content, error) {
 	c := Content{Found: true}
 	var held []byte
 	err := f.run(func(b []byte) error {
@@ -93,6 +100,9 @@ type filter struct {
 	header Span
 	names  []string
 	not    bool
+	// complete: a header without blank line gets one; if the last line has no end, then that end. RFC 9051 section 6.4.5.1 leaves
+	// out the blank line of a message that has none; Dovecot does so too, but not for HEADER.FIELDS of the message itself.
+	complete bool
 }
 
 // run hands the selected lines to emit, in the CRLF view, and then the blank line.
@@ -100,7 +110,7 @@ func (f *filter) run(emit func([]byte) error) error {
 	var s scanner
 	s.start(f.r, f.header.Off, f.header.End, 4<<10)
 	defer s.release()
-	chosen, begun, mid := false, false, false
+	chosen, begun, mid, blank := false, false, false, false
 	for {
 		line, whole := s.line()
 		if line == nil {
@@ -109,6 +119,7 @@ func (f *filter) run(emit func([]byte) error) error {
 		text, _ := chomp(line, whole)
 		if !mid {
 			if whole && len(text) == 0 {
+				blank = true
 				break
 			}
 			if !begun || !isLWSP(text) {
@@ -132,7 +143,10 @@ func (f *filter) run(emit func([]byte) error) error {
 	if s.err != nil {
 		return s.err
 	}
-	return emit(crlf)
+	if blank || f.complete {
+		return emit(crlf)
+	}
+	return nil
 }
 
 var crlf = []byte("\r\n")
