@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -135,9 +136,9 @@ func (s *Server) finish(t testing.TB) {
 	}
 }
 
-// tail returns the last lines of text.
+// tail returns the last lines of text, without Dovecot's of who came and went.
 func tail(text string, lines int) string {
-	all := strings.SplitAfter(text, "\n")
+	all := slices.DeleteFunc(strings.SplitAfter(text, "\n"), func(l string) bool { return strings.Contains(l, ": Info: ") })
 	return strings.Join(all[max(0, len(all)-lines):], "")
 }
 

@@ -9,7 +9,9 @@
 //	setup: basic         the Maildir and configuration to start from: setups/basic
 //	needs: IDLE MOVE     capabilities; a server that lacks one is not asked
 //	login: no            clients start at the greeting; else they are logged in
-//	not: pipelined WHY   forms that the script is not played in, and why; see below
+//	select: INBOX        clients have selected this mailbox; or "examine: INBOX"
+//	not: pipelined WHY   forms that the script is not played in, and why; see below.
+//	                     "not: dovecot WHY": it is not played against Dovecot
 //
 // Then each line is a step of the client whose name it starts with; a client
 // connects at its first step.
@@ -51,13 +53,15 @@
 // any code or none. A line that ends in " ..." names words that must all be
 // there, in any order, among others.
 //
-// The same are: a quoted string and a literal; lists of flags, of attributes in
-// LIST and LSUB, and numbers in SEARCH, in any order.
+// The same are: a quoted string and a literal; in any order lists of flags, of
+// attributes in LIST and LSUB, numbers in SEARCH, pairs in ESEARCH and items in
+// FETCH; names of header fields in either case.
 //
 // # Forms
 //
 // Each script is played in each of these forms: plain, as written; bytes, each
 // octet in a write of its own; pipelined, all that the client says before
-// reading (for one client); literals and literals+, every astring as a
+// reading (for one client, and not to Dovecot, which answers such commands out
+// of order); literals and literals+, every astring as a
 // synchronizing or non-synchronizing literal.
 package transcript

@@ -19,7 +19,7 @@ var Forms = []Form{Plain, Bytes, Pipelined, Literals, LiteralsPlus}
 
 // Plays reports whether s can be played in form f.
 func (s *Script) Plays(f Form) bool {
-	if _, not := s.Not[string(f)]; not {
+	if s.Not[string(f)] != "" {
 		return false
 	}
 	if f != Pipelined {

@@ -95,9 +95,8 @@ func (v vars) pattern(text string) (pattern string, names []string) {
 	return b.String(), names
 }
 
-// canonical writes a line so that lines that mean the same look the same:
-// literals become quoted strings where they can. Dollar signs in the literals
-// of a script are no variables.
+// canonical writes a line with its literals as quoted strings, which may then
+// hold line ends. Dollar signs in the literals of a script are no variables.
 func canonical(l Line, script bool) string {
 	var b strings.Builder
 	for _, c := range l {
@@ -110,8 +109,6 @@ func canonical(l Line, script bool) string {
 			b.WriteString(head(c.Head, text))
 		case c.Head == "":
 			b.WriteString(text)
-		case strings.ContainsAny(text, "\r\n\x00"):
-			fmt.Fprintf(&b, "{%d}\r\n%s", len(c.Text), text)
 		default:
 			b.WriteString(`"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`)
 		}
@@ -146,14 +143,77 @@ func human(want, got string) (string, string) {
 // sorted puts what has no order in one.
 func sorted(text string) string {
 	if numbers, ok := strings.CutPrefix(text, "* SEARCH "); ok {
-		words := strings.Fields(numbers)
-		slices.Sort(words)
-		return "* SEARCH " + strings.Join(words, " ")
+		return "* SEARCH " + sortedWords(numbers)
 	}
+	if m := esearchPattern.FindStringSubmatch(text); m != nil {
+		pairs := pairPattern.FindAllString(m[2], -1)
+		slices.Sort(pairs)
+		return m[1] + strings.Join(pairs, "")
+	}
+	if m := fetchPattern.FindStringSubmatch(text); m != nil {
+		return m[1] + "(" + strings.Join(fetchItems(m[2]), " ") + ")"
+	}
+	return sortedLists(text)
+}
+
+var (
+	esearchPattern = regexp.MustCompile(`^(\* ESEARCH \(TAG [^)]*\)(?: UID)?)((?: \w+ \S+)*)$`)
+	pairPattern    = regexp.MustCompile(` \w+ \S+`)
+	fetchPattern   = regexp.MustCompile(`(?s)^(\* \d+ FETCH )\((.*)\)$`)
+	sectionPattern = regexp.MustCompile(`^[A-Z.0-9]+\[[^\]]*\]`)
+)
+
+func sortedWords(text string) string {
+	words := strings.Fields(text)
+	slices.SortFunc(words, func(a, b string) int {
+		return strings.Compare(strings.ReplaceAll(a, "$$", "$"), strings.ReplaceAll(b, "$$", "$"))
+	})
+	return strings.Join(words, " ")
+}
+
+func sortedLists(text string) string {
 	return listPattern.ReplaceAllStringFunc(text, func(list string) string {
 		m := listPattern.FindStringSubmatch(list)
-		words := strings.Fields(m[2])
-		slices.Sort(words)
-		return m[1] + " (" + strings.Join(words, " ") + ")"
+		return m[1] + " (" + sortedWords(m[2]) + ")"
 	})
+}
+
+// fetchItems splits the items of a FETCH response, sorts them, and writes the
+// names of header fields in capitals and without quotes.
+func fetchItems(text string) []string {
+	var items []string
+	for text != "" {
+		name := sectionPattern.FindString(text)
+		text = text[len(name):]
+		name = strings.ReplaceAll(strings.ToUpper(name), `"`, "")
+		space := strings.IndexByte(text, ' ')
+		if space < 0 {
+			return append(items, name+text) // not the form of an item: leave it alone
+		}
+		n := space + 1 + valueLen(text[space+1:])
+		items = append(items, sortedLists(name+text[:n]))
+		text = strings.TrimPrefix(text[n:], " ")
+	}
+	slices.Sort(items)
+	return items
+}
+
+// valueLen returns the length of the word, string or list that s starts with.
+func valueLen(s string) int {
+	depth := 0
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '"':
+			i += quotedLen(s[i:]) - 1
+		case '(':
+			depth++
+		case ')':
+			depth--
+		case ' ':
+			if depth == 0 {
+				return i
+			}
+		}
+	}
+	return len(s)
 }

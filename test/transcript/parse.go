@@ -16,6 +16,7 @@ type Script struct {
 	Setup string
 	Needs []string
 	Login bool
+	Open  string            // the command and mailbox that each client begins with, if any
 	Not   map[string]string // form to the reason
 	Steps []Step
 	dir   string
@@ -80,7 +81,7 @@ func head(h, n string) string { return strings.Replace(h, "{", "{"+n, 1) }
 var (
 	stepPattern    = regexp.MustCompile(`^(\w+) (C|S|S\*|D|D\*): ?(.*)$`)
 	wordPattern    = regexp.MustCompile(`^(\w+) (closed|tls)$`)
-	headerPattern  = regexp.MustCompile(`^(setup|needs|login|not): *(.*)$`)
+	headerPattern  = regexp.MustCompile(`^(setup|needs|login|select|examine|not): *(.*)$`)
 	outsidePattern = regexp.MustCompile(`^! (deliver|mark|remove) (.*)$`)
 	literalPattern = regexp.MustCompile(`(~?)\{(\d+)(\+?)\}$`)
 	filePattern    = regexp.MustCompile(`<<([\w.-]+)`)
@@ -152,6 +153,8 @@ func (p *scriptParser) header(name, value string) error {
 		p.Needs = append(p.Needs, words...)
 	case "login":
 		p.Login = value != "no"
+	case "select", "examine":
+		p.Open = strings.ToUpper(name) + " " + value
 	case "not":
 		if len(words) < 2 {
 			return fmt.Errorf("a form and a reason are wanted")

@@ -82,10 +82,16 @@ func (p *player) client(name string) (*client, error) {
 	c := &client{Conn: conn, r: bufio.NewReader(conn)}
 	p.clients[name] = c
 	p.order = append(p.order, name)
-	if p.Login {
-		return c, c.login(p.account)
+	if !p.Login {
+		return c, nil
 	}
-	return c, nil
+	if _, err := c.response(); err != nil { // the greeting
+		return nil, err
+	}
+	if err := c.run("LOGIN " + p.account.User + " " + p.account.Password); err != nil || p.Open == "" {
+		return c, err
+	}
+	return c, c.run(p.Open)
 }
 
 func (p *player) step(s *Step) error {
@@ -345,12 +351,9 @@ func (c *client) eof() error {
 	return fmt.Errorf("got  %s\nwant the end of the connection", r)
 }
 
-// login reads the greeting and logs in.
-func (c *client) login(a Account) error {
-	if _, err := c.response(); err != nil {
-		return err
-	}
-	if err := c.write(fmt.Appendf(nil, "login LOGIN %s %s\r\n", a.User, a.Password), false); err != nil {
+// run sends a command that is not part of the script and reads up to its OK.
+func (c *client) run(command string) error {
+	if err := c.write([]byte("first "+command+"\r\n"), false); err != nil {
 		return err
 	}
 	for {
@@ -360,10 +363,10 @@ func (c *client) login(a Account) error {
 		}
 		switch text := r[0].Text; {
 		case strings.HasPrefix(text, "* "):
-		case strings.HasPrefix(text, "login OK"):
+		case strings.HasPrefix(text, "first OK"):
 			return nil
 		default:
-			return fmt.Errorf("login: %s", text)
+			return fmt.Errorf("%s: got  %s", command, text)
 		}
 	}
 }
