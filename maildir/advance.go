@@ -20,11 +20,14 @@ type Delta struct {
 // RFC 9051 section 7.5.1.
 //
 // Views only ever grow at their end. A newcomer with a UID that the view has
-// passed is an error, a bug of the writer: the session must end, for no
-// response can tell the client of it.
+// passed is an error, a bug of the writer, and so is another UIDVALIDITY: the
+// session must end, for no response can tell the client of it.
 func Advance(old, cur *Snapshot, hold bool) (*Snapshot, Delta, error) {
 	if old == cur || old.from == cur && (hold || old.sum.ghosts == 0) {
 		return old, Delta{}, nil
+	}
+	if old.Validity != cur.Validity {
+		return old, Delta{}, fmt.Errorf("UIDVALIDITY was %d and is %d", old.Validity, cur.Validity)
 	}
 	a := advance{old: old, hold: hold, last: old.sum.last}
 	a.merge(cur)

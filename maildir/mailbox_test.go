@@ -449,3 +449,95 @@ func TestRecentIsClaimedOnce(t *testing.T) {
 		t.Errorf("claimed twice: %d to %d", from, to)
 	}
 }
+
+// Where scans are not atomic one of them proves nothing.
+func TestAbsenceNeedsProof(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	b.deliver("cur", "1.h:2,", "x\n")
+	b.deliver("cur", "2.h:2,", "x\n")
+	b.sync(Serve)
+	b.atomic = false
+	if err := os.Remove(filepath.Join(b.path, "cur", "1.h:2,")); err != nil {
+		t.Fatal(err)
+	}
+	b.sync(Serve)
+	b.want("1 1.h ", "2 2.h ")
+	old := time.Now().Add(-time.Minute)
+	os.Chtimes(filepath.Join(b.path, "cur"), old, old)
+	os.Chtimes(filepath.Join(b.path, "new"), old, old)
+	b.sync(Serve)
+	b.want("1 1.h ", "2 2.h ")
+	b.sync(Serve)
+	b.want("2 2.h ")
+}
+
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	stray := filepath.Join(b.path, "tmp", "1.stray")
+	if err := os.WriteFile(stray, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.sweep(time.Now())
+	if _, err := os.Stat(stray); err != nil {
+		t.Error("a delivery under way was removed:", err)
+	}
+	b.sweep(time.Now().Add(strayAge + time.Minute))
+	if _, err := os.Stat(stray); !errors.Is(err, os.ErrNotExist) {
+		t.Error("a stray stays:", err)
+	}
+}
+
+// A folder that is deleted while it is open says so.
+func TestFolderDeleted(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	b.append(b.Mailbox, "x\r\n", FlagSet{})
+	if err := os.RemoveAll(b.path); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Sync(context.Background(), Serve); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a look at a deleted folder: %v", err)
+	}
+	if _, err := b.SetFlags(context.Background(), []UID{1}, AddFlags, FlagSet{System: Seen}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("STORE in a deleted folder: %v", err)
+	}
+}
+
+// A full disk leaves nothing half-made.
+func TestNoSpace(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	b.append(b.Mailbox, "one\r\n", FlagSet{})
+	b.Mailbox.Release()
+	for call := 1; ; call++ {
+		fault := &faults{at: call, err: unix.ENOSPC}
+		b.start(Options{Open: fault.open})
+		fault.armed = true
+		d, err := b.NewMessage(context.Background())
+		if err == nil {
+			d.Write([]byte("two\r\n"))
+			_, _, err = b.Append(context.Background(), []Appending{{Delivery: d, Flags: FlagSet{Keywords: []string{"new"}}}})
+			d.Abort()
+		}
+		fault.armed = false
+		if err == nil {
+			if call < 8 {
+				t.Fatalf("only %d calls change files", call-1)
+			}
+			break
+		}
+		if !errors.Is(err, unix.ENOSPC) {
+			t.Fatalf("call %d: %v", call, err)
+		}
+		b.sync(Serve)
+		if n := b.Snapshot().Len(); n != 1 || len(b.files("cur")) != 1 {
+			t.Fatalf("call %d failed (%s) and left %d messages, files %q", call, fault.what, n, b.files("cur"))
+		}
+		if l := b.files("tmp"); len(l) > 0 && fault.what != "unlink" {
+			t.Fatalf("call %d failed (%s) and left %q in tmp/", call, fault.what, l)
+		}
+		b.Mailbox.Release()
+	}
+}

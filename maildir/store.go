@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -155,7 +156,31 @@ func (h *Host) share(s *Store, name, path, control string) (*Mailbox, error) {
 	}
 	h.boxes[m.id] = m
 	h.mu.Unlock()
+	m.sweep(time.Now())
 	return m, nil
+}
+
+// strayAge is how old a file in tmp/ must be to be nobody's: Maildir's own rule.
+const strayAge = 36 * time.Hour
+
+// sweep removes what deliveries that never ended have left in tmp/.
+func (m *Mailbox) sweep(now time.Time) {
+	var strays []string
+	_, err := scanDir(m.tmp.Fd(), 0, func(name []byte) {
+		var st unix.Stat_t
+		n := string(name)
+		if unix.Fstatat(m.tmp.Fd(), n, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && now.Sub(time.Unix(st.Ctim.Unix())) > strayAge {
+			strays = append(strays, n)
+		}
+	})
+	for _, n := range strays {
+		if err == nil {
+			err = m.tmp.Unlink(n)
+		}
+	}
+	if err != nil && !unwritable(err) {
+		m.host.opt.Log.Warn("cannot clean tmp/", "mailbox", m.name, "err", err)
+	}
 }
 
 func (h *Host) reuse(id folderID) *Mailbox {
@@ -256,5 +281,8 @@ func (m *Mailbox) lock(ctx context.Context) (*uidlist.Lock, error) {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil, fmt.Errorf("%s: %w", m.name, ErrBusy)
 	}
-	return l, err
+	if err != nil {
+		return nil, openError(m.name, err)
+	}
+	return l, nil
 }

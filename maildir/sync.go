@@ -42,7 +42,7 @@ func (m *Mailbox) Sync(ctx context.Context, access Access) error {
 		}
 		return fmt.Errorf("%s: %w", m.name, ErrBusy)
 	default:
-		return err
+		return openError(m.name, err)
 	}
 	defer lock.Unlock()
 	m.mu.Lock()
@@ -154,14 +154,15 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 			return false, err
 		}
 	}
-	gone := m.departed(snap, &sv, before == after, locked)
+	calm := before == after && m.settled(after, time.Now())
+	gone := m.departed(snap, &sv, calm, locked)
 	if err := m.commit(snap, &sv, gone); err != nil {
 		return false, err
 	}
 	locking = !locked && (!m.list.known || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
 		access == Serve && m.waiting() > 0 && !m.stuck)
 	m.clean = stamp{}
-	if before == after && !wrote && !locking && len(m.missing) == 0 && m.settled(after, time.Now()) {
+	if calm && !wrote && !locking && len(m.missing) == 0 {
 		m.clean = after
 	}
 	return locking, nil
@@ -282,7 +283,7 @@ func (sc *scanner) known(i int, msg Message, name []byte) {
 // absence is how often and since when a message has not been seen.
 type absence struct {
 	scans int
-	calm  int // of them, scans that nothing disturbed
+	calm  int // of them, scans that nothing can have disturbed
 	since time.Time
 }
 
