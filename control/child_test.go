@@ -152,7 +152,7 @@ func command(t *testing.T, what string, env ...string) *exec.Cmd {
 	}
 	c := exec.Command(self)
 	c.Dir = t.TempDir()
-	c.Env = append([]string{childEnv + "=" + what, "HOME=/home/of/the/caller"}, env...)
+	c.Env = append([]string{childEnv + "=" + what, "HOME=/home/of/the/caller", "GORACE=atexit_sleep_ms=0"}, env...)
 	return c
 }
 

@@ -82,9 +82,9 @@ func TestExternalLayer(t *testing.T) {
 
 func TestTunnel(t *testing.T) {
 	t.Parallel()
-	want := Caller{UID: os.Getuid(), GID: os.Getgid(), Home: "/home/of/the/caller"}
 	check := func(t *testing.T, got told) {
 		t.Helper()
+		want := Caller{UID: os.Getuid(), GID: os.Getgid(), Home: "/home/of/the/caller"}
 		if got.Start != StartTunnel || got.Preauth == nil || !got.Private || !got.ZeroIsNull {
 			t.Fatalf("got %+v", got)
 		}
