@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"os"
 	"time"
 
 	"imapd/control/config"
@@ -36,6 +38,10 @@ func Inetd(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *
 		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: conf.TCPKeepalive, Interval: time.Minute, Count: 5})
 	}
 	conn := &Conn{Conn: c, Host: hostText(c.RemoteAddr())}
+	// stunnel connects from this machine and tells for whom.
+	if ip, err := netip.ParseAddr(os.Getenv("REMOTE_HOST")); err == nil && addrOf(c.RemoteAddr()).IsLoopback() {
+		conn.Host = "[" + ip.Unmap().WithZone("").String() + "]"
+	}
 	conn.Private = o.TLS || o.SSF >= 2 || c.RemoteAddr().Network() == "unix"
 	return newSingle(conn, conf, o, certs, log)
 }

@@ -23,27 +23,6 @@ func LoadConfig(o *Options, start Start) (*config.Config, []config.Problem, erro
 	return conf, problems, err
 }
 
-// Check returns what is wrong around a configuration that is right in itself:
-// certificates that cannot be read, a user who does not exist.
-func Check(conf *config.Config) []error {
-	var wrong []error
-	certs, err := LoadCertificates(conf, slog.New(slog.DiscardHandler))
-	if err != nil {
-		wrong = append(wrong, err)
-	}
-	for _, a := range conf.Listen {
-		if a.TLS && certs == nil && err == nil {
-			wrong = append(wrong, at(conf, "listen", fmt.Errorf("%v: %w", a, ErrNoCertificate)))
-		}
-	}
-	if conf.User != "" {
-		if _, err := identify(conf); err != nil {
-			wrong = append(wrong, err)
-		}
-	}
-	return wrong
-}
-
 // errNobody answers a start without any client.
 var errNobody = errors.New("standard input is no client; imapd -l listens for clients itself")
 

@@ -67,6 +67,19 @@ func TestInetd(t *testing.T) {
 	}
 }
 
+// stunnel tells whose connection it passes on.
+func TestRemoteHost(t *testing.T) {
+	t.Parallel()
+	for env, want := range map[string]string{"192.0.2.7": "[192.0.2.7]", "2001:db8::1": "[2001:db8::1]", "no address [x]": "[127.0.0.1]", "": "[127.0.0.1]"} {
+		client, fd := tcpPair(t)
+		c := command(t, "-C "+testConfig(t, "cyrus_user: 65534"), "REMOTE_HOST="+env)
+		c.Stdin, c.Stdout, c.Stderr = fd, fd, fd
+		if got := talk(t, c, client, client, fd); got.Host != want {
+			t.Errorf("%q: got %q, want %q", env, got.Host, want)
+		}
+	}
+}
+
 // An external layer keeps the connection private, if it is strong enough.
 func TestExternalLayer(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,72 @@
+package control
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"imapd/control/config"
+)
+
+// Test is imapd -t: it prints the effective configuration to out and all that
+// is wrong with it to complaints, a line each, and returns the exit code. conf
+// is nil where there is no configuration to print.
+func Test(conf *config.Config, problems []config.Problem, out, complaints io.Writer) int {
+	code := ExitOK
+	for _, p := range problems {
+		fmt.Fprintln(complaints, p)
+		if !p.Warning {
+			code = ExitConfig
+		}
+	}
+	if conf == nil {
+		return code
+	}
+	for _, err := range check(conf) {
+		fmt.Fprintln(complaints, err)
+		code = ExitConfig
+	}
+	if err := conf.Write(out); err != nil {
+		fmt.Fprintln(complaints, err)
+		return ExitOS
+	}
+	return code
+}
+
+// Complain tells why imapd does not start: on standard error, and in syslog
+// where nobody sees that.
+func Complain(stdio *Stdio, messages ...string) {
+	for _, m := range messages {
+		fmt.Fprintln(os.Stderr, "imapd:", m)
+	}
+	if !stdio.Hidden && foreground() {
+		return
+	}
+	log := OpenLog(config.Default(), stdio.Start, stdio)
+	defer log.Close()
+	for _, m := range messages {
+		log.Error(m)
+	}
+}
+
+// check returns what is wrong around a configuration that is right in itself:
+// certificates that cannot be read, a user who does not exist.
+func check(conf *config.Config) []error {
+	var wrong []error
+	certs, err := LoadCertificates(conf, slog.New(slog.DiscardHandler))
+	if err != nil {
+		wrong = append(wrong, err)
+	}
+	for _, a := range conf.Listen {
+		if conf.Where("listen") != "" && a.TLS && certs == nil && err == nil {
+			wrong = append(wrong, at(conf, "listen", fmt.Errorf("%v: %w", a, ErrNoCertificate)))
+		}
+	}
+	if conf.User != "" {
+		if _, err := identify(conf); err != nil {
+			wrong = append(wrong, err)
+		}
+	}
+	return wrong
+}
