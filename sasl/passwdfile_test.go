@@ -61,7 +61,7 @@ old:{PLAIN}pw:::::::/var/mail/old:INBOX=/x
 
 func TestPasswdFile(t *testing.T) {
 	t.Parallel()
-	p, _, log := open(t, sample)
+	p, _, log := open(t, sample+"dos:{PLAIN}pw\r\ncolon:{PLAIN}a:b\n")
 	none := User{}
 	for _, tt := range []struct {
 		user, password string
@@ -80,7 +80,7 @@ func TestPasswdFile(t *testing.T) {
 		{"dave", "wonder", none, ErrBadPassword},
 		{"erin", "x", none, ErrBadPassword},
 		{"frank", "locked", none, ErrBadPassword},
-		{"gina", "pw", none, ErrBadPassword},
+		{"gina", "pw", User{Name: "gina", UID: 1001, GID: 1001}, nil},
 		{"hugo", "pw", none, ErrBadPassword},
 		{"ivan", "pw", none, ErrBadPassword},
 		{"judy", "pw", none, ErrBadPassword},
@@ -89,6 +89,9 @@ func TestPasswdFile(t *testing.T) {
 		{"lara", "pw", none, ErrBadPassword},
 		{"mike", "pw", User{Name: "mike", UID: 65534, GID: -1}, nil},
 		{"old", "pw", User{Name: "old", UID: -1, GID: -1, Extra: map[string]string{"mail": "/var/mail/old:INBOX=/x"}}, nil},
+		{"dos", "pw", User{Name: "dos", UID: -1, GID: -1}, nil},
+		{"colon", "a:b", none, ErrBadPassword},
+		{"colon", "a", none, ErrBadPassword},
 		{"# users of example.org", "", none, ErrNoUser},
 		{"", "no", none, ErrNoUser},
 	} {
@@ -100,7 +103,7 @@ func TestPasswdFile(t *testing.T) {
 			t.Errorf("%s, %s: %s", tt.user, tt.password, d)
 		}
 	}
-	for _, line := range []string{"line=8 user=erin", "line=10 user=gina", "line=11 user=hugo", "line=12 user=ivan", "line=13 user=alice", "line=14 user=judy", "line=16 user=lara"} {
+	for _, line := range []string{"line=8 user=erin", "line=11 user=hugo", "line=12 user=ivan", "line=13 user=alice", "line=14 user=judy", "line=16 user=lara", "line=20 user=colon"} {
 		if n := strings.Count(log.String(), line+" "); n != 1 {
 			t.Errorf("%q is logged %d times", line, n)
 		}

@@ -131,8 +131,8 @@ func parseRecord(f []string, ids idCache) (record, error) {
 			return r, err
 		}
 	}
-	if r.home != "" && r.home[0] != '/' {
-		return r, errors.New("home is not an absolute path")
+	if !strings.HasPrefix(r.home, "/") {
+		r.home = "" // Dovecot takes such a one, for sites that do not use it
 	}
 	return r, nil
 }

@@ -55,15 +55,17 @@ func schemeOf(name string) *scheme {
 	return nil
 }
 
+// As in Dovecot, the names for crypt(3) other than MD5-CRYPT do not bind: the
+// hash itself says what it is.
 var schemes = []scheme{
 	{name: "PLAIN", check: notEmpty, verify: equal},
 	{name: "CRYPT", check: checkCrypt(""), verify: verifyCrypt, cost: costCrypt},
 	{name: "MD5-CRYPT", check: checkCrypt("$1$"), verify: verifyCrypt, cost: costCrypt},
-	{name: "SHA256-CRYPT", check: checkCrypt("$5$"), verify: verifyCrypt, cost: costCrypt},
-	{name: "SHA512-CRYPT", check: checkCrypt("$6$"), verify: verifyCrypt, cost: costCrypt},
-	{name: "BLF-CRYPT", check: checkCrypt("$2"), verify: verifyCrypt, cost: costCrypt},
-	{name: "ARGON2I", check: checkCrypt("$argon2i$"), verify: verifyCrypt, cost: costCrypt},
-	{name: "ARGON2ID", check: checkCrypt("$argon2id$"), verify: verifyCrypt, cost: costCrypt},
+	{name: "SHA256-CRYPT", check: checkCrypt(""), verify: verifyCrypt, cost: costCrypt},
+	{name: "SHA512-CRYPT", check: checkCrypt(""), verify: verifyCrypt, cost: costCrypt},
+	{name: "BLF-CRYPT", check: checkCrypt(""), verify: verifyCrypt, cost: costCrypt},
+	{name: "ARGON2I", check: checkCrypt("$argon2"), verify: verifyCrypt, cost: costCrypt},
+	{name: "ARGON2ID", check: checkCrypt("$argon2"), verify: verifyCrypt, cost: costCrypt},
 	digest("PLAIN-MD5", md5.New, md5.Size, false),
 	digest("LDAP-MD5", md5.New, md5.Size, false),
 	digest("SMD5", md5.New, md5.Size, true),
@@ -121,6 +123,9 @@ func parseSecret(field string) (secret, error) {
 		}
 	}
 	name, encoding, _ := strings.Cut(strings.ToUpper(name), ".")
+	if (name == "MD5" || name == "MD5-CRYPT") && !strings.HasPrefix(text, "$") {
+		name = "PLAIN-MD5" // what the name once stood for
+	}
 	s := schemeOf(name)
 	if s == nil {
 		return secret{}, errors.New("password scheme that is unknown or not supported")
