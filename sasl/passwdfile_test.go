@@ -275,6 +275,50 @@ func TestHashingIsBounded(t *testing.T) {
 	}
 }
 
+// TestPasswdFileSwapped holds that logins succeed all the while that the file
+// is replaced, as long as each version of it lets them.
+func TestPasswdFileSwapped(t *testing.T) {
+	t.Parallel()
+	p, path, _ := open(t, "a:{PLAIN}one\n")
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if _, err := p.Verify(context.Background(), "a", "one"); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 200 {
+		write(t, path, strings.Repeat("#\n", i)+"a:{PLAIN}one\n")
+	}
+	close(done)
+	wg.Wait()
+}
+
+// BenchmarkVerify compares what the answers cost; those for a wrong password
+// and for an unknown user should be alike.
+func BenchmarkVerify(b *testing.B) {
+	p, _, _ := open(b, "a:$2y$05$KQmM4nxY9MN5ox0RAEzGAOaeBvmKZFiKLZfU4DtZEw0HwuBSkEdH2\nb:{PLAIN}x\nc:$2y$05$v9HrMY27.y7gVZoZ.0Vb7.AjsFtepQCk5jrcJbUMhZMoVnkd4TRVS\n")
+	for _, user := range []string{"a", "nobody"} {
+		b.Run(user, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := p.Verify(context.Background(), user, "wrong"); err == nil {
+					b.Fatal("let in")
+				}
+			}
+		})
+	}
+}
+
 func FuzzPasswdFile(f *testing.F) {
 	f.Add(sample)
 	f.Add("a:b:c:d:e:f:g:h:i:j\n::::\na\x00b:{PLAIN}\n")
