@@ -1,0 +1,203 @@
+package imap
+
+import (
+	"maps"
+	"slices"
+
+	"imapd/imap/wire"
+)
+
+// An Extension is everything that one specification adds to the server. Each
+// is registered by the file named after it, and nothing else mentions it.
+type Extension struct {
+	Name string // as the manual and the transcript testdata/<name>.txt spell it
+	RFC  int
+
+	Caps     func(*Session) []string // what CAPABILITY lists now; nil for nothing
+	Commands []Command
+	Fetch    []FetchItem   // data items of FETCH
+	Search   []SearchKey   // keys of SEARCH (SORT, THREAD)
+	Status   []StatusItem  // items of STATUS
+	Filters  []ListOption  // LIST selection options
+	Returns  []ListOption  // LIST return options
+	Select   []SelectParam // parameters of SELECT and EXAMINE
+	Enable   []EnableWord  // words of ENABLE
+}
+
+// A Command is one row of the dispatch table. Make it with always, unauthed,
+// authed or selected, or with one of the stream forms: the type of the handler
+// says in which states the command may run.
+type Command struct {
+	Name string
+	Mode Mode
+
+	need  state
+	gates []func(*Session) error
+	bind  func(*wire.Decoder) (func(*Session) error, error)
+}
+
+// Mode says how a command bears on what the client knows of its mailbox.
+type Mode uint8
+
+const (
+	// UsesSeq: the command takes or returns sequence numbers, so no EXPUNGE
+	// may be sent while it runs (RFC 9051 section 7.5.1).
+	UsesSeq Mode = 1 << iota
+	// Silent: no look at the mailbox and no mailbox data before the tagged reply.
+	Silent
+)
+
+// state is a set of the states of RFC 9051 section 3.
+type state uint8
+
+const (
+	stateUnauthed state = 1 << iota
+	stateAuthed
+	stateSelected
+
+	loggedIn = stateAuthed | stateSelected
+	anyState = stateUnauthed | loggedIn
+)
+
+// command ties a parser to its handler and hides the argument type A. The
+// handler runs after the whole command has been read and found well-formed.
+func command[A any](name string, need state, parse func(*wire.Decoder) A, run func(*Session, A) error) Command {
+	return Command{Name: name, need: need, bind: func(d *wire.Decoder) (func(*Session) error, error) {
+		args := parse(d)
+		if err := d.End(); err != nil {
+			return nil, err
+		}
+		return func(s *Session) error { return run(s, args) }, nil
+	}}
+}
+
+// always makes a command that may run in every state.
+func always[A any](name string, parse func(*wire.Decoder) A, run func(*Session, A) error) Command {
+	return command(name, anyState, parse, run)
+}
+
+// unauthed makes a command that may run only before login.
+func unauthed[A any](name string, parse func(*wire.Decoder) A, run func(*Session, A) error) Command {
+	return command(name, stateUnauthed, parse, run)
+}
+
+// authed makes a command that may run after login, with or without a mailbox.
+func authed[A any](name string, parse func(*wire.Decoder) A, run func(*Session, *User, A) error) Command {
+	return command(name, loggedIn, parse, func(s *Session, a A) error { return run(s, s.user, a) })
+}
+
+// selected makes a command that needs a selected mailbox.
+func selected[A any](name string, parse func(*wire.Decoder) A, run func(*Session, *Box, A) error) Command {
+	return command(name, stateSelected, parse, func(s *Session, a A) error { return run(s, s.box, a) })
+}
+
+// stream makes a command whose handler reads its arguments itself, because
+// they do not fit into memory (APPEND), because lines follow that are no
+// commands (AUTHENTICATE, IDLE), or both. The decoder stands behind the
+// command's name, before the space. The handler calls End; whatever it leaves
+// unread, in particular when it returns early with an error, is skipped.
+func stream(name string, need state, run func(*Session, *wire.Decoder) error) Command {
+	return Command{Name: name, need: need, bind: func(d *wire.Decoder) (func(*Session) error, error) {
+		return func(s *Session) error { return run(s, d) }, nil
+	}}
+}
+
+// unauthedStream is unauthed for a handler that reads its arguments itself.
+func unauthedStream(name string, run func(*Session, *wire.Decoder) error) Command {
+	return stream(name, stateUnauthed, run)
+}
+
+// authedStream is authed for a handler that reads its arguments itself.
+func authedStream(name string, run func(*Session, *User, *wire.Decoder) error) Command {
+	return stream(name, loggedIn, func(s *Session, d *wire.Decoder) error { return run(s, s.user, d) })
+}
+
+// with returns the command with a mode added.
+func (c Command) with(m Mode) Command {
+	c.Mode |= m
+	return c
+}
+
+// unless returns the command with a gate: it is asked at dispatch, when all
+// earlier commands have run, and before a single argument is read. If it
+// returns an error, that is the reply, and a synchronizing literal among the
+// arguments is not asked for.
+func (c Command) unless(gate func(*Session) error) Command {
+	c.gates = append(slices.Clip(c.gates), gate)
+	return c
+}
+
+// none is the argument of a command without arguments.
+type none struct{}
+
+// noArgs parses a command without arguments.
+func noArgs(*wire.Decoder) none { return none{} }
+
+// The tables. They are filled while the package is initialised, by register
+// only, and never change afterwards. Names are in upper case.
+var (
+	extensions   = map[string]*Extension{}
+	commands     = map[string]*Command{}
+	fetchItems   = map[string]*FetchItem{}
+	searchKeys   = map[string]*SearchKey{}
+	statusItems  = map[string]*StatusItem{}
+	listFilters  = map[string]*ListOption{}
+	listReturns  = map[string]*ListOption{}
+	selectParams = map[string]*SelectParam{}
+	enableWords  = map[string]*EnableWord{}
+)
+
+// register adds x to the tables. Two extensions of one name, or two claims on
+// one word, are a mistake in this program and panic at start.
+func register(x Extension) *Extension {
+	enter(extensions, x.Name, &x)
+	for i := range x.Commands {
+		enter(commands, x.Commands[i].Name, &x.Commands[i])
+	}
+	for i := range x.Fetch {
+		enter(fetchItems, x.Fetch[i].Name, &x.Fetch[i])
+	}
+	for i := range x.Search {
+		enter(searchKeys, x.Search[i].Name, &x.Search[i])
+	}
+	for i := range x.Status {
+		enter(statusItems, x.Status[i].Name, &x.Status[i])
+	}
+	for i := range x.Filters {
+		enter(listFilters, x.Filters[i].Name, &x.Filters[i])
+	}
+	for i := range x.Returns {
+		enter(listReturns, x.Returns[i].Name, &x.Returns[i])
+	}
+	for i := range x.Select {
+		enter(selectParams, x.Select[i].Name, &x.Select[i])
+	}
+	for i := range x.Enable {
+		enter(enableWords, x.Enable[i].Name, &x.Enable[i])
+	}
+	return &x
+}
+
+func enter[V any](table map[string]*V, name string, row *V) {
+	if _, dup := table[name]; dup {
+		panic("imap: " + name + " registered twice")
+	}
+	table[name] = row
+}
+
+// Extensions returns the names of all registered extensions, sorted. Tests
+// hold them against the manual and the transcripts.
+func Extensions() []string { return slices.Sorted(maps.Keys(extensions)) }
+
+// Commands returns the names of all commands, sorted.
+func Commands() []string { return slices.Sorted(maps.Keys(commands)) }
+
+// when returns a Caps function for fixed capabilities in the states st.
+func when(st state, caps ...string) func(*Session) []string {
+	return func(s *Session) []string {
+		if s.state()&st == 0 {
+			return nil
+		}
+		return caps
+	}
+}

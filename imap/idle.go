@@ -1,0 +1,50 @@
+package imap
+
+import (
+	"strings"
+
+	"imapd/imap/wire"
+)
+
+// IDLE lets the server report changes while the client is silent.
+// See RFC 2177, or RFC 9051 section 6.3.13.
+var _ = register(Extension{
+	Name: "IDLE",
+	RFC:  2177,
+	Caps: func(s *Session) []string {
+		if s.conf.IdlePoll == 0 {
+			return nil
+		}
+		// Before login too: old clients look for it in the greeting.
+		return []string{"IDLE"}
+	},
+	Commands: []Command{authedStream("IDLE", (*Session).idle)},
+})
+
+// idle reports changes until the client sends a line, which must be DONE.
+// Commands may follow it in the same packet.
+func (s *Session) idle(_ *User, d *wire.Decoder) error {
+	if err := d.End(); err != nil {
+		return err
+	}
+	if s.conf.IdlePoll == 0 {
+		return bad("IDLE is turned off")
+	}
+	if b := s.box; b != nil {
+		if b.stop == nil {
+			b.stop = b.mailbox.Watch(b.access())
+		}
+		s.sync() // what happened before the watch began
+	}
+	s.out = append(s.out, "+ idling\r\n"...)
+	if err := s.wait(true); err != nil {
+		return err
+	}
+	if line := d.Line(len("DONE")); d.Err() != nil || !strings.EqualFold(line, "DONE") {
+		if err := d.Err(); err != nil {
+			return err
+		}
+		return bad("Expected DONE")
+	}
+	return nil
+}

@@ -1,0 +1,368 @@
+package imap
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A link is the connection of one session: the stack of socket, TLS and
+// telemetry tap, the two buffers, the deadlines, and the way to wake a session
+// that waits for input.
+//
+// The problem is that a session waits for several things at once (input, its
+// mailbox, notices, the end of the server, timers) while Go's Read waits for
+// one, and that most connections of an IMAP server do nothing but wait, so that
+// a goroutine, a channel or a buffer per waiting connection is what the server's
+// memory consists of. The choice: the session's own goroutine blocks in Read,
+// timers are its read deadline, and everybody else calls wake, which moves the
+// deadline into the past while, and only while, the session stands between two
+// commands. A woken session looks at all its sources again; wake says nothing
+// but "look". So a waiting session is one small goroutine. Rejected: a reader
+// goroutine per connection that sends to a channel (twice the stacks, two
+// switches a command, and it must be stopped), and an event loop of our own
+// (crypto/tls cannot use one).
+//
+// A session that has been silent for a moment gives both buffers back and waits
+// for the socket to become readable without reading from it. Under TLS that is
+// safe only when nothing decrypted is left over, which the timed-out Read that
+// went before has just proved.
+//
+// Output is collected in out and sent before each Read that would block or
+// when it has grown to flushAt: a pipelined burst of commands costs one Write, and a
+// client never waits for an answer that lies in our buffer.
+//
+// All methods but wake and cut belong to the session's goroutine.
+type link struct {
+	base net.Conn        // as given to Serve; carries the deadlines
+	conn net.Conn        // top of the stack: base, or TLS over it
+	raw  syscall.RawConn // base's descriptor; nil if it has none, then buffers are kept
+	r    *bufio.Reader   // over the link itself; nil while parked
+	out  []byte          // what will be sent next; append to it freely
+	tap  Tap             // nil until login and without telemetry
+
+	patience  time.Duration // how long to wait for more input in the middle of a command
+	limit     time.Time     // absolute end of all reading; zero: none (pre-auth time)
+	writeWait time.Duration // how long one Write may take
+
+	until time.Time // deadline while waiting at a boundary, else zero
+	werr  error     // first error of a Write; nothing is sent after it
+	in    int64     // octets read from the client, in clear
+	sent  int64     // octets sent to the client, in clear
+
+	mu       sync.Mutex
+	boundary bool // between two commands: wake may interrupt Read
+	woken    bool // wake was called and not yet seen
+	ended    bool // cut was called: no Read succeeds any more
+}
+
+// flushAt is the size at which out is sent although more could be added.
+const flushAt = 64 << 10
+
+// grace is how long a silent session keeps its buffers.
+const grace = time.Second
+
+// bufferSize is the size of the input buffer.
+const bufferSize = 4 << 10
+
+// Largest output buffer that is kept for reuse.
+const keepOut = 256 << 10
+
+// errWoken: wake interrupted the wait.
+var errWoken = errors.New("woken")
+
+// errCut: the server ends this session.
+var errCut = errors.New("session ended by the server")
+
+// errSilent ends a session to which nothing can be said any more.
+var errSilent = errors.New("connection is of no use any more")
+
+// Readers and output buffers of all sessions, while nobody uses them.
+var (
+	readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, bufferSize) }}
+	outputs = sync.Pool{New: func() any { b := make([]byte, 0, bufferSize); return &b }}
+)
+
+// newLink wraps conn. The caller sets patience, limit and writeWait.
+func newLink(conn net.Conn) *link {
+	l := &link{base: conn, conn: conn}
+	for c := conn; c != nil; {
+		if sc, ok := c.(syscall.Conn); ok {
+			l.raw, _ = sc.SyscallConn()
+			break
+		}
+		under, ok := c.(interface{ NetConn() net.Conn }) // tls.Conn
+		if !ok {
+			break
+		}
+		c = under.NetConn()
+	}
+	return l
+}
+
+// Read reads for the buffer r. It sends what is to be sent first.
+func (l *link) Read(p []byte) (int, error) {
+	if err := l.flush(); err != nil {
+		return 0, err
+	}
+	until := l.until
+	if until.IsZero() {
+		until = time.Now().Add(l.patience)
+		if !l.limit.IsZero() && l.limit.Before(until) {
+			until = l.limit
+		}
+	}
+	if err := l.arm(until); err != nil {
+		return 0, err
+	}
+	n, err := l.conn.Read(p)
+	l.in += int64(n)
+	if l.tap != nil && n > 0 {
+		l.tap.In(p[:n])
+	}
+	return n, err
+}
+
+// arm sets the read deadline, unless the session was woken or cut meanwhile.
+func (l *link) arm(until time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.ended:
+		return errCut
+	case l.boundary && l.woken:
+		return os.ErrDeadlineExceeded
+	}
+	return l.base.SetReadDeadline(until)
+}
+
+// wake makes await return errWoken, now or when it is next called. It may be
+// called by any goroutine, at any time.
+func (l *link) wake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.woken = true
+	if l.boundary {
+		l.base.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// cut ends the session from outside: also a Read in the middle of a command
+// returns, and output gets a last few seconds. It may be called by any goroutine.
+func (l *link) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.woken, l.ended = true, true
+	l.base.SetReadDeadline(time.Unix(1, 0))
+	l.base.SetWriteDeadline(time.Now().Add(cutWait))
+}
+
+// cutWait is how long a Write may take once the server wants to end.
+const cutWait = 5 * time.Second
+
+// seeWake reports whether wake was called since the last time, and forgets it.
+func (l *link) seeWake() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	woken := l.woken
+	l.woken = false
+	return woken
+}
+
+// await blocks at a command boundary until input is there (nil), wake was
+// called (errWoken, even if input is there), until has passed
+// (os.ErrDeadlineExceeded) or the connection has ended. While it blocks for longer than grace the
+// session holds no buffers; after nil it has a reader again.
+func (l *link) await(until time.Time) error {
+	l.enter(until)
+	defer l.leave()
+	if l.seeWake() {
+		return errWoken
+	}
+	if l.r != nil && l.r.Buffered() > 0 {
+		return nil
+	}
+	if err := l.flush(); err != nil {
+		return err
+	}
+	if l.r != nil || l.raw == nil {
+		if err := l.peek(until); err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if l.seeWake() {
+			return errWoken
+		}
+		if !time.Now().Before(until) {
+			return os.ErrDeadlineExceeded
+		}
+		l.park()
+	}
+	err := l.readable(until)
+	if l.seeWake() {
+		return errWoken
+	}
+	if err == nil {
+		l.unpark()
+	}
+	return err
+}
+
+func (l *link) enter(until time.Time) {
+	l.mu.Lock()
+	l.boundary, l.until = true, until
+	l.mu.Unlock()
+}
+
+func (l *link) leave() {
+	l.mu.Lock()
+	l.boundary, l.until = false, time.Time{}
+	l.mu.Unlock()
+}
+
+// peek waits with a buffer in hand: for a moment where the session can be
+// parked afterwards, else until the deadline.
+func (l *link) peek(until time.Time) error {
+	l.unpark()
+	if short := time.Now().Add(grace); l.raw != nil && short.Before(until) {
+		l.until = short
+	}
+	_, err := l.r.Peek(1)
+	l.until = until
+	return err
+}
+
+// readable waits until the socket has something to read, without reading it.
+func (l *link) readable(until time.Time) error {
+	if err := l.arm(until); err != nil {
+		return err
+	}
+	return l.raw.Read(func(fd uintptr) bool {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, 0)
+		return n > 0 || err != nil && err != unix.EINTR
+	})
+}
+
+// park gives the buffers back. There must be no input in r.
+func (l *link) park() {
+	if l.r != nil {
+		l.r.Reset(nil)
+		readers.Put(l.r)
+		l.r = nil
+	}
+	if l.out != nil && len(l.out) == 0 && cap(l.out) <= keepOut {
+		out := l.out
+		outputs.Put(&out)
+	}
+	if len(l.out) == 0 {
+		l.out = nil
+	}
+}
+
+// unpark takes the buffers again.
+func (l *link) unpark() {
+	if l.r == nil {
+		l.r = readers.Get().(*bufio.Reader)
+		l.r.Reset(l)
+	}
+	if l.out == nil {
+		l.out = *outputs.Get().(*[]byte)
+	}
+}
+
+// flush sends what has been collected.
+func (l *link) flush() error {
+	if l.werr != nil || len(l.out) == 0 {
+		l.out = l.out[:0]
+		return l.werr
+	}
+	l.mu.Lock()
+	if !l.ended {
+		l.base.SetWriteDeadline(time.Now().Add(l.writeWait))
+	}
+	l.mu.Unlock()
+	n, err := l.conn.Write(l.out)
+	if l.tap != nil {
+		l.tap.Out(l.out[:n])
+	}
+	l.sent += int64(n)
+	l.out = l.out[:0]
+	if err != nil {
+		l.werr = writeError{err}
+	}
+	return l.werr
+}
+
+// A writeError is the first error of a Write. It hides its cause, which may be a
+// deadline too, from those who ask about the deadline of a Read.
+type writeError struct{ err error }
+
+func (e writeError) Error() string        { return "write: " + e.err.Error() }
+func (e writeError) Is(target error) bool { return target == errSilent }
+
+// spill sends what has been collected if it is much. Commands with large
+// answers call it between pieces.
+func (l *link) spill() error {
+	if len(l.out) < flushAt {
+		return l.werr
+	}
+	return l.flush()
+}
+
+// startTLS puts TLS on top of the stack. What the client sent in clear behind
+// its command is dropped, never run.
+func (l *link) startTLS(c *tls.Config, handshake time.Duration) (tls.ConnectionState, error) {
+	if err := l.flush(); err != nil {
+		return tls.ConnectionState{}, err
+	}
+	l.r.Reset(l)
+	t := tls.Server(l.base, c)
+	if err := l.arm(time.Now().Add(handshake)); err != nil {
+		return tls.ConnectionState{}, err
+	}
+	l.base.SetWriteDeadline(time.Now().Add(handshake))
+	if err := t.Handshake(); err != nil {
+		return tls.ConnectionState{}, err
+	}
+	l.conn = t
+	return t.ConnectionState(), nil
+}
+
+// linger lets a client that still sends read our last line: closing a socket
+// with input unread would reset the connection, and the line be lost.
+func (l *link) linger() {
+	half, ok := l.base.(interface{ CloseWrite() error })
+	if !ok || l.werr != nil || half.CloseWrite() != nil {
+		return
+	}
+	l.base.SetReadDeadline(time.Now().Add(lingerTime))
+	io.CopyN(io.Discard, l.base, lingerMax)
+}
+
+// How long, and for how many octets, linger waits for the client to close.
+const (
+	lingerTime = time.Second
+	lingerMax  = 1 << 20
+)
+
+// close ends the connection and gives everything back.
+func (l *link) close() {
+	l.conn.Close()
+	if l.r != nil {
+		l.r.Reset(nil)
+	}
+	l.out = l.out[:0]
+	l.park()
+	if l.tap != nil {
+		l.tap.Close()
+		l.tap = nil
+	}
+}

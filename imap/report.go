@@ -1,0 +1,173 @@
+package imap
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+
+	"imapd/maildir"
+)
+
+// sync looks whether other programs have changed the selected mailbox: three
+// stats if not. A fault is logged; the client goes on with what was known.
+func (s *Session) sync() {
+	err := s.box.mailbox.Sync(s.ctx, s.box.access())
+	if err == nil || s.ctx.Err() != nil {
+		return
+	}
+	if errors.Is(err, maildir.ErrNotFound) {
+		s.box.gone = true
+		return
+	}
+	s.log.Warn("cannot look at mailbox", "user", s.userName(), "mailbox", s.boxName(), "error", err)
+}
+
+// report tells the client what it does not know yet of its mailbox, and is the
+// only place that writes EXISTS, RECENT, EXPUNGE and FETCH responses that were
+// not asked for. With hold, because the client is using sequence numbers,
+// messages that are gone stay in the view as ghosts and no EXPUNGE is sent.
+func (s *Session) report(hold bool) error {
+	b := s.box
+	if b == nil {
+		return nil
+	}
+	if b.gone {
+		return &byeError{Code: "UNAVAILABLE", Text: "Selected mailbox was deleted"}
+	}
+	now := b.mailbox.Snapshot()
+	if now == b.view {
+		clear(b.told)
+		return nil
+	}
+	view, d, err := maildir.Advance(b.view, now, hold)
+	if err != nil {
+		s.log.Error("mailbox went back", "user", s.userName(), "mailbox", s.boxName(), "error", err)
+		return &byeError{Code: "UNAVAILABLE", Text: "Selected mailbox has changed, please reconnect"}
+	}
+	b.view = view
+	s.reportGone(d)
+	if d.Added > 0 {
+		s.claimRecent()
+		s.reportCount()
+	}
+	s.reportFlagNames()
+	for _, i := range d.Changed {
+		m := view.At(i)
+		if _, known := b.told[fact{m.UID, m.ModSeq}]; known {
+			continue
+		}
+		s.reportFlags(i, m)
+		if err := s.spill(); err != nil {
+			return err
+		}
+	}
+	clear(b.told)
+	return s.spill()
+}
+
+// reportGone sends EXPUNGE for the messages that have left the view.
+func (s *Session) reportGone(d maildir.Delta) {
+	for _, i := range d.Gone {
+		s.out = append(s.out, "* "...)
+		s.out = strconv.AppendInt(s.out, int64(i)+1, 10)
+		s.out = append(s.out, " EXPUNGE\r\n"...)
+	}
+}
+
+// reportCount sends EXISTS, and RECENT to who may want it.
+func (s *Session) reportCount() {
+	s.out = append(s.out, "* "...)
+	s.out = strconv.AppendInt(s.out, int64(s.box.view.Len()), 10)
+	s.out = append(s.out, " EXISTS\r\n"...)
+	if s.Rev2() {
+		return // RFC 9051 appendix E, 7
+	}
+	s.out = append(s.out, "* "...)
+	s.out = strconv.AppendInt(s.out, int64(s.box.countRecent()), 10)
+	s.out = append(s.out, " RECENT\r\n"...)
+}
+
+// reportFlagNames sends FLAGS and PERMANENTFLAGS if there is a keyword that the
+// client has not heard of, before a FETCH shows it.
+func (s *Session) reportFlagNames() {
+	b := s.box
+	if slices.Equal(b.keywords, b.view.Keywords()) && b.full == b.view.KeywordsFull() {
+		return
+	}
+	s.sendFlagNames()
+}
+
+// sendFlagNames sends FLAGS and PERMANENTFLAGS.
+func (s *Session) sendFlagNames() {
+	b := s.box
+	b.keywords = slices.Clone(b.view.Keywords())
+	b.full = b.view.KeywordsFull()
+	s.out = append(s.out, "* FLAGS ("...)
+	s.appendFlagNames()
+	s.out = append(s.out, ")\r\n* OK [PERMANENTFLAGS ("...)
+	switch {
+	case b.readOnly:
+		s.out = append(s.out, ")] Read-only mailbox.\r\n"...)
+		return
+	case b.full:
+		s.appendFlagNames()
+	default:
+		s.appendFlagNames()
+		s.out = append(s.out, ` \*`...)
+	}
+	s.out = append(s.out, ")] Flags permitted.\r\n"...)
+}
+
+// appendFlagNames appends the flags that exist in the mailbox.
+func (s *Session) appendFlagNames() {
+	s.out = append(s.out, `\Answered \Flagged \Deleted \Seen \Draft`...)
+	for _, name := range s.box.keywords {
+		if name != "" {
+			s.out = append(append(s.out, ' '), name...)
+		}
+	}
+}
+
+// reportFlags sends the flags of the message at index i of the view.
+func (s *Session) reportFlags(i int, m maildir.Message) {
+	s.out = append(s.out, "* "...)
+	s.out = strconv.AppendInt(s.out, int64(i)+1, 10)
+	s.out = append(s.out, " FETCH ("...)
+	// UID forms and IMAP4rev2 want the UID in every FETCH (RFC 9051 section 7.5.2).
+	if s.Rev2() || s.cmd != nil && s.cmd.uidForm() {
+		s.out = append(s.out, "UID "...)
+		s.out = strconv.AppendUint(s.out, uint64(m.UID), 10)
+		s.out = append(s.out, ' ')
+	}
+	s.out = append(s.out, "FLAGS ("...)
+	s.appendFlags(m)
+	s.out = append(s.out, "))\r\n"...)
+}
+
+// appendFlags appends the flags of m, without parentheses, \Recent among them
+// where the client knows it. It does not allocate but for keywords.
+func (s *Session) appendFlags(m maildir.Message) {
+	n := len(s.out)
+	for i, name := range systemFlags {
+		if m.Flags&(1<<i) != 0 {
+			s.out = append(append(s.out, name...), ' ')
+		}
+	}
+	if m.Flags&^maildir.SystemFlags != 0 {
+		keywords := s.box.view.Keywords()
+		for i, name := range keywords {
+			if m.Flags&(1<<(len(systemFlags)+i)) != 0 && name != "" {
+				s.out = append(append(s.out, name...), ' ')
+			}
+		}
+	}
+	if !s.Rev2() && s.box.isRecent(m.UID) {
+		s.out = append(s.out, `\Recent `...)
+	}
+	if len(s.out) > n {
+		s.out = s.out[:len(s.out)-1]
+	}
+}
+
+// systemFlags has the names of the flags of package maildir, by bit.
+var systemFlags = [...]string{`\Seen`, `\Answered`, `\Flagged`, `\Deleted`, `\Draft`}

@@ -1,0 +1,201 @@
+package imap
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"imapd/control"
+	"imapd/control/config"
+	"imapd/maildir"
+	"imapd/sasl"
+)
+
+// Options are what a Server works with. They are not changed afterwards.
+type Options struct {
+	Config  *config.Config
+	Host    *maildir.Host
+	Auth    Authenticator // nil: nobody can log in
+	TLS     *tls.Config   // nil: no STARTTLS
+	Notices Notices       // nil: none
+	Log     *slog.Logger  // nil: slog.Default()
+	Version string        // of the program, for the greeting and ID
+
+	// Tap opens the telemetry of a session that user has just begun; it
+	// returns nil for none. A nil Tap means no telemetry at all.
+	Tap func(user, session string) Tap
+}
+
+// An Authenticator knows passwords; *sasl.Authenticator is one.
+type Authenticator interface {
+	// Login returns who a client is that gave these names and password. Its
+	// errors are those of package sasl.
+	Login(ctx context.Context, authzid, authcid, password string) (sasl.Identity, error)
+}
+
+// Notices is what the administrator has to say to clients. The methods are
+// called by many goroutines, Shutdown before every command.
+type Notices interface {
+	Motd() (text string, ok bool)
+	Shutdown() (text string, ok bool)
+	Refresh()                 // looks now, instead of when it is told to
+	Changed() <-chan struct{} // closed when either may have changed
+}
+
+// A Tap records what passes between a client and its session. It is called
+// from the session's goroutine only, and must not keep the octets.
+type Tap interface {
+	In([]byte)  // from the client
+	Out([]byte) // to the client
+	Close()
+}
+
+// A Server serves IMAP on the connections that Serve is given. Its methods may
+// be called by many goroutines.
+type Server struct {
+	opt     Options
+	log     *slog.Logger
+	count   atomic.Uint64 // sessions begun
+	started time.Time
+
+	mu       sync.Mutex
+	sessions map[*Session]struct{}
+	stop     chan struct{} // ends watch; nil while there is no session
+	stopped  chan struct{} // closed when watch has ended
+}
+
+// New returns a server. It starts nothing.
+func New(o Options) *Server {
+	s := &Server{opt: o, log: o.Log, sessions: map[*Session]struct{}{}, started: time.Now()}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	return s
+}
+
+// Serve runs one session on conn until it ends and closes conn. It returns when nothing of
+// the session is left. When ctx is done, the session is told BYE and ends.
+//
+// conn must obey SetReadDeadline while a Read is blocked, as net.Conn and
+// net.Pipe do; that is how a waiting session is woken.
+func (srv *Server) Serve(ctx context.Context, conn *control.Conn) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := srv.newSession(ctx, conn)
+	defer s.close()
+	defer s.recover()
+	if srv.opt.Notices != nil {
+		srv.opt.Notices.Refresh()
+	}
+	if text, down := s.shutdown(); down && !srv.mayStay(conn.Preauth) {
+		s.bye(&byeError{Code: "ALERT", Text: text})
+		return
+	}
+	srv.add(s)
+	defer srv.remove(s)
+	defer context.AfterFunc(ctx, s.cut)()
+	s.bye(s.run())
+}
+
+// Refuse returns what a client is sent that is not served because of why.
+func Refuse(why control.Refusal) string {
+	return "* BYE [UNAVAILABLE] " + refusalText(why) + "\r\n"
+}
+
+func refusalText(why control.Refusal) string {
+	text := why.Error()
+	return strings.ToUpper(text[:1]) + text[1:]
+}
+
+// mayStay reports whether a shutdown notice spares a user who comes in
+// authenticated.
+func (srv *Server) mayStay(u *control.Caller) bool {
+	return u != nil && srv.opt.Config.IsAdmin(u.Name)
+}
+
+// recover keeps a mistake in this program from ending the other sessions.
+func (s *Session) recover() {
+	r := recover()
+	if r == nil {
+		return
+	}
+	s.log.Error("panic in session", "cmd", s.commandName(), "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+	s.out = s.out[:0] // whatever it was writing
+	s.bye(&byeError{Code: "SERVERBUG", Text: "Internal error, see the log for session " + s.id})
+}
+
+func (srv *Server) newSession(ctx context.Context, peer *control.Conn) *Session {
+	n := srv.count.Add(1)
+	c := srv.opt.Config
+	name := c.SyslogPrefix
+	if name == "" {
+		name = c.ServerName
+	}
+	var random [8]byte
+	rand.Read(random[:])
+	id := fmt.Sprintf("%s-%d-%d-%d-%x", name, time.Now().Unix(), os.Getpid(), n, random)
+	s := &Session{
+		srv: srv, conf: c, ctx: ctx, peer: peer, id: id, tls: peer.TLS,
+		link: newLink(peer.Conn), log: srv.log.With("session", id),
+	}
+	s.writeWait = c.Limits.WriteTime
+	s.patience = c.Timeout
+	s.limit = time.Now().Add(c.Limits.PreauthTime)
+	s.unpark()
+	s.dec = newDecoder(s)
+	return s
+}
+
+func (srv *Server) add(s *Session) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	srv.sessions[s] = struct{}{}
+	if srv.opt.Notices != nil && srv.stop == nil {
+		srv.stop, srv.stopped = make(chan struct{}), make(chan struct{})
+		go srv.watch(srv.stop, srv.stopped)
+	}
+}
+
+// remove forgets s. The last session takes the goroutine in watch with it.
+func (srv *Server) remove(s *Session) {
+	srv.mu.Lock()
+	delete(srv.sessions, s)
+	stop, stopped := srv.stop, srv.stopped
+	last := len(srv.sessions) == 0 && stop != nil
+	if last {
+		srv.stop, srv.stopped = nil, nil
+	}
+	srv.mu.Unlock()
+	if last {
+		close(stop)
+		<-stopped
+	}
+}
+
+// watch wakes all sessions when the notices change. There is one for all
+// sessions, from the first to the last.
+func (srv *Server) watch(stop, stopped chan struct{}) {
+	defer close(stopped)
+	for {
+		// Asked for before the sessions look, so that no change is missed.
+		changed := srv.opt.Notices.Changed()
+		srv.mu.Lock()
+		for s := range srv.sessions {
+			s.wake()
+		}
+		srv.mu.Unlock()
+		select {
+		case <-changed:
+		case <-stop:
+			return
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+)
+
+// wait blocks until a client begins to send something, and returns nil then.
+// It is the one place where a session waits for more than its client: the end
+// of the server, notices, the autologout and keep-alive timers and, with idle, changes
+// of the mailbox, which it reports. The error is for bye.
+//
+// Every source is asked again whenever anything happens (see link): none can be
+// lost, and a wake without a reason does no harm.
+func (s *Session) wait(idle bool) error {
+	now := time.Now()
+	logout := now.Add(s.conf.Timeout)
+	if idle {
+		logout = now.Add(s.conf.IdleTimeout)
+	}
+	alive := now.Add(s.conf.Limits.IdleKeepalive)
+	for {
+		if err := s.over(); err != nil {
+			return err
+		}
+		until := s.earlier(logout)
+		stop := func() {}
+		if idle {
+			if err := s.report(false); err != nil {
+				return err
+			}
+			stop = s.watchView()
+			if alive.Before(until) {
+				until = alive
+			}
+		}
+		err := s.await(until)
+		stop()
+		switch {
+		case err == nil:
+			s.dec.Reset(s.r)
+			return nil
+		case errors.Is(err, errWoken):
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return err
+		default:
+			now = time.Now()
+			if !now.Before(s.earlier(logout)) {
+				return errIdleTooLong
+			}
+			if idle && !now.Before(alive) {
+				s.untagged("OK Still here")
+				alive = now.Add(s.conf.Limits.IdleKeepalive)
+			}
+		}
+	}
+}
+
+// earlier returns t, or the end of the time to log in if that comes first.
+func (s *Session) earlier(t time.Time) time.Time {
+	if !s.limit.IsZero() && s.limit.Before(t) {
+		return s.limit
+	}
+	return t
+}
+
+// over returns why the session may not go on: the server ends, or the
+// administrator wants everybody out. Administrators stay.
+func (s *Session) over() error {
+	if s.ctx.Err() != nil {
+		return errCut
+	}
+	if text, down := s.shutdown(); down && (s.user == nil || !s.user.Admin) {
+		return &byeError{Code: "ALERT", Text: text}
+	}
+	return nil
+}
+
+// shutdown returns the text of the shutdown notice, if there is one.
+func (s *Session) shutdown() (string, bool) {
+	if s.srv.opt.Notices == nil {
+		return "", false
+	}
+	return s.srv.opt.Notices.Shutdown()
+}
+
+// watchView wakes the session when its view is out of date. The caller calls
+// stop, which returns when the goroutine has ended.
+func (s *Session) watchView() (stop func()) {
+	if s.box == nil {
+		return func() {}
+	}
+	stale, quit, ended := s.box.view.Stale(), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-stale:
+			s.wake()
+		case <-quit:
+		}
+	}()
+	return func() {
+		close(quit)
+		<-ended
+	}
+}
+
+// pause lets d pass before an answer is sent, as after a failed login.
+func (s *Session) pause(d time.Duration) error {
+	ctx, cancel := context.WithTimeout(s.ctx, d)
+	defer cancel()
+	<-ctx.Done()
+	if s.ctx.Err() != nil {
+		return errCut
+	}
+	return nil
+}
