@@ -19,6 +19,19 @@ func (m *Mailbox) edit(ctx context.Context, fn func() error) error {
 		return err
 	}
 	defer lock.Unlock()
+	return m.hold(ctx, true, fn)
+}
+
+// rename is edit for changes that give no UIDs. Where no Dovecot runs beside us
+// they need no lock: the name is the compare-and-swap.
+func (m *Mailbox) rename(ctx context.Context, fn func() error) error {
+	if m.host.opt.Lock == LockAlways {
+		return m.edit(ctx, fn)
+	}
+	return m.hold(ctx, false, fn)
+}
+
+func (m *Mailbox) hold(ctx context.Context, locked bool, fn func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, err := m.stamp(); err != nil {
@@ -28,7 +41,7 @@ func (m *Mailbox) edit(ctx context.Context, fn func() error) error {
 		return err
 	}
 	defer m.host.leave()
-	m.clean = stamp{}
+	m.clean, m.locked = stamp{}, locked
 	return fn()
 }
 
@@ -43,7 +56,7 @@ func (m *Mailbox) dirOf(p place) vfs.Dir {
 // what we thought.
 func (m *Mailbox) refresh() error {
 	m.clean = stamp{}
-	_, err := m.look(Look, true)
+	_, err := m.look(Look, m.locked)
 	return err
 }
 
@@ -86,7 +99,11 @@ const tries = 10
 // made; where there is no room the error is ErrKeywords and nothing is changed.
 func (m *Mailbox) SetFlags(ctx context.Context, uids []UID, op FlagOp, set FlagSet) (Changed, error) {
 	var done Changed
-	err := m.edit(ctx, func() error {
+	hold := m.rename
+	if op != RemoveFlags && !m.Snapshot().has(set.Keywords) {
+		hold = m.edit // a new letter is a change of dovecot-keywords
+	}
+	err := hold(ctx, func() error {
 		if err := m.keys.read(m.control); err != nil {
 			return err
 		}
@@ -98,6 +115,16 @@ func (m *Mailbox) SetFlags(ctx context.Context, uids []UID, op FlagOp, set FlagS
 		return errors.Join(err, m.syncAfterEdit())
 	})
 	return done, err
+}
+
+// has reports whether s knows all of the keywords.
+func (s *Snapshot) has(keywords []string) bool {
+	for _, k := range keywords {
+		if _, ok := s.KeywordFlag(k); !ok {
+			return false
+		}
+	}
+	return true
 }
 
 func (m *Mailbox) setFlags(uids []UID, op FlagOp, flags Flags) (Changed, error) {
@@ -188,7 +215,7 @@ func combine(old Flags, op FlagOp, f Flags) Flags {
 // another program has undeleted meanwhile stays.
 func (m *Mailbox) Expunge(ctx context.Context, in func(UID) bool) ([]UID, error) {
 	var gone []UID
-	err := m.edit(ctx, func() error {
+	err := m.rename(ctx, func() error {
 		for try := 0; ; try++ {
 			snap := m.Snapshot()
 			var uids []UID

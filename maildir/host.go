@@ -39,9 +39,18 @@ const (
 	FsyncNever           // nothing: for bulk imports
 )
 
+// Lock says what is done under dovecot-uidlist.lock.
+type Lock uint8
+
+const (
+	LockAlways  Lock = iota // every rename and unlink: needed beside a live Dovecot
+	LockNewUIDs             // only what gives UIDs or names keywords
+)
+
 // Options of a Host. The zero value is good.
 type Options struct {
 	Fsync    Fsync
+	Lock     Lock
 	ReadOnly bool          // serve folders whose UIDs cannot be recorded
 	Poll     time.Duration // between looks at a watched mailbox; 0 means a minute
 	NoNotify bool          // poll only

@@ -33,6 +33,7 @@ type Mailbox struct {
 	list       list
 	keys       keywordState
 	clean      stamp // the folder as it was at the last scan that left no doubt; zero: none
+	locked     bool  // the lock is held by whoever holds mu, in an edit
 	stuck      bool  // new -> cur was refused, do not try again until new/ changes
 	unlistable bool  // the UID list cannot be written; said once
 	recentFrom UID   // UIDs from here on are not \Recent to anybody yet

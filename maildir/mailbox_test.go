@@ -177,7 +177,13 @@ func TestOthersChangeFiles(t *testing.T) {
 
 func TestSetFlagsAndKeywords(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, Options{})
+	for _, lock := range []Lock{LockAlways, LockNewUIDs} {
+		testSetFlags(newBox(t, Options{Lock: lock}))
+	}
+}
+
+func testSetFlags(b *box) {
+	t := b.t
 	b.deliver("cur", "1.h:2,PSX,ext", "x\n")
 	b.deliver("cur", "2.h:2,", "x\n")
 	b.sync(Serve)
@@ -539,5 +545,37 @@ func TestNoSpace(t *testing.T) {
 			t.Fatalf("call %d failed (%s) and left %q in tmp/", call, fault.what, l)
 		}
 		b.Mailbox.Release()
+	}
+}
+
+// A lock that somebody else holds stops what needs it, in bounded time, and
+// nothing else.
+func TestForeignLock(t *testing.T) {
+	t.Parallel()
+	for _, lock := range []Lock{LockAlways, LockNewUIDs} {
+		b := newBox(t, Options{Lock: lock, LockWait: 50 * time.Millisecond})
+		b.append(b.Mailbox, "x\r\n", FlagSet{System: Deleted})
+		foreign := filepath.Join(b.path, "dovecot-uidlist.lock")
+		if err := os.WriteFile(foreign, []byte("1:elsewhere"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.deliver("new", "9999999999.h", "x\n")
+		b.sync(Serve)
+		if b.Snapshot().Len() != 1 {
+			t.Error("a UID was given without the lock")
+		}
+		_, err := b.SetFlags(context.Background(), []UID{1}, AddFlags, FlagSet{System: Seen})
+		if lock == LockAlways && !errors.Is(err, ErrBusy) || lock == LockNewUIDs && err != nil {
+			t.Errorf("lock %d: STORE under a foreign lock: %v", lock, err)
+		}
+		_, err = b.SetFlags(context.Background(), []UID{1}, AddFlags, FlagSet{Keywords: []string{"new"}})
+		if !errors.Is(err, ErrBusy) {
+			t.Errorf("lock %d: a new keyword under a foreign lock: %v", lock, err)
+		}
+		os.Remove(foreign)
+		b.sync(Serve)
+		if b.Snapshot().Len() != 2 {
+			t.Error("the delivery is not seen when the lock is gone")
+		}
 	}
 }
