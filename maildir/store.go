@@ -21,14 +21,22 @@ type Store struct {
 	cfg  tree.Config
 }
 
-// Open returns the Store whose root is c.Root. It creates nothing; a root that
-// does not exist is ErrNotFound.
+// Open returns the Store whose root is c.Root. It creates nothing; the root need
+// not exist. The Host's locks and file system stand in for those of c.
 func (h *Host) Open(c tree.Config) (*Store, error) {
+	c.Lock, c.Open, c.Seed = h.locks.Lock, h.opt.Open, seed
 	t, err := tree.Open(c)
 	if err != nil {
 		return nil, err
 	}
 	return &Store{host: h, tree: t, cfg: c}, nil
+}
+
+// seed writes the first UID list of a new folder.
+func seed(control vfs.Dir, validity uint32) error {
+	l := uidlist.New(validity)
+	_, err := uidlist.Rewrite(control, &l)
+	return err
 }
 
 // List returns the folders of the store, sorted by name.

@@ -51,10 +51,13 @@ func fit(f File, mode os.FileMode, gid int) error {
 
 // MkdirLike makes the directory name in d with the mode (set-group-ID bit
 // included) and group that d has, and opens it.
-func MkdirLike(d Dir, name string) (Dir, error) {
+func MkdirLike(d Dir, name string) (Dir, error) { return MkdirAs(d, name, d) }
+
+// MkdirAs is MkdirLike with the mode and group that like has.
+func MkdirAs(d Dir, name string, like Dir) (Dir, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(d.Fd(), &st); err != nil {
-		return nil, &os.PathError{Op: "stat", Path: d.Path(), Err: err}
+	if err := unix.Fstat(like.Fd(), &st); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: like.Path(), Err: err}
 	}
 	mode, gid := likeMode(st, 0o777)
 	if err := d.Mkdir(name, mode|0o700); err != nil {

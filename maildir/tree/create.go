@@ -1,0 +1,219 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"imapd/maildir/vfs"
+)
+
+// Create makes the folder name, with a new UIDVALIDITY. Parents are made only
+// where the layout needs them. A name that ends in the separator asks for a
+// place for children (RFC 9051 section 6.3.4): in the fs layout that is a
+// container, in Maildir++ a folder as any other. Create fails with ErrExists,
+// ErrName, and with ErrLimit where there are 10,000 folders.
+func (t *Tree) Create(name string) error {
+	bare := strings.TrimSuffix(name, string(t.separator))
+	parts, err := t.parseNew(bare)
+	if err != nil {
+		return err
+	}
+	if len(parts) == 0 {
+		return fmt.Errorf("%s: %w", name, ErrExists)
+	}
+	root, end, err := t.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
+	if err := t.room(); err != nil {
+		return err
+	}
+	p, err := t.makePlace(t.root, parts)
+	if err != nil {
+		return t.blocked(name, err)
+	}
+	defer p.close()
+	switch {
+	case isDir(p.dir, p.entry+"/cur"):
+		err = fmt.Errorf("%s: %w", name, ErrExists)
+	case bare != name && t.layout == FS:
+		err = container(p, name)
+	case p.exists():
+		err = t.complete(p, parts)
+	default:
+		err = t.build(root, p, parts)
+	}
+	if err != nil {
+		p.undo()
+	}
+	return err
+}
+
+// blocked explains an error of making parents.
+func (t *Tree) blocked(name string, err error) error {
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrInvalid) {
+		return nameError(name, "a file is in the way")
+	}
+	return err
+}
+
+// room checks the number of folders.
+func (t *Tree) room() error {
+	n := 0
+	err := t.walk(func([]string, bool) bool {
+		n++
+		return n < MaxCreate
+	})
+	if err == nil && n >= MaxCreate {
+		return fmt.Errorf("%s: %w", t.root, ErrLimit)
+	}
+	return err
+}
+
+func container(p place, name string) error {
+	d, err := vfs.MkdirLike(p.dir, p.entry)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s: %w", name, ErrExists)
+	}
+	if err != nil {
+		return err
+	}
+	d.Close()
+	return p.dir.Sync()
+}
+
+// build makes a whole folder in the root's tmp/ and renames it into place.
+func (t *Tree) build(root vfs.Dir, p place, parts []string) error {
+	tmp, err := root.OpenDir("tmp")
+	if errors.Is(err, fs.ErrNotExist) {
+		tmp, err = vfs.MkdirLike(root, "tmp")
+	}
+	if err != nil {
+		return err
+	}
+	defer tmp.Close()
+	name := uniqueName("imapd-new.")
+	dir, err := vfs.MkdirAs(tmp, name, root)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	undo, err := t.furnish(dir, parts)
+	if err == nil {
+		err = tmp.RenameNoReplace(name, p.dir, p.entry)
+	}
+	if err != nil {
+		removeAll(tmp, name, 0)
+		undo()
+		return err
+	}
+	return p.dir.Sync()
+}
+
+// complete turns a directory that is there into a folder: a container, or what
+// a crash of another program left. cur/ comes last: it makes the folder.
+func (t *Tree) complete(p place, parts []string) error {
+	dir, err := p.dir.OpenDir(p.entry)
+	if err != nil {
+		return t.blocked(t.name(parts), err)
+	}
+	defer dir.Close()
+	undo, err := t.furnish(dir, parts)
+	if err != nil {
+		undo()
+		return err
+	}
+	return p.dir.Sync()
+}
+
+// furnish makes what belongs into the directory of a folder, and its UID list.
+// undo takes back what is outside of dir.
+func (t *Tree) furnish(dir vfs.Dir, parts []string) (undo func(), err error) {
+	undo = func() {}
+	for _, sub := range []string{"tmp", "new"} {
+		if err := subDir(dir, sub); err != nil {
+			return undo, err
+		}
+	}
+	if t.layout != FS {
+		f, err := vfs.CreateLike(dir, "maildirfolder")
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return undo, err
+		}
+	}
+	control := dir
+	if t.control != t.root {
+		if control, undo, err = t.controlDir(parts); err != nil {
+			return undo, err
+		}
+		defer control.Close()
+	}
+	if t.seed != nil {
+		validity, err := t.NextValidity()
+		if err != nil {
+			return undo, err
+		}
+		if err := t.seed(control, validity); err != nil {
+			return undo, err
+		}
+	}
+	if err := subDir(dir, "cur"); err != nil {
+		return undo, err
+	}
+	return undo, dir.Sync()
+}
+
+func subDir(dir vfs.Dir, name string) error {
+	d, err := vfs.MkdirLike(dir, name)
+	if errors.Is(err, fs.ErrExist) && isDir(dir, name) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return d.Close()
+}
+
+// controlDir makes the control directory of a new folder. UIDs of a folder that
+// is gone, should they still be there, must not come back.
+func (t *Tree) controlDir(parts []string) (control vfs.Dir, undo func(), err error) {
+	undo = func() {}
+	base, err := t.makePath(t.control)
+	if err != nil {
+		return nil, undo, err
+	}
+	defer base.Close()
+	p, err := t.makePlace(t.control, parts)
+	if err != nil {
+		return nil, undo, err
+	}
+	defer p.close()
+	if p.exists() {
+		if err := t.discard(base, p); err != nil {
+			return nil, undo, err
+		}
+		emptyTrash(base)
+	}
+	control, err = vfs.MkdirLike(p.dir, p.entry)
+	if errors.Is(err, fs.ErrExist) { // children of the folder are in it
+		control, err = p.dir.OpenDir(p.entry)
+		return control, undo, err
+	}
+	if err != nil {
+		p.undo()
+		return nil, undo, err
+	}
+	undo = func() {
+		if p, err := t.find(t.control, parts); err == nil {
+			removeAll(p.dir, p.entry, 0)
+			p.close()
+		}
+	}
+	return control, undo, p.dir.Sync()
+}

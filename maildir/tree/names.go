@@ -1,0 +1,179 @@
+package tree
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"imapd/imap/wire"
+)
+
+// The parts of a mailbox name, in UTF-8, identify it inside this package; INBOX
+// has none. They are without prefix; a first part INBOX is in upper case.
+
+func nameError(name, why string) error { return fmt.Errorf("%q: %w: %s", name, ErrName, why) }
+
+// parse returns the parts of a name that a folder may have. Control characters
+// are allowed, because other programs may have made such a folder, but for
+// those that a line of a file cannot hold.
+func (t *Tree) parse(name string) ([]string, error) {
+	if len(name) > maxName {
+		return nil, nameError(name[:32]+"...", "it is too long")
+	}
+	if !utf8.ValidString(name) {
+		return nil, nameError(name, "it is not UTF-8")
+	}
+	if strings.EqualFold(name, "INBOX") {
+		return nil, nil
+	}
+	rel, ok := t.cutPrefix(name)
+	if !ok {
+		return nil, nameError(name, "it must begin with "+t.prefix)
+	}
+	parts := strings.Split(rel, string(t.separator))
+	if strings.EqualFold(parts[0], "INBOX") {
+		parts[0] = "INBOX"
+	}
+	if why := t.faults(parts); why != "" {
+		return nil, nameError(name, why)
+	}
+	return parts, nil
+}
+
+// cutPrefix removes the prefix; INBOX in it matches in any case.
+func (t *Tree) cutPrefix(name string) (rel string, ok bool) {
+	if rel, ok := strings.CutPrefix(name, t.prefix); ok {
+		return rel, true
+	}
+	n := len("INBOX")
+	if len(t.prefix) <= n || len(name) < n || !strings.EqualFold(t.prefix[:n], "INBOX") || t.prefix[n] != t.separator ||
+		!strings.EqualFold(name[:n], "INBOX") {
+		return "", false
+	}
+	return strings.CutPrefix(name[n:], t.prefix[n:])
+}
+
+// faults says why no folder can have these parts, or "".
+func (t *Tree) faults(parts []string) string {
+	if len(parts) > maxDepth {
+		return "it has too many levels"
+	}
+	if len(parts) == 1 && parts[0] == "INBOX" {
+		return "INBOX is the root"
+	}
+	length := 0
+	for _, p := range parts {
+		if why := t.partFault(p); why != "" {
+			return why
+		}
+		n := len(t.encodePart(p))
+		length += n + 1
+		if t.layout == FS && n > maxPart {
+			return "a part of it is too long"
+		}
+	}
+	if t.layout != FS && length > maxPart {
+		return "it is too long"
+	}
+	return ""
+}
+
+func (t *Tree) partFault(p string) string {
+	switch {
+	case p == "":
+		return "a part of it is empty"
+	case strings.ContainsAny(p, "/\x00\r\n"):
+		return "it contains a character that no name can"
+	case t.layout != FS && strings.Contains(p, "."):
+		return "it contains a '.'"
+	case t.layout == FS && (p == "." || strings.HasPrefix(p, "..") || p == "cur" || p == "new" || p == "tmp"):
+		return "a part of it is reserved"
+	case t.names == UTF8 && !utf8.ValidString(p):
+		return "it is not UTF-8"
+	}
+	return ""
+}
+
+// parseNew is parse for a name that is to be given to a folder: nothing in it
+// may surprise a person, a shell or the files that lie beside folders.
+func (t *Tree) parseNew(name string) ([]string, error) {
+	parts, err := t.parse(name)
+	if err != nil {
+		return nil, err
+	}
+	if strings.IndexFunc(name, unicode.IsControl) >= 0 {
+		return nil, nameError(name, "it contains a control character")
+	}
+	for i, p := range parts {
+		if i == 0 && p[0] == '~' {
+			return nil, nameError(name, "it begins with '~'")
+		}
+		if t.layout == FS && isFile(p) {
+			return nil, nameError(name, "a part of it is the name of a file")
+		}
+	}
+	return parts, nil
+}
+
+// isFile reports whether name is one that servers use for files in a folder.
+func isFile(name string) bool {
+	switch name {
+	case "subscriptions", "mailboxes.lock", "maildirsize", "maildirfolder":
+		return true
+	}
+	for _, prefix := range []string{"dovecot-", "dovecot.", "imapd-", "imapd.", "courierimap", "subscriptions."} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// name is the name that clients see.
+func (t *Tree) name(parts []string) string {
+	if len(parts) == 0 {
+		return "INBOX"
+	}
+	return t.prefix + strings.Join(parts, string(t.separator))
+}
+
+func (t *Tree) encodePart(p string) string {
+	if t.names == UTF8 {
+		return p
+	}
+	return wire.EncodeUTF7(p)
+}
+
+func (t *Tree) encode(parts []string) []string {
+	raw := make([]string, len(parts))
+	for i, p := range parts {
+		raw[i] = t.encodePart(p)
+	}
+	return raw
+}
+
+// decode returns the parts of a folder from how they are written on disk, and
+// false where clients cannot be told of it.
+func (t *Tree) decode(raw []string) ([]string, bool) {
+	parts := make([]string, len(raw))
+	for i, r := range raw {
+		p, ok := t.decodePart(r)
+		if !ok || strings.IndexByte(p, t.separator) >= 0 {
+			return nil, false
+		}
+		parts[i] = p
+	}
+	if t.faults(parts) != "" || parts[0] != "INBOX" && strings.EqualFold(parts[0], "INBOX") {
+		return nil, false
+	}
+	return parts, len(t.name(parts)) <= maxName
+}
+
+func (t *Tree) decodePart(raw string) (string, bool) {
+	if t.names == UTF8 {
+		return raw, utf8.ValidString(raw)
+	}
+	p, err := wire.DecodeUTF7(raw)
+	return p, err == nil
+}

@@ -1,0 +1,190 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"imapd/maildir/vfs"
+)
+
+// Rename gives the folder old and all below it the name name. Subscriptions
+// stay as they are (RFC 9051 section 6.3.6). Either all folders move or, if one
+// cannot, none; but for a crash in Maildir++, where each folder is a rename of
+// its own: then each has either name. It fails with ErrNotFound, ErrExists (for
+// any of the new names), and ErrName: for INBOX, for a name below old, and where
+// a folder below old would get too long a name.
+func (t *Tree) Rename(old, name string) error {
+	from, err := t.parse(old)
+	if err != nil {
+		return err
+	}
+	to, err := t.parseNew(name)
+	if err != nil {
+		return err
+	}
+	if err := t.checkRename(old, name, from, to); err != nil {
+		return err
+	}
+	_, end, err := t.begin()
+	if err != nil {
+		return notFound(old, err)
+	}
+	defer end()
+	if err := t.checkFamily(old, name, from, to); err != nil {
+		return err
+	}
+	return t.renameBoth(old, name, from, to)
+}
+
+func (t *Tree) checkRename(old, name string, from, to []string) error {
+	switch {
+	case len(from) == 0:
+		return nameError(old, "INBOX is renamed by moving its messages")
+	case len(to) == 0 || slices.Equal(from, to):
+		return fmt.Errorf("%s: %w", name, ErrExists)
+	case len(to) > len(from) && slices.Equal(from, to[:len(from)]):
+		return nameError(name, "it is below the mailbox itself")
+	}
+	return nil
+}
+
+// checkFamily looks at the new name of every folder from old down, of which
+// there must be one.
+func (t *Tree) checkFamily(old, name string, from, to []string) error {
+	fault, found := "", false
+	err := t.walk(func(raw []string, exists bool) bool {
+		parts, ok := t.decode(raw)
+		if !ok || !exists && t.layout != FS || len(parts) < len(from) || !slices.Equal(parts[:len(from)], from) {
+			return true
+		}
+		found = true
+		moved := slices.Concat(to, parts[len(from):])
+		if fault = t.faults(moved); fault == "" && len(t.name(moved)) > maxName {
+			fault = "it is too long"
+		}
+		return fault == ""
+	})
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return fmt.Errorf("%s: %w", old, ErrNotFound)
+	case fault != "":
+		return nameError(name, "for a mailbox below "+old+" "+fault)
+	}
+	return nil
+}
+
+// renameBoth moves the control directories, then the mail.
+func (t *Tree) renameBoth(old, name string, from, to []string) error {
+	undo := func() {}
+	if t.control != t.root {
+		back, err := t.move(t.control, old, name, from, to)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		if err == nil {
+			undo = back
+		}
+	}
+	if _, err := t.move(t.root, old, name, from, to); err != nil {
+		undo()
+		return err
+	}
+	return nil
+}
+
+// move renames the directories of a folder and those below it in base. undo
+// takes it back.
+func (t *Tree) move(base, old, name string, from, to []string) (undo func(), err error) {
+	src, err := t.find(base, from)
+	if err != nil {
+		return nil, notFound(old, err)
+	}
+	defer src.close()
+	if t.layout != FS {
+		return t.moveFlat(src, base, old, name, to)
+	}
+	if !isDir(src.dir, src.entry) {
+		return nil, fmt.Errorf("%s: %w", old, ErrNotFound)
+	}
+	dst, err := t.makePlace(base, to)
+	if err != nil {
+		return nil, t.blocked(name, err)
+	}
+	defer dst.close()
+	if err = src.dir.RenameNoReplace(src.entry, dst.dir, dst.entry); err != nil {
+		dst.undo()
+		return nil, exists(name, err)
+	}
+	undo = func() { t.move(base, name, old, to, from) }
+	return undo, errors.Join(dst.dir.Sync(), src.dir.Sync())
+}
+
+func exists(name string, err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s: %w", name, ErrExists)
+	}
+	return err
+}
+
+// A rename of one directory entry.
+type entryMove struct{ from, to string }
+
+// moveFlat renames .old and all .old.* of a Maildir++ root, whatever they are.
+func (t *Tree) moveFlat(src place, base, old, name string, to []string) (undo func(), err error) {
+	moves, err := flatMoves(src, t.relative(to))
+	if err != nil {
+		return nil, err
+	}
+	if len(moves) == 0 {
+		return nil, fmt.Errorf("%s: %w", old, ErrNotFound)
+	}
+	for _, m := range moves {
+		if len(m.to) > maxPart {
+			return nil, nameError(name, "for "+m.from+" it is too long")
+		}
+		if isThere(src.dir, m.to) {
+			return nil, fmt.Errorf("%s: %w", name, ErrExists)
+		}
+	}
+	for i, m := range moves {
+		if err := src.dir.RenameNoReplace(m.from, src.dir, m.to); err != nil {
+			renameBack(src.dir, moves[:i])
+			return nil, exists(name, err)
+		}
+	}
+	undo = func() {
+		if d, err := t.open(base); err == nil {
+			renameBack(d, moves)
+			d.Close()
+		}
+	}
+	return undo, src.dir.Sync()
+}
+
+// flatMoves returns the renames that make src.entry the entry to, parents
+// first.
+func flatMoves(src place, to string) ([]entryMove, error) {
+	names, err := readNames(src.dir)
+	if err != nil {
+		return nil, err
+	}
+	var moves []entryMove
+	for _, n := range names {
+		if rest, ok := strings.CutPrefix(n, src.entry); ok && (rest == "" || rest[0] == '.') {
+			moves = append(moves, entryMove{n, to + rest})
+		}
+	}
+	slices.SortFunc(moves, func(a, b entryMove) int { return strings.Compare(a.from, b.from) })
+	return moves, nil
+}
+
+func renameBack(dir vfs.Dir, moves []entryMove) {
+	for i := len(moves) - 1; i >= 0; i-- {
+		dir.RenameNoReplace(moves[i].to, dir, moves[i].from)
+	}
+}

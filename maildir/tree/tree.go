@@ -1,0 +1,229 @@
+// Package tree maps the names of IMAP mailboxes to the folders of a Maildir,
+// and makes, renames, removes and lists them.
+//
+// # Layouts
+//
+// In Maildir++ the folder A/B is the directory .A.B of the root; its parent
+// need not exist. In the fs layout it is A/B, and A may be a directory without
+// mail, a container. INBOX is the root itself in both. UID lists, keywords and
+// subscriptions lie in the folders too, or in a control directory that has the
+// same shape (and INBOX's as .INBOX or INBOX).
+//
+// # Names
+//
+// Names are UTF-8 with the separator and prefix that clients see, and INBOX.
+// On disk they are modified UTF-7, or UTF-8 as Courier 5 writes them, with '.'
+// (Maildir++) or '/' between their parts. One name has one directory and the
+// other way round: a directory whose name does not decode, or would be encoded
+// in another way, does not exist for clients.
+//
+// # Changes
+//
+// A folder is built in the root's tmp/ and renamed into place, so nobody sees
+// half of one. A removed one is first renamed into ..DOVECOT-TRASHED, which
+// neither server lists and both empty. Changes are made under the lock that
+// Dovecot uses for this, mailboxes.lock in the root.
+package tree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"imapd/maildir/vfs"
+)
+
+// Errors that callers tell apart with errors.Is. Errors of the system come
+// through wrapped.
+var (
+	ErrExists      = errors.New("mailbox exists")
+	ErrNotFound    = errors.New("no such mailbox")
+	ErrName        = errors.New("mailbox name is not possible")
+	ErrHasChildren = errors.New("mailbox has children and no mail of its own")
+	ErrLimit       = errors.New("too many mailboxes")
+	ErrLayout      = errors.New("folder layout is not supported")
+)
+
+// Limits. Names are counted in octets of UTF-8.
+const (
+	maxName    = 1000
+	maxPart    = 255 // of one directory, in octets on disk
+	maxDepth   = 64
+	maxFolders = 100_000 // that List returns; more are ErrLimit
+	// MaxCreate is the number of folders above which Create is ErrLimit.
+	MaxCreate = 10_000
+)
+
+// lockWait is how long a change waits for that of another.
+const lockWait = 30 * time.Second
+
+// A Layout says where folders lie.
+type Layout int
+
+const (
+	Auto     Layout = iota // as what is there looks like, else Maildir++
+	PlusPlus               // .A.B
+	FS                     // A/B
+)
+
+// An Encoding says how names are written on disk.
+type Encoding int
+
+const (
+	AutoNames Encoding = iota // as what is there looks like, else UTF7
+	UTF7                      // modified UTF-7, RFC 3501 section 5.1.3
+	UTF8
+)
+
+// A Config says where a tree is and what it looks like. Root, and Control if
+// it is set, are absolute paths.
+type Config struct {
+	Root      string
+	Control   string // for UID lists and subscriptions; "" means Root
+	Layout    Layout
+	Names     Encoding
+	Separator byte   // that clients see; 0 means '/'
+	Prefix    string // of all names but INBOX; "" or it ends in Separator
+
+	// Lock takes the dot lock file name in dir. Nil means that nobody else
+	// changes the tree's files.
+	Lock func(ctx context.Context, dir vfs.Dir, name string) (unlock func() error, err error)
+	// Seed writes the UID list of a new folder into its control directory.
+	// Nil leaves that to the first one who opens the folder.
+	Seed func(control vfs.Dir, validity uint32) error
+	// Open opens a directory; nil means vfs.Open.
+	Open func(path string) (vfs.Dir, error)
+}
+
+// A Tree is the folders of one user. It holds no file open and is safe for use
+// by several goroutines and beside other programs.
+type Tree struct {
+	root, control string
+	layout        Layout
+	names         Encoding
+	separator     byte
+	prefix        string
+	lock          func(context.Context, vfs.Dir, string) (func() error, error)
+	seed          func(vfs.Dir, uint32) error
+	open          func(string) (vfs.Dir, error)
+}
+
+// Open finds out what cfg leaves open and returns the tree. It creates nothing;
+// the root need not exist. The layout is Maildir++ if a directory that begins
+// with '.' has a cur/, else fs if another one has, else Maildir++. Names are
+// UTF-8 if at least as many of them need that as are modified UTF-7 with encoded
+// characters.
+func Open(cfg Config) (*Tree, error) {
+	t := &Tree{
+		root: filepath.Clean(cfg.Root), control: filepath.Clean(cfg.Control), layout: cfg.Layout, names: cfg.Names,
+		separator: cfg.Separator, prefix: cfg.Prefix, lock: cfg.Lock, seed: cfg.Seed, open: cfg.Open,
+	}
+	if cfg.Control == "" {
+		t.control = t.root
+	}
+	if t.separator == 0 {
+		t.separator = '/'
+	}
+	if t.prefix != "" && t.prefix[len(t.prefix)-1] != t.separator {
+		return nil, fmt.Errorf("prefix %q does not end in the separator %q", t.prefix, t.separator)
+	}
+	if t.open == nil {
+		t.open = vfs.Open
+	}
+	if t.lock == nil {
+		t.lock = func(context.Context, vfs.Dir, string) (func() error, error) {
+			return func() error { return nil }, nil
+		}
+	}
+	if err := t.detect(); err != nil {
+		return nil, fmt.Errorf("%s: %w", t.root, err)
+	}
+	return t, nil
+}
+
+// Layout returns the layout that was set or found.
+func (t *Tree) Layout() Layout { return t.layout }
+
+// Names returns the encoding that was set or found.
+func (t *Tree) Names() Encoding { return t.names }
+
+// Init makes what is missing of the root: the directory (mode 0700, and parents
+// likewise), its cur, new and tmp, and the control directory.
+func (t *Tree) Init() error {
+	root, err := t.makePath(t.root)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, name := range []string{"tmp", "new", "cur"} {
+		if d, err := vfs.MkdirLike(root, name); err == nil {
+			d.Close()
+		} else if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	control, err := t.makePath(t.inboxControl())
+	if err != nil {
+		return err
+	}
+	control.Close()
+	return root.Sync()
+}
+
+// makePath opens the directory path, made if need be.
+func (t *Tree) makePath(path string) (vfs.Dir, error) {
+	d, err := t.open(path)
+	if !errors.Is(err, fs.ErrNotExist) || path == "/" || path == "." {
+		return d, err
+	}
+	parent, err := t.makePath(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer parent.Close()
+	if err := parent.Mkdir(filepath.Base(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	if err := parent.Sync(); err != nil {
+		return nil, err
+	}
+	return t.open(path)
+}
+
+// inboxControl is where the UID list of INBOX lies.
+func (t *Tree) inboxControl() string {
+	switch {
+	case t.control == t.root:
+		return t.root
+	case t.layout == FS:
+		return t.control + "/INBOX"
+	}
+	return t.control + "/.INBOX"
+}
+
+// Path returns the directory of the mail of the mailbox name and that of its
+// UID list, whether they exist or not. A name that no mailbox can have is
+// ErrName. INBOX is known in any case.
+func (t *Tree) Path(name string) (mail, control string, err error) {
+	parts, err := t.parse(name)
+	if err != nil {
+		return "", "", err
+	}
+	if len(parts) == 0 {
+		return t.root, t.inboxControl(), nil
+	}
+	rel := t.relative(parts)
+	return t.root + "/" + rel, t.control + "/" + rel, nil
+}
+
+// relative is the path of a folder below the root.
+func (t *Tree) relative(parts []string) string {
+	if t.layout == FS {
+		return strings.Join(t.encode(parts), "/")
+	}
+	return "." + strings.Join(t.encode(parts), ".")
+}

@@ -1,0 +1,419 @@
+package tree
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"imapd/imap/wire"
+	"imapd/maildir/uidlist"
+	"imapd/maildir/vfs"
+)
+
+// makeFolders makes directories with cur, new and tmp below root.
+func makeFolders(t testing.TB, root string, names ...string) {
+	t.Helper()
+	for _, n := range names {
+		for _, sub := range []string{"cur", "new", "tmp"} {
+			if err := os.MkdirAll(filepath.Join(root, n, sub), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func open(t testing.TB, cfg Config) *Tree {
+	t.Helper()
+	var locks uidlist.Locks
+	cfg.Lock, cfg.Seed = locks.Lock, seed
+	tree, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+func seed(control vfs.Dir, validity uint32) error {
+	l := uidlist.New(validity)
+	_, err := uidlist.Rewrite(control, &l)
+	return err
+}
+
+// describe writes each folder as its name and what LIST would say of it.
+func describe(t testing.TB, tree *Tree) []string {
+	t.Helper()
+	list, err := tree.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range list {
+		s := f.Name
+		if !f.Exists {
+			s += ` \Noselect`
+		}
+		if f.HasChildren {
+			s += ` \HasChildren`
+		}
+		got = append(got, s)
+	}
+	return got
+}
+
+// unpack unpacks an account that Dovecot made.
+func unpack(t *testing.T, fixture string) string {
+	t.Helper()
+	f, err := os.Open(filepath.Join("..", "..", "test", "testdata", fixture, "account.tar.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			return dir
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, filepath.Clean("/"+h.Name))
+		if h.Typeflag == tar.TypeDir {
+			err = os.MkdirAll(path, 0o700)
+		} else {
+			var b []byte
+			if b, err = io.ReadAll(r); err == nil {
+				err = os.WriteFile(path, b, 0o600)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestFixtures compares LIST and LSUB of two accounts with what Dovecot said of
+// them.
+func TestFixtures(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		fixture, maildir string
+		layout           Layout
+	}{{"a-dovecot-maildirpp", "Maildir", PlusPlus}, {"b-dovecot-fs", "mail", FS}} {
+		root := filepath.Join(unpack(t, tt.fixture), tt.maildir)
+		b, err := os.ReadFile(filepath.Join("..", "..", "test", "testdata", tt.fixture, "expected-noindex.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want struct {
+			List, Lsub []struct {
+				Name  string
+				Attrs []string
+			}
+		}
+		if err := json.Unmarshal(b, &want); err != nil {
+			t.Fatal(err)
+		}
+		tree := open(t, Config{Root: root})
+		if tree.Layout() != tt.layout || tree.Names() != UTF7 {
+			t.Errorf("%s: layout %d, names %d", tt.fixture, tree.Layout(), tree.Names())
+		}
+		var list, lsub []string
+		for _, f := range want.List {
+			if f.Name == "Drafts" {
+				continue // made by Dovecot at login
+			}
+			s := decodeName(t, f.Name)
+			for _, attr := range []string{`\Noselect`, `\HasChildren`} {
+				if slices.Contains(f.Attrs, attr) {
+					s += " " + attr
+				}
+			}
+			list = append(list, s)
+		}
+		for _, f := range want.Lsub {
+			if f.Name != "Drafts" {
+				lsub = append(lsub, decodeName(t, f.Name))
+			}
+		}
+		got := describe(t, tree)
+		slices.Sort(list)
+		slices.Sort(got)
+		if d := cmp.Diff(list, got); d != "" || len(got) != 17 {
+			t.Errorf("%s: %d folders\n%s", tt.fixture, len(got), d)
+		}
+		subscribed, err := tree.Subscriptions()
+		if d := cmp.Diff(lsub, subscribed); d != "" || err != nil {
+			t.Errorf("%s: %v\n%s", tt.fixture, err, d)
+		}
+	}
+}
+
+func decodeName(t *testing.T, s string) string {
+	t.Helper()
+	name, err := wire.DecodeUTF7(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestDetect(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		dirs   []string
+		layout Layout
+		names  Encoding
+	}{
+		{nil, PlusPlus, UTF7},
+		{[]string{"."}, PlusPlus, UTF7},
+		{[]string{".", ".A"}, PlusPlus, UTF7},
+		{[]string{".", "A"}, FS, UTF7},
+		{[]string{".", "A/B/C"}, FS, UTF7},
+		{[]string{".", "backup", ".A"}, PlusPlus, UTF7},
+		{[]string{".", ".Entwürfe"}, PlusPlus, UTF8},
+		{[]string{".", ".Entw&APw-rfe"}, PlusPlus, UTF7},
+		{[]string{".", ".A & B"}, PlusPlus, UTF8},
+		{[]string{".", ".A &- B"}, PlusPlus, UTF7},
+		{[]string{".", ".Entwürfe", ".Entw&APw-rfe", ".&ZeVnLIqe-"}, PlusPlus, UTF7},
+		{[]string{".", "A/日本語"}, FS, UTF8},
+	} {
+		root := filepath.Join(t.TempDir(), "mail")
+		makeFolders(t, root, tt.dirs...)
+		tree := open(t, Config{Root: root})
+		if tree.Layout() != tt.layout || tree.Names() != tt.names {
+			t.Errorf("%q: layout %d, names %d; want %d, %d", tt.dirs, tree.Layout(), tree.Names(), tt.layout, tt.names)
+		}
+	}
+	root := t.TempDir()
+	makeFolders(t, root, "0123456789abcdef0123456789abcdef")
+	if err := os.WriteFile(root+"/dovecot.list.index", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Config{Root: root}); !errors.Is(err, ErrLayout) {
+		t.Errorf("LAYOUT=index: %v", err)
+	}
+	if _, err := Open(Config{Root: root, Layout: FS, Prefix: "INBOX.", Separator: '/'}); err == nil {
+		t.Error("a prefix that does not end in the separator")
+	}
+}
+
+func TestPath(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 254)
+	for _, tt := range []struct {
+		cfg  Config
+		name string
+		want string // below the root; "" is ErrName
+	}{
+		{Config{Layout: PlusPlus}, "INBOX", "/"},
+		{Config{Layout: PlusPlus}, "inBox", "/"},
+		{Config{Layout: PlusPlus}, "A", "/.A"},
+		{Config{Layout: PlusPlus}, "A/B", "/.A.B"},
+		{Config{Layout: PlusPlus}, "inbox/B", "/.INBOX.B"},
+		{Config{Layout: PlusPlus}, "a/INBOX", "/.a.INBOX"},
+		{Config{Layout: PlusPlus}, "Entwürfe & Co/日本", "/.Entw&APw-rfe &- Co.&ZeVnLA-"},
+		{Config{Layout: PlusPlus, Names: UTF8}, "Entwürfe & Co/日本", "/.Entwürfe & Co.日本"},
+		{Config{Layout: PlusPlus}, long, "/." + long},
+		{Config{Layout: PlusPlus}, "tab\there", "/.tab&AAk-here"},
+		{Config{Layout: PlusPlus}, long + "x", ""},
+		{Config{Layout: PlusPlus}, "", ""},
+		{Config{Layout: PlusPlus}, "/", ""},
+		{Config{Layout: PlusPlus}, "/A", ""},
+		{Config{Layout: PlusPlus}, "A/", ""},
+		{Config{Layout: PlusPlus}, "A//B", ""},
+		{Config{Layout: PlusPlus}, "A.B", ""},
+		{Config{Layout: PlusPlus}, "..", ""},
+		{Config{Layout: PlusPlus}, "../../etc", ""},
+		{Config{Layout: PlusPlus}, "a\x00b", ""},
+		{Config{Layout: PlusPlus}, "a\nb", ""},
+		{Config{Layout: PlusPlus}, "a\xffb", ""},
+		{Config{Layout: PlusPlus}, strings.Repeat("a/", 64) + "a", ""},
+		{Config{Layout: PlusPlus}, strings.Repeat("ü", 501), ""},
+		{Config{Layout: PlusPlus, Separator: '.'}, "A.B", "/.A.B"},
+		{Config{Layout: PlusPlus, Separator: '.'}, "A/B", ""},
+		{Config{Layout: PlusPlus, Separator: '.', Prefix: "INBOX."}, "INBOX", "/"},
+		{Config{Layout: PlusPlus, Separator: '.', Prefix: "INBOX."}, "INBOX.Sent", "/.Sent"},
+		{Config{Layout: PlusPlus, Separator: '.', Prefix: "INBOX."}, "Inbox.Sent.a", "/.Sent.a"},
+		{Config{Layout: PlusPlus, Separator: '.', Prefix: "INBOX."}, "INBOX.inbox.a", "/.INBOX.a"},
+		{Config{Layout: PlusPlus, Separator: '.', Prefix: "INBOX."}, "INBOX.inbox", ""},
+		{Config{Layout: PlusPlus, Separator: '.', Prefix: "INBOX."}, "INBOX.", ""},
+		{Config{Layout: PlusPlus, Separator: '.', Prefix: "INBOX."}, "Sent", ""},
+		{Config{Layout: FS}, "INBOX", "/"},
+		{Config{Layout: FS}, "A/B", "/A/B"},
+		{Config{Layout: FS}, "inbox/B", "/INBOX/B"},
+		{Config{Layout: FS}, "A.B/.c", "/A.B/.c"},
+		{Config{Layout: FS}, strings.Repeat("x/", 60) + "ü", "/" + strings.Repeat("x/", 60) + "&APw-"},
+		{Config{Layout: FS}, "A/..", ""},
+		{Config{Layout: FS}, "./A", ""},
+		{Config{Layout: FS}, "..A", ""},
+		{Config{Layout: FS}, "A/cur", ""},
+		{Config{Layout: FS}, "tmp", ""},
+		{Config{Layout: FS}, "new/A", ""},
+		{Config{Layout: FS}, strings.Repeat("x", 256), ""},
+		{Config{Layout: FS, Separator: '.'}, "A.B", "/A/B"},
+		{Config{Layout: FS, Separator: '.'}, "A/B", ""},
+	} {
+		tt.cfg.Root = "/nowhere"
+		tree := open(t, tt.cfg)
+		mail, control, err := tree.Path(tt.name)
+		if tt.want == "" {
+			if !errors.Is(err, ErrName) {
+				t.Errorf("%q: %s, %v; want ErrName", tt.name, mail, err)
+			}
+			continue
+		}
+		if want := strings.TrimSuffix("/nowhere"+tt.want, "/"); err != nil || mail != want || control != want {
+			t.Errorf("%q: %s, %s, %v; want %s", tt.name, mail, control, err, want)
+		}
+	}
+	tree := open(t, Config{Root: "/nowhere", Control: "/elsewhere"})
+	if _, control, _ := tree.Path("INBOX"); control != "/elsewhere/.INBOX" {
+		t.Errorf("control of INBOX: %s", control)
+	}
+	tree = open(t, Config{Root: "/nowhere", Control: "/elsewhere", Layout: FS})
+	if _, control, _ := tree.Path("INBOX"); control != "/elsewhere/INBOX" {
+		t.Errorf("control of INBOX: %s", control)
+	}
+	if _, control, _ := tree.Path("A/B"); control != "/elsewhere/A/B" {
+		t.Errorf("control of A/B: %s", control)
+	}
+}
+
+// TestList lists what other programs may have left in a root.
+func TestList(t *testing.T) {
+	t.Parallel()
+	root, outside := t.TempDir(), t.TempDir()
+	makeFolders(t, root, ".", ".A", ".A.B", ".N.C", ".INBOX", ".INBOX.sub", ".inbox.low", "..dd", ".bad..name", ".trail.", ".x..",
+		".&ZeVnLIqe-", ".&bad", ".Entwürfe", ".a*b", ".A b", ".tab&AAk-x", ".nl&AAo-x", ".&AEE-", "plain")
+	makeFolders(t, outside, "ext")
+	os.MkdirAll(root+"/.nocur/new", 0o700)
+	os.WriteFile(root+"/.file", nil, 0o600)
+	os.Symlink(".A", root+"/.link")
+	os.Symlink("/nonexistent", root+"/.dangling")
+	os.Symlink(outside+"/ext", root+"/.ext")
+	want := []string{`INBOX \HasChildren`, `INBOX/sub`, `A \HasChildren`, `A/B`, `A b`, `N \Noselect \HasChildren`, `N/C`, `a*b`, `ext`, `link`,
+		"tab\tx", `日本語`}
+	if d := cmp.Diff(want, describe(t, open(t, Config{Root: root, Names: UTF7}))); d != "" {
+		t.Error(d)
+	}
+	want = []string{`INBOX \HasChildren`, `INBOX.A \HasChildren`, `INBOX.A.B`, `INBOX.A b`, `INBOX.Entwürfe`, `INBOX.INBOX \Noselect \HasChildren`, `INBOX.INBOX.sub`,
+		`INBOX.N \Noselect \HasChildren`, `INBOX.N.C`, `INBOX.a*b`, `INBOX.ext`, `INBOX.link`}
+	got := describe(t, open(t, Config{Root: root, Names: UTF8, Separator: '.', Prefix: "INBOX."}))
+	got = slices.DeleteFunc(got, func(s string) bool { return strings.Contains(s, "&") })
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestListFS holds that loops of symbolic links end.
+func TestListFS(t *testing.T) {
+	t.Parallel()
+	root, outside := t.TempDir(), t.TempDir()
+	makeFolders(t, root, ".", "A", "A/B", "N/C", "INBOX/sub", "inbox", ".hid", "Entwürfe", "x/cur/y", "..DOVECOT-TRASHED/1")
+	makeFolders(t, outside, ".", "Sub")
+	os.MkdirAll(root+"/empty/deep", 0o700)
+	os.WriteFile(root+"/file", nil, 0o600)
+	os.Symlink("A", root+"/link")
+	os.Symlink("..", root+"/loop")
+	os.Symlink(".", root+"/self")
+	os.Symlink(root, outside+"/Sub/back")
+	os.Symlink(outside, root+"/ext")
+	got := describe(t, open(t, Config{Root: root, Layout: FS, Names: UTF7}))
+	got = slices.DeleteFunc(got, func(s string) bool { return strings.HasPrefix(s, "loop/") })
+	want := []string{`INBOX \HasChildren`, `INBOX/sub`, `.hid`, `A \HasChildren`, `A/B`, `N \Noselect \HasChildren`, `N/C`,
+		`empty \Noselect \HasChildren`, `empty/deep \Noselect`, `ext \HasChildren`, `ext/Sub \HasChildren`, `ext/Sub/back`,
+		`link \HasChildren`, `link/B`, `loop \Noselect \HasChildren`, `self`, `x`}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestInit(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	tree := open(t, Config{Root: dir + "/a/Maildir", Control: dir + "/b"})
+	if got := describe(t, tree); !slices.Equal(got, []string{`INBOX \Noselect`}) {
+		t.Errorf("before: %q", got)
+	}
+	for range 2 {
+		if err := tree.Init(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := describe(t, tree); !slices.Equal(got, []string{`INBOX`}) {
+		t.Errorf("after: %q", got)
+	}
+	for _, path := range []string{"/a/Maildir/cur", "/a/Maildir/new", "/a/Maildir/tmp", "/b/.INBOX"} {
+		if info, err := os.Stat(dir + path); err != nil || info.Mode() != os.ModeDir|0o700 {
+			t.Errorf("%s: %v, %v", path, info, err)
+		}
+	}
+}
+
+// TestTreeLock holds that our lock and a POSIX one, as Dovecot's, exclude each
+// other, and that the file goes with the lock.
+func TestTreeLock(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	root, err := vfs.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	other, err := os.Create(dir + "/" + treeLock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	flock := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(other.Fd(), unix.F_SETLK, &flock); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tryTreeLock(root); err != errBusy {
+		t.Errorf("under a POSIX lock: %v", err)
+	}
+	// The close of a descriptor above has dropped the POSIX lock, as such locks
+	// do; only one process in the world should ever hold both kinds.
+	unlock, err := tryTreeLock(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.FcntlFlock(other.Fd(), unix.F_SETLK, &flock); err == nil {
+		t.Error("a POSIX lock was given under ours")
+	}
+	if _, err := tryTreeLock(root); err != errBusy {
+		t.Errorf("second lock: %v", err)
+	}
+	unlock()
+	if _, err := os.Stat(dir + "/" + treeLock); err == nil {
+		t.Error("the lock file is still there")
+	}
+}
+
+func TestLockIsUsed(t *testing.T) {
+	t.Parallel()
+	busy := errors.New("busy")
+	tree, err := Open(Config{Root: t.TempDir(), Lock: func(context.Context, vfs.Dir, string) (func() error, error) { return nil, busy }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Subscribe("A"); !errors.Is(err, busy) {
+		t.Errorf("subscribe without the lock: %v", err)
+	}
+}
