@@ -93,19 +93,21 @@ func TestExternalLayer(t *testing.T) {
 	}
 }
 
+// checkTunnel holds what the child told against what a tunnel's client is.
+func checkTunnel(t *testing.T, got told) {
+	t.Helper()
+	want := Caller{UID: os.Getuid(), GID: os.Getgid(), Home: "/home/of/the/caller"}
+	if got.Start != StartTunnel || got.Preauth == nil || !got.Private || !got.ZeroIsNull {
+		t.Fatalf("got %+v", got)
+	}
+	want.Name = got.Preauth.Name
+	if *got.Preauth != want || want.Name == "" || got.UID != os.Getuid() {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestTunnel(t *testing.T) {
 	t.Parallel()
-	check := func(t *testing.T, got told) {
-		t.Helper()
-		want := Caller{UID: os.Getuid(), GID: os.Getgid(), Home: "/home/of/the/caller"}
-		if got.Start != StartTunnel || got.Preauth == nil || !got.Private || !got.ZeroIsNull {
-			t.Fatalf("got %+v", got)
-		}
-		want.Name = got.Preauth.Name
-		if *got.Preauth != want || want.Name == "" || got.UID != os.Getuid() {
-			t.Errorf("got %+v", got)
-		}
-	}
 	t.Run("pipes", func(t *testing.T) {
 		t.Parallel()
 		c := command(t, "-C "+testConfig(t))
@@ -118,7 +120,7 @@ func TestTunnel(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := talk(t, c, in, out)
-		check(t, got)
+		checkTunnel(t, got)
 		if got.Host != "[local]" || got.Remote != "stdio" {
 			t.Errorf("got %+v", got)
 		}
@@ -128,7 +130,7 @@ func TestTunnel(t *testing.T) {
 		client, fd := socketPair(t)
 		c := command(t, "-C "+testConfig(t))
 		c.Stdin, c.Stdout = fd, fd
-		check(t, talk(t, c, client, client, fd))
+		checkTunnel(t, talk(t, c, client, client, fd))
 	})
 	t.Run("two socket pairs", func(t *testing.T) {
 		t.Parallel()
@@ -136,7 +138,7 @@ func TestTunnel(t *testing.T) {
 		out, fd1 := socketPair(t)
 		c := command(t, "-C "+testConfig(t))
 		c.Stdin, c.Stdout = fd0, fd1
-		check(t, talk(t, c, in, out, fd0, fd1))
+		checkTunnel(t, talk(t, c, in, out, fd0, fd1))
 	})
 	t.Run("no configuration", func(t *testing.T) {
 		t.Parallel()
@@ -146,8 +148,12 @@ func TestTunnel(t *testing.T) {
 		client, fd := socketPair(t)
 		c := command(t, " ")
 		c.Stdin, c.Stdout = fd, fd
-		check(t, talk(t, c, client, client, fd))
+		checkTunnel(t, talk(t, c, client, client, fd))
 	})
+}
+
+func TestTunnelFiles(t *testing.T) {
+	t.Parallel()
 	t.Run("file", func(t *testing.T) {
 		t.Parallel()
 		c := command(t, "-C "+testConfig(t))
@@ -164,7 +170,7 @@ func TestTunnel(t *testing.T) {
 			t.Errorf("got %q, %v", out, err)
 		}
 	})
-	// A terminal's user sees the protocol, and finds his terminal as it was.
+	// As on a terminal: the user there sees the protocol and nothing else.
 	t.Run("standard error is the client's", func(t *testing.T) {
 		t.Parallel()
 		c := command(t, "-C "+testConfig(t))

@@ -60,24 +60,26 @@ func shake(addr net.Addr, conf *tls.Config) (*tls.Conn, error) {
 	return tls.Dial("tcp", addr.String(), conf)
 }
 
+// nameAt returns the name in the certificate that addr shows.
+func nameAt(t *testing.T, addr net.Addr) string {
+	t.Helper()
+	c, err := shake(addr, &tls.Config{NextProtos: []string{"imap"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got := c.ConnectionState().NegotiatedProtocol; got != "imap" {
+		t.Errorf("protocol %q", got)
+	}
+	return c.ConnectionState().PeerCertificates[0].Subject.CommonName
+}
+
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	conf, certs, dir := tlsConfig(t)
 	l, _ := serve(t, conf, &Options{}, certs)
 	addr := l.Addrs()[0]
-
-	name := func() string {
-		t.Helper()
-		c, err := shake(addr, &tls.Config{NextProtos: []string{"imap"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		if got := c.ConnectionState().NegotiatedProtocol; got != "imap" {
-			t.Errorf("protocol %q", got)
-		}
-		return c.ConnectionState().PeerCertificates[0].Subject.CommonName
-	}
+	name := func() string { return nameAt(t, addr) }
 	if got := name(); got != "one.example" {
 		t.Errorf("got %s", got)
 	}

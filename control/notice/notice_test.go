@@ -250,6 +250,18 @@ func TestNoDirectory(t *testing.T) {
 	w.Close()
 }
 
+func BenchmarkRefresh(b *testing.B) {
+	dir := b.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "msg"), 0o700); err != nil {
+		b.Fatal(err)
+	}
+	w := New(Options{Dir: dir, Service: "imap"})
+	defer w.Close()
+	for b.Loop() {
+		w.Refresh()
+	}
+}
+
 // await waits until said returns text and ok, for as long as w has news.
 func await(t *testing.T, w *Watcher, said func() (string, bool), text string, ok bool) {
 	t.Helper()
