@@ -25,16 +25,16 @@ func ParseAddresses(value []byte, max int) []Address {
 
 // addresses appends those of the collected field.
 func (p *parser) addresses(list []Address) []Address {
-	a := addrParser{p: p, lexer: lexer{b: p.value, keep: true}, list: list}
+	a := addrParser{p: p, lexer: p.lexer(), list: list}
+	a.keep = true
 	a.parse()
 	return a.list
 }
 
 type addrParser struct {
-	lexer
+	*lexer
 	p    *parser
 	list []Address
-	buf  []byte
 	cur  Address // the address being read
 	odd  bool    // it is not well-formed
 }
@@ -92,14 +92,14 @@ func (a *addrParser) parse() {
 func (a *addrParser) group() verdict {
 	start := a.i
 	var v verdict
-	a.buf, v = a.phrase(a.buf[:0])
+	a.name, v = a.phrase(a.name[:0])
 	if v != more || !a.is(':') {
 		a.i = start
 		return bad
 	}
 	a.i++
 	v = a.skip()
-	a.cur.Mailbox = a.text(a.buf)
+	a.cur.Mailbox = a.text(a.name)
 	a.emit()
 	if v == more && !a.is(';') {
 		v = a.members()
@@ -151,12 +151,12 @@ func (a *addrParser) mailbox() verdict {
 // nameAddr reads `name <a@b>`; it is bad if there is no < where it should be.
 func (a *addrParser) nameAddr() verdict {
 	var v verdict
-	a.buf, v = a.phrase(a.buf[:0])
+	a.name, v = a.phrase(a.name[:0])
 	if v != more || !a.is('<') {
 		return bad
 	}
-	if len(a.buf) > 0 {
-		a.cur.Name = a.text(collapse(a.buf))
+	if len(a.name) > 0 {
+		a.cur.Name = a.text(collapse(a.name))
 	}
 	if a.angle() == bad {
 		a.cur.Host = NString{"SYNTAX_ERROR", true}
@@ -200,14 +200,14 @@ func (a *addrParser) angle() verdict {
 
 // route reads `@a,@b`.
 func (a *addrParser) route() verdict {
-	a.buf = a.buf[:0]
+	a.name = a.name[:0]
 	for a.is('@') {
-		if len(a.buf) > 0 {
-			a.buf = append(a.buf, ',')
+		if len(a.name) > 0 {
+			a.name = append(a.name, ',')
 		}
-		a.buf = append(a.buf, '@')
+		a.name = append(a.name, '@')
 		var v verdict
-		if a.buf, v = a.domain(a.buf); v != more {
+		if a.name, v = a.domain(a.name); v != more {
 			return v
 		}
 		for a.skip() == more && a.is(',') {
@@ -217,21 +217,21 @@ func (a *addrParser) route() verdict {
 	if a.done() {
 		return end
 	}
-	a.cur.Route = a.text(a.buf)
+	a.cur.Route = a.text(a.name)
 	return more
 }
 
 // local reads a local part into Mailbox.
 func (a *addrParser) local() verdict {
 	var v verdict
-	a.buf = a.buf[:0]
+	a.name = a.name[:0]
 	if a.is('"') {
-		a.buf, v = a.quoted(a.buf)
+		a.name, v = a.quoted(a.name)
 	} else {
-		a.buf, v = a.localPart(a.buf)
+		a.name, v = a.localPart(a.name)
 	}
 	if v != bad {
-		a.cur.Mailbox = a.text(a.buf)
+		a.cur.Mailbox = a.text(a.name)
 	}
 	return v
 }
@@ -239,9 +239,9 @@ func (a *addrParser) local() verdict {
 // host reads @domain into Host.
 func (a *addrParser) host() verdict {
 	var v verdict
-	a.buf, v = a.domain(a.buf[:0])
+	a.name, v = a.domain(a.name[:0])
 	if v != bad {
-		a.cur.Host = a.text(a.buf)
+		a.cur.Host = a.text(a.name)
 	}
 	return v
 }
@@ -265,12 +265,12 @@ func (a *addrParser) addrSpec() verdict {
 		a.cur.Name = a.text(collapse(a.comment))
 	case !host:
 		a.odd = true
-		a.buf = append(a.buf, ' ')
-		n := len(a.buf)
-		a.buf, _ = a.phrase(a.buf)
-		if len(a.buf) > n {
+		a.name = append(a.name, ' ')
+		n := len(a.name)
+		a.name, _ = a.phrase(a.name)
+		if len(a.name) > n {
 			a.cur.Mailbox = NString{}
-			a.cur.Name = a.text(collapse(a.buf))
+			a.cur.Name = a.text(collapse(a.name))
 		} else if !quoted {
 			a.cur.Host = NString{"", true}
 		}

@@ -1,9 +1,5 @@
 package body
 
-import (
-	"strings"
-)
-
 // A lexer reads the tokens of RFC 5322 section 3.2 and RFC 2045 section 5.1 from one header field, more generously than they ask: octets from 128
 // on are letters, a NUL becomes U+FFFD.
 type lexer struct {
@@ -12,6 +8,8 @@ type lexer struct {
 	// comment is the text of the comment skipped last, if keep is set.
 	comment []byte
 	keep    bool
+	// name and value are buffers for tokens.
+	name, value []byte
 }
 
 // A verdict says how reading a token ended.
@@ -37,13 +35,19 @@ func (l *lexer) rest() verdict {
 	return more
 }
 
-func isAtext(c byte) bool {
-	return c > ' ' && c != 0x7f && strings.IndexByte(`()<>@,;:\".[]`, c) < 0
+// specials are what neither atoms nor tokens hold; dots are looked at apart.
+var specials = [256]bool{
+	'(': true, ')': true, '<': true, '>': true, '@': true, ',': true, ';': true, ':': true, '\\': true, '"': true,
+	'[': true, ']': true, 0x7f: true,
 }
 
-// isToken: RFC 2045's token, plus what is between atext and it: nobody quotes dots.
+func isAtext(c byte) bool { return c > ' ' && c != '.' && !specials[c] }
+
+func isAtextOrDot(c byte) bool { return c > ' ' && !specials[c] }
+
+// isToken accepts RFC 2045's tokens.
 func isToken(c byte) bool {
-	return c == '.' || isAtext(c) && c != '/' && c != '?' && c != '='
+	return c > ' ' && c != '/' && c != '?' && c != '=' && !specials[c]
 }
 
 // skip skips white space and comments (CFWS).
@@ -143,8 +147,6 @@ func (l *lexer) atom(dst []byte) ([]byte, verdict) {
 
 // token appends a MIME token, which may be empty.
 func (l *lexer) token(dst []byte) ([]byte, verdict) { return l.word(dst, isToken) }
-
-func isAtextOrDot(c byte) bool { return c == '.' || isAtext(c) }
 
 // dotAtom appends atoms with dots between them; white space and comments around the dots are dropped.
 func (l *lexer) dotAtom(dst []byte) ([]byte, verdict) {

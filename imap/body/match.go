@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -70,7 +71,7 @@ func (m *Matcher) MatchReader(r io.Reader) (bool, error) {
 const foldPiece = 16 << 10
 
 func (m *Matcher) feed(b []byte) {
-	for len(b) > 0 && !m.hit {
+	for len(b) > 0 && !m.Found() {
 		n := min(len(b), foldPiece)
 		piece := b[:n]
 		b = b[n:]
@@ -93,32 +94,64 @@ func (m *Matcher) feed(b []byte) {
 // fold appends b in upper case, decomposed.
 func fold(dst, b []byte) []byte {
 	for len(b) > 0 {
-		n := asciiLen(b)
-		dst = appendUpper(dst, b[:n])
-		b = b[n:]
-		for len(b) > 0 && b[0] >= utf8.RuneSelf {
-			r, n := utf8.DecodeRune(b)
+		if n := asciiLen(b); n > 0 {
+			dst = appendUpper(dst, b[:n])
 			b = b[n:]
-			dst = foldRune(dst, r)
+			continue
 		}
+		r, n := utf8.DecodeRune(b)
+		b = b[n:]
+		dst = foldRune(dst, r)
 	}
 	return dst
 }
 
 // foldRune appends a character that is not ASCII.
 func foldRune(dst []byte, r rune) []byte {
+	switch {
+	case r < foldedLow:
+		f := &lowFolds()[r]
+		return append(dst, f.b[:f.n]...)
+	case '\u4e00' <= r && r <= '\u9fff': // Han: neither case nor parts
+		return utf8.AppendRune(dst, r)
+	}
+	return appendFolded(dst, r)
+}
+
+// foldedLow is where the table of foldings ends: behind the Latin, Greek, Cyrillic, Armenian and Hebrew letters. A look-up
+// in it is ten times as fast as appendFolded.
+const foldedLow = 0x600
+
+// A folding is what a character becomes.
+type folding struct {
+	n uint8
+	b [15]byte
+}
+
+// lowFolds makes the table when it is first needed; that takes 30 us.
+var lowFolds = sync.OnceValue(func() *[foldedLow]folding {
+	t := new([foldedLow]folding)
+	for r := range t {
+		t[r].n = uint8(copy(t[r].b[:], appendFolded(nil, rune(r))))
+	}
+	return t
+})
+
+// appendFolded appends a character in title case and decomposed.
+func appendFolded(dst []byte, r rune) []byte {
 	var u [utf8.UTFMax]byte
 	n := utf8.EncodeRune(u[:], unicode.ToTitle(r))
-	if d := norm.NFKD.Properties(u[:n]).Decomposition(); d != nil {
-		for _, c := range d { // a ligature's letters are small
-			if 'a' <= c && c <= 'z' {
-				c -= 0x20
-			}
-			dst = append(dst, c)
-		}
-		return dst
+	d := norm.NFKD.Properties(u[:n]).Decomposition()
+	if d == nil {
+		d = u[:n]
 	}
-	return append(dst, u[:n]...)
+	for _, c := range d { // a ligature's letters are small
+		if 'a' <= c && c <= 'z' {
+			c -= 0x20
+		}
+		dst = append(dst, c)
+	}
+	return dst
 }
 
 const highBits = 0x8080808080808080
@@ -143,6 +176,9 @@ func appendUpper(dst, b []byte) []byte {
 	n := len(dst)
 	dst = append(dst, b...)
 	out := dst[n:]
+	if len(out) == 1 && (out[0] < 'a' || out[0] > 'z') {
+		return dst
+	}
 	i := 0
 	for ; i+8 <= len(out); i += 8 {
 		w := binary.LittleEndian.Uint64(out[i:])

@@ -107,12 +107,18 @@ func oneLine(b []byte) []byte {
 	return out
 }
 
+// lexer returns a lexer for the collected field, with the buffers of the one before.
+func (p *parser) lexer() *lexer {
+	p.lex = lexer{b: p.value, comment: p.lex.comment, name: p.lex.name, value: p.lex.value}
+	return &p.lex
+}
+
 func isWhite(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
 // contentType reads Content-Type. A broken one leaves what could be read of the type and no parameters.
 func (p *parser) contentType(part *Part, h *header) {
 	h.typed = true
-	l := lexer{b: p.value}
+	l := p.lexer()
 	typ, sub, ok := l.mediaType()
 	part.Type, part.Subtype = p.keep(typ), p.keep(sub)
 	if part.Type == "" && len(typ) > 0 || part.Subtype == "" && len(sub) > 0 {
@@ -122,7 +128,7 @@ func (p *parser) contentType(part *Part, h *header) {
 	if !ok {
 		return
 	}
-	part.Params = p.params(&l)
+	part.Params = p.params(l)
 	if !h.multi {
 		return
 	}
@@ -131,12 +137,13 @@ func (p *parser) contentType(part *Part, h *header) {
 	}
 }
 
-// mediaType reads type/subtype. ok is false if it is broken; then typ may still hold a word.
+// mediaType reads type/subtype. ok is false if it is broken; then typ may still hold a word. The slices are good until the next token.
 func (l *lexer) mediaType() (typ, sub []byte, ok bool) {
 	if l.skip() != more {
 		return nil, nil, false
 	}
-	typ, v := l.token(nil)
+	typ, v := l.token(l.name[:0])
+	l.name = typ
 	if v != more || len(typ) == 0 {
 		return typ, nil, false
 	}
@@ -147,7 +154,8 @@ func (l *lexer) mediaType() (typ, sub []byte, ok bool) {
 	if l.skip() != more {
 		return nil, nil, false
 	}
-	sub, v = l.token(nil)
+	sub, v = l.token(l.value[:0])
+	l.value = sub
 	if v == bad || len(sub) == 0 || !l.done() && !l.is(';') {
 		return nil, nil, false
 	}
@@ -157,11 +165,11 @@ func (l *lexer) mediaType() (typ, sub []byte, ok bool) {
 // contentEncoding reads Content-Transfer-Encoding: what BODYSTRUCTURE shows is the first that is one plain word; what decodes
 // is the last, and there words behind a semicolon are forgiven.
 func (p *parser) contentEncoding(part *Part) {
-	l := lexer{b: p.value}
+	l := p.lexer()
 	v := l.skip()
 	var word []byte
 	if v != bad {
-		word, v = l.token(nil)
+		word, v = l.token(l.name[:0])
 	}
 	if v == end && len(word) > 0 && part.Encoding == "" {
 		part.Encoding = p.keep(word)
@@ -170,12 +178,12 @@ func (p *parser) contentEncoding(part *Part) {
 	if v != end && !l.is(';') {
 		return
 	}
-	switch strings.ToLower(string(word[:min(len(word), 20)])) {
-	case "7bit", "8bit", "binary":
+	switch {
+	case isWord(word, "7bit"), isWord(word, "8bit"), isWord(word, "binary"):
 		part.CTE = Identity
-	case "base64":
+	case isWord(word, "base64"):
 		part.CTE = Base64
-	case "quoted-printable":
+	case isWord(word, "quoted-printable"):
 		part.CTE = QuotedPrintable
 	}
 }
@@ -184,23 +192,23 @@ func (p *parser) contentDisposition(part *Part) {
 	if d := part.Disposition; d != nil && len(d.Params) > 0 {
 		return
 	}
-	l := lexer{b: p.value}
+	l := p.lexer()
 	l.skip()
-	word, v := l.token(nil)
+	word, v := l.token(l.name[:0])
 	if v == bad {
 		return
 	}
-	part.Disposition = &Disposition{Type: p.keep(word), Params: p.params(&l)}
+	part.Disposition = &Disposition{Type: p.keep(word), Params: p.params(l)}
 }
 
 func (p *parser) contentLanguage(part *Part) {
 	if part.Language != nil {
 		return
 	}
-	l := lexer{b: p.value}
+	l := p.lexer()
 	l.skip()
 	for len(part.Language) < p.lim.Params {
-		tag, v := l.atom(nil)
+		tag, v := l.atom(l.name[:0])
 		if v == bad {
 			return
 		}
@@ -216,7 +224,7 @@ func (p *parser) contentLanguage(part *Part) {
 // params reads the parameters of a Content-Type or Content-Disposition, up to the limit, and joins those that RFC 2231 section 3
 // has split. Broken ones are skipped.
 func (p *parser) params(l *lexer) []Param {
-	var plain []Param
+	plain := make([]Param, 0, 2)
 	var split []piece
 	for n := 0; n < p.lim.Params; {
 		name, value, v := l.param()
@@ -232,16 +240,20 @@ func (p *parser) params(l *lexer) []Param {
 		}
 		n++
 		if pc, ok := splitName(name); ok {
-			pc.value = value
+			pc.value = bytes.Clone(value)
 			split = append(split, pc)
 			continue
 		}
 		plain = append(plain, Param{p.keep(name), p.keep(value)})
 	}
-	return p.join(plain, split)
+	if plain = p.join(plain, split); len(plain) == 0 {
+		return nil
+	}
+	return plain
 }
 
-// param reads one `; name=value`. It is bad if there is none here, or if it is broken.
+// param reads one `; name=value`. It is bad if there is none here, or if it is broken. The slices are good until the next
+// token.
 func (l *lexer) param() (name, value []byte, v verdict) {
 	if l.done() {
 		return nil, nil, end
@@ -253,14 +265,17 @@ func (l *lexer) param() (name, value []byte, v verdict) {
 	if l.skip() != more {
 		return nil, nil, bad
 	}
-	if name, v = l.token(nil); v != more || !l.is('=') {
+	name, v = l.token(l.name[:0])
+	l.name = name
+	if v != more || !l.is('=') {
 		return nil, nil, bad
 	}
 	l.i++
+	value = l.value[:0]
 	switch v = l.skip(); {
 	case v != more:
 	case l.is('"'):
-		value, v = l.quoted(nil)
+		value, v = l.quoted(value)
 	case l.is('='):
 		// name==?utf-8?b?...?=, unquoted.
 		for !l.done() && !l.is(';') && !isWhite(l.b[l.i]) {
@@ -268,8 +283,9 @@ func (l *lexer) param() (name, value []byte, v verdict) {
 			l.i++
 		}
 	default:
-		value, v = l.token(nil)
+		value, v = l.token(value)
 	}
+	l.value = value
 	if v == bad {
 		return nil, nil, bad
 	}

@@ -50,6 +50,7 @@ type parser struct {
 	stack  []node
 	bounds []boundary // outermost first
 	value  []byte     // the header field being collected, unfolded but for its line ends
+	lex    lexer      // for its buffers
 
 	// cut is where a part ends whose successor's boundary line begins at the scanner: before the line end in front of it.
 	cut mark
@@ -111,10 +112,10 @@ func (p *parser) embedded(part *Part, hit int) *Part {
 		return child
 	}
 	n := &p.stack[len(p.stack)-1]
-	n.start = p.cut
-	child.Header = p.cut.to(p.cut)
 	child.Envelope = new(Envelope)
 	p.classify(n, &header{})
+	child.Header = p.cut.to(p.cut)
+	n.start = p.cut
 	return nil
 }
 

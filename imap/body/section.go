@@ -156,7 +156,7 @@ func (f *filter) selects(line []byte) bool {
 	name, _, ok := cutField(line)
 	if ok {
 		for _, n := range f.names {
-			if len(n) == len(name) && equalFold(name, n) {
+			if isWord(name, n) {
 				return !f.not
 			}
 		}
@@ -164,8 +164,11 @@ func (f *filter) selects(line []byte) bool {
 	return f.not
 }
 
-// equalFold compares ASCII letters in any case; the lengths are equal.
-func equalFold(b []byte, s string) bool {
+// isWord compares ASCII in any case.
+func isWord(b []byte, s string) bool {
+	if len(b) != len(s) {
+		return false
+	}
 	for i := range b {
 		if lower(b[i]) != lower(s[i]) {
 			return false
@@ -234,7 +237,7 @@ func Fields(r io.ReaderAt, header Span, visit func(Field) bool) error {
 func HeaderField(r io.ReaderAt, header Span, name string) ([]string, error) {
 	var values []string
 	err := Fields(r, header, func(f Field) bool {
-		if len(f.Name) == len(name) && equalFold(f.Name, name) {
+		if isWord(f.Name, name) {
 			values = append(values, DecodeHeader(f.Value))
 		}
 		return len(values) < 1000

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"strings"
+	"sync"
 )
 
 // Scope says which text of a message is searched.
@@ -18,13 +19,33 @@ const (
 type Text struct {
 	Part     *Part
 	IsHeader bool
-	io.Reader
+	source   pieces
+	rest     []byte // of the piece that Read is in
 }
 
-// Texts calls visit for each text of the message with root p, in the order of the message, until it returns false. The readers read from r only what is asked of them and must not be used after visit has returned.
-// A header is given field by field, as `Name: value` and a line end, decoded as by DecodeHeader; a text part without its transfer encoding and converted from
+// pieces gives a text piece by piece; each is good until the next call. After the last the error is io.EOF.
+type pieces interface {
+	next() ([]byte, error)
+}
+
+// Read implements io.Reader.
+func (t *Text) Read(b []byte) (int, error) {
+	for len(t.rest) == 0 {
+		var err error
+		if t.rest, err = t.source.next(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(b, t.rest)
+	t.rest = t.rest[n:]
+	return n, nil
+}
+
+// Texts calls visit for each text of the message with root p, in the order of the message, until it returns false. The texts read from r only what
+// is asked of them and must not be used after visit has returned. A header is given field by field, as
+// `Name: value` and a line end, decoded as by DecodeHeader; a text part without its transfer encoding and converted from
 // its charset. Parts that are not text/* or message/*, and those in an unknown transfer encoding, give no text.
-func (p *Part) Texts(r io.ReaderAt, scope Scope, visit func(Text) bool) {
+func (p *Part) Texts(r io.ReaderAt, scope Scope, visit func(*Text) bool) {
 	// The tree may be as deep as Limits.Depth says.
 	stack := []*Part{p}
 	for len(stack) > 0 {
@@ -34,15 +55,22 @@ func (p *Part) Texts(r io.ReaderAt, scope Scope, visit func(Text) bool) {
 			stack = append(stack, part.Parts[i])
 		}
 		if scope == ScopeText && part.Header.End > part.Header.Off {
-			h := newHeaderReader(r, part.Header)
-			more := visit(Text{part, true, h})
+			h := newHeaderPieces(r, part.Header)
+			more := visit(&Text{Part: part, IsHeader: true, source: h})
 			h.s.release()
 			if !more {
 				return
 			}
 		}
-		if part.searchable() && !visit(Text{part, false, newTextReader(r, part)}) {
-			return
+		if part.searchable() {
+			b := bodies.Get().(*bodyPieces)
+			b.start(r, part)
+			more := visit(&Text{Part: part, source: b})
+			b.r = nil
+			bodies.Put(b)
+			if !more {
+				return
+			}
 		}
 	}
 }
@@ -52,37 +80,34 @@ func (p *Part) searchable() bool {
 		(strings.EqualFold(p.Type, "text") || strings.EqualFold(p.Type, "message"))
 }
 
-// Search tells which of the keys occur in the message with root p: found[i] for keys[i]. It reads the message at most once.
+// Search tells which of the keys occur in the message with root p: found[i] for keys[i]. It reads the message at most
+// once, and no further than it must.
 func (p *Part) Search(r io.ReaderAt, scope Scope, keys []*Matcher) (found []bool, err error) {
 	found = make([]bool, len(keys))
-	left := 0
-	for i, m := range keys {
-		if m.Reset(); m.Found() {
-			found[i] = true
-		} else {
-			left++
+	left := len(keys)
+	take := func(b []byte) {
+		for i, m := range keys {
+			if found[i] {
+				continue
+			}
+			if m.feed(b); m.Found() {
+				found[i] = true
+				left--
+			}
 		}
 	}
-	in := windows.Get().(*[windowSize]byte)
-	defer windows.Put(in)
-	p.Texts(r, scope, func(t Text) bool {
-		for i, m := range keys {
-			if !found[i] {
-				m.Reset()
-			}
+	for _, m := range keys {
+		m.Reset()
+	}
+	take(nil) // an empty key is found in anything
+	p.Texts(r, scope, func(t *Text) bool {
+		for _, m := range keys {
+			m.Reset()
 		}
 		for left > 0 && err == nil {
-			var n int
-			n, err = t.Read(in[:])
-			for i, m := range keys {
-				if found[i] {
-					continue
-				}
-				if m.feed(in[:n]); m.Found() {
-					found[i] = true
-					left--
-				}
-			}
+			var b []byte
+			b, err = t.source.next()
+			take(b)
 		}
 		if err == io.EOF {
 			err = nil
@@ -92,55 +117,39 @@ func (p *Part) Search(r io.ReaderAt, scope Scope, keys []*Matcher) (found []bool
 	return found, err
 }
 
-// A textReader reads the body of a text part as UTF-8.
-type textReader struct {
+// bodyPieces reads the body of a text part as UTF-8.
+type bodyPieces struct {
 	r        io.ReaderAt
 	off, end int64
 	dec      decoder // nil: not encoded
 	conv     *conversion
-	raw      []byte
+	raw      [32 << 10]byte
 	decoded  []byte
-	out      []byte // UTF-8 not yet read: out[pos:]
-	pos      int
-	err      error
+	out      []byte
 }
 
-func newTextReader(r io.ReaderAt, p *Part) *textReader {
+var bodies = sync.Pool{New: func() any { return new(bodyPieces) }}
+
+func (t *bodyPieces) start(r io.ReaderAt, p *Part) {
 	charset, _ := p.Param("charset")
-	return &textReader{r: r, off: p.Body.Off, end: p.Body.End, dec: newDecoder(p.CTE), conv: newConversion(charset)}
+	t.r, t.off, t.end = r, p.Body.Off, p.Body.End
+	t.dec, t.conv = newDecoder(p.CTE), newConversion(charset)
 }
 
-func (t *textReader) Read(b []byte) (int, error) {
-	for t.pos == len(t.out) {
-		if t.err != nil {
-			return 0, t.err
-		}
-		t.fill()
+func (t *bodyPieces) next() ([]byte, error) {
+	if t.off >= t.end {
+		return nil, io.EOF
 	}
-	n := copy(b, t.out[t.pos:])
-	t.pos += n
-	return n, nil
-}
-
-// fill makes out from the next piece of the file.
-func (t *textReader) fill() {
-	if t.raw == nil {
-		t.raw = make([]byte, min(32<<10, t.end-t.off))
-	}
-	t.out, t.pos = t.out[:0], 0
 	src := t.raw[:min(int64(len(t.raw)), t.end-t.off)]
 	n, err := t.r.ReadAt(src, t.off)
-	t.off += int64(n)
-	src = src[:n]
-	last := t.off >= t.end
-	if last {
-		t.err = io.EOF
-	} else if n == 0 || err != nil {
-		if t.err = err; err == nil || err == io.EOF {
-			t.err = io.ErrUnexpectedEOF
+	if n < len(src) {
+		if err == nil || err == io.EOF {
+			err = io.ErrUnexpectedEOF
 		}
-		last = true
+		return nil, err
 	}
+	t.off += int64(n)
+	last := t.off >= t.end
 	if t.dec != nil {
 		t.decoded = t.dec.decode(t.decoded[:0], src)
 		if last {
@@ -148,53 +157,38 @@ func (t *textReader) fill() {
 		}
 		src = t.decoded
 	}
-	t.out = t.conv.convert(t.out, src)
+	t.out = t.conv.convert(t.out[:0], src)
 	if last {
 		t.out = t.conv.finish(t.out)
 	}
+	return t.out, nil
 }
 
-// A headerReader reads a header field by field, decoded.
-type headerReader struct {
-	s   scanner
-	raw []byte // the field being read
-	out []byte
-	pos int
-	eof bool
-	mid bool // in a line longer than the window
+// headerPieces reads a header field by field, decoded.
+type headerPieces struct {
+	s    scanner
+	raw  []byte // the field being collected
+	out  []byte
+	done bool
+	mid  bool // in a line longer than the window
 }
 
-func newHeaderReader(r io.ReaderAt, header Span) *headerReader {
-	h := new(headerReader)
+func newHeaderPieces(r io.ReaderAt, header Span) *headerPieces {
+	h := new(headerPieces)
 	h.s.start(r, header.Off, header.End, 4<<10)
 	return h
 }
 
-func (h *headerReader) Read(b []byte) (int, error) {
-	for h.pos == len(h.out) {
-		if h.eof {
-			if h.s.err != nil {
-				return 0, h.s.err
-			}
-			return 0, io.EOF
-		}
-		h.out, h.pos = h.out[:0], 0
-		h.fill()
-	}
-	n := copy(b, h.out[h.pos:])
-	h.pos += n
-	return n, nil
-}
-
-// fill collects the lines of one field. One of more than 64 KB is decoded in pieces.
-func (h *headerReader) fill() {
-	for {
+// next returns a field. One of more than 64 KB is decoded in pieces.
+func (h *headerPieces) next() ([]byte, error) {
+	h.out = h.out[:0]
+	for !h.done && len(h.out) == 0 {
 		line, whole := h.s.line()
 		text, _ := chomp(line, whole)
 		if line == nil || whole && !h.mid && len(text) == 0 {
 			h.flush()
-			h.eof = true
-			return
+			h.done = true
+			break
 		}
 		if !h.mid && !isLWSP(text) || len(h.raw) > windowSize {
 			h.flush()
@@ -203,14 +197,18 @@ func (h *headerReader) fill() {
 		if h.mid = !whole; whole {
 			h.raw = append(h.raw, '\n')
 		}
-		if len(h.out) > 0 {
-			return
-		}
 	}
+	if len(h.out) > 0 {
+		return h.out, nil
+	}
+	if h.s.err != nil {
+		return nil, h.s.err
+	}
+	return nil, io.EOF
 }
 
 // flush decodes what has been collected.
-func (h *headerReader) flush() {
+func (h *headerPieces) flush() {
 	if len(h.raw) == 0 {
 		return
 	}

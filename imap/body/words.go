@@ -32,6 +32,7 @@ func DecodeHeader(raw []byte) string {
 		raw = raw[i+n:]
 	}
 	w.plain(raw)
+	w.flush()
 	return w.out.String()
 }
 
