@@ -10,16 +10,17 @@ import (
 // A Box is the selected mailbox: what it is, and what the client knows of it.
 // It belongs to the session's goroutine.
 type Box struct {
-	mailbox  *maildir.Mailbox
-	view     *maildir.Snapshot // what the client has been told; only report replaces it
-	readOnly bool              // EXAMINE, or a mailbox that cannot be written
-	recent   []uidRange        // messages that are \Recent in this session, ascending
-	keywords []string          // as last told by FLAGS
-	full     bool              // no room for keywords, as last told by PERMANENTFLAGS
-	gone     bool              // the folder does not exist any more
-	told     map[fact]struct{} // changes of flags that this client need not hear of
-	saved    wire.NumSet       // "$", UIDs of the last SEARCH RETURN (SAVE) (RFC 9051 section 6.4.4.1)
-	stop     func()            // ends the watch; nil until the first IDLE
+	mailbox    *maildir.Mailbox
+	view       *maildir.Snapshot // what the client has been told; only report replaces it
+	readOnly   bool              // EXAMINE, or a mailbox that cannot be written
+	recent     []uidRange        // messages that are \Recent in this session, ascending
+	recentTold int               // as last told by RECENT
+	keywords   []string          // as last told by FLAGS
+	full       bool              // no room for keywords, as last told by PERMANENTFLAGS
+	gone       bool              // the folder does not exist any more
+	told       map[fact]struct{} // changes of flags that this client need not hear of
+	saved      wire.NumSet       // "$", UIDs of the last SEARCH RETURN (SAVE) (RFC 9051 section 6.4.4.1)
+	stop       func()            // ends the watch; nil until the first IDLE
 }
 
 // uidRange is the UIDs from <= u < to.

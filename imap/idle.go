@@ -40,11 +40,15 @@ func (s *Session) idle(_ *User, d *wire.Decoder) error {
 	if err := s.wait(true); err != nil {
 		return err
 	}
-	if line := d.Line(len("DONE")); d.Err() != nil || !strings.EqualFold(line, "DONE") {
-		if err := d.Err(); err != nil {
-			return err
-		}
+	line := d.Line(idleLine)
+	if err := d.Err(); err != nil && ends(err) {
+		return err
+	}
+	if !strings.EqualFold(line, "DONE") {
 		return bad("Expected DONE")
 	}
 	return nil
 }
+
+// idleLine is the longest line that is looked at, in octets.
+const idleLine = 128

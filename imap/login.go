@@ -84,11 +84,9 @@ func (s *Session) loginFailed(mech, user string, err error) error {
 	s.logBadLogin(mech, user, err)
 	answer := no("AUTHENTICATIONFAILED", "Authentication failed")
 	switch {
-	case errors.Is(err, sasl.ErrBadPassword), errors.Is(err, sasl.ErrInvalidUser):
+	case errors.Is(err, sasl.ErrBadPassword), errors.Is(err, sasl.ErrInvalidUser), errors.Is(err, sasl.ErrProtocol):
 	case errors.Is(err, sasl.ErrNotAllowed):
 		answer = no("AUTHORIZATIONFAILED", "Authorization failed")
-	case errors.Is(err, sasl.ErrProtocol):
-		answer = bad("Invalid response for this mechanism")
 	default:
 		return no("UNAVAILABLE", "Temporary authentication failure")
 	}

@@ -50,6 +50,9 @@ func (s *Session) report(hold bool) error {
 		s.claimRecent()
 		s.reportCount()
 	}
+	if b.recentTold != b.countRecent() {
+		s.reportRecent()
+	}
 	s.reportFlagNames()
 	for _, i := range d.Changed {
 		m := view.At(i)
@@ -74,16 +77,23 @@ func (s *Session) reportGone(d maildir.Delta) {
 	}
 }
 
-// reportCount sends EXISTS, and RECENT to who may want it.
+// reportCount sends EXISTS.
 func (s *Session) reportCount() {
 	s.out = append(s.out, "* "...)
 	s.out = strconv.AppendInt(s.out, int64(s.box.view.Len()), 10)
 	s.out = append(s.out, " EXISTS\r\n"...)
+}
+
+// reportRecent sends RECENT, unless the client has enabled IMAP4rev2, which has
+// none (RFC 9051 appendix E).
+func (s *Session) reportRecent() {
+	b := s.box
+	b.recentTold = b.countRecent()
 	if s.Rev2() {
-		return // RFC 9051 appendix E, 7
+		return
 	}
 	s.out = append(s.out, "* "...)
-	s.out = strconv.AppendInt(s.out, int64(s.box.countRecent()), 10)
+	s.out = strconv.AppendInt(s.out, int64(b.recentTold), 10)
 	s.out = append(s.out, " RECENT\r\n"...)
 }
 

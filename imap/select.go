@@ -77,6 +77,7 @@ func (s *Session) describe(name string) {
 	b := s.box
 	s.sendFlagNames()
 	s.reportCount()
+	s.reportRecent()
 	if i, ok := b.view.FirstUnseen(); ok && !s.Rev2() {
 		s.number("UNSEEN", uint64(i)+1, "First unseen.")
 	}

@@ -86,8 +86,13 @@ func (s *Session) shutdown() (string, bool) {
 	return s.srv.opt.Notices.Shutdown()
 }
 
-// watchView wakes the session when its view is out of date. The caller calls
-// stop, which returns when the goroutine has ended.
+// gather is how long an idle session lets changes come together before it
+// reports them: those of one command of another session, whose own report
+// should come first, and those of a delivery agent.
+const gather = 10 * time.Millisecond
+
+// watchView wakes the session shortly after its view went out of date. The
+// caller calls stop, which returns when the goroutine has ended.
 func (s *Session) watchView() (stop func()) {
 	if s.box == nil {
 		return func() {}
@@ -97,6 +102,13 @@ func (s *Session) watchView() (stop func()) {
 		defer close(ended)
 		select {
 		case <-stale:
+		case <-quit:
+			return
+		}
+		t := time.NewTimer(gather)
+		defer t.Stop()
+		select {
+		case <-t.C:
 			s.wake()
 		case <-quit:
 		}
