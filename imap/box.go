@@ -117,6 +117,9 @@ func (b *Box) find(set Set) (iter.Seq2[int, maildir.Message], error) {
 		return uidMessages(view, b.uids(set)), nil
 	}
 	n := uint32(view.Len())
+	if n == 0 {
+		return nil, bad("Mailbox is empty") // not even "*" is a sequence number
+	}
 	ranges := set.Resolve(n)
 	for _, r := range ranges.Ranges() {
 		if r.Stop > n {

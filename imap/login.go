@@ -59,7 +59,7 @@ func (s *Session) verify(authzid, authcid, password string) (sasl.Identity, erro
 
 // login makes who the session's user; mech is for the log.
 func (s *Session) login(who sasl.Identity, mech string) error {
-	store, err := s.srv.openStore(who.User)
+	store, err := s.srv.openStore(s.ctx, who.User)
 	if err != nil {
 		s.log.Error("cannot open the user's mail", "user", who.Name, "error", err)
 		return no("UNAVAILABLE", "Mail is not available, try again later")

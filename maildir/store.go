@@ -39,6 +39,9 @@ func seed(control vfs.Dir, validity uint32) error {
 	return err
 }
 
+// Init makes what is missing of the root, so that INBOX can be opened.
+func (s *Store) Init() error { return s.tree.Init() }
+
 // List returns the folders of the store, sorted by name.
 func (s *Store) List() ([]tree.Folder, error) { return s.tree.List() }
 
