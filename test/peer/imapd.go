@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,7 +28,7 @@ func Imapd(t testing.TB, maildir string, o Options) *Server {
 		if err := os.WriteFile(s.conf, []byte(s.imapdConf(o)), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		return []string{binary, "-l", "-D", "-C", s.conf}
+		return append(slices.Clone(o.Wrap), binary, "-l", "-C", s.conf)
 	})
 	return s
 }

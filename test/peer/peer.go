@@ -41,6 +41,8 @@ type Options struct {
 	// Dovecot and Imapd are further lines of the one's or the other's
 	// configuration; the last of two lines that set the same thing holds.
 	Dovecot, Imapd []string
+	// Wrap is put before the command that starts our own server.
+	Wrap []string
 }
 
 func (o Options) users() []string {
