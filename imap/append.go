@@ -1,0 +1,171 @@
+package imap
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"imapd/imap/wire"
+	"imapd/maildir"
+)
+
+// APPEND adds a message to a mailbox. See RFC 9051 section 6.3.12; APPENDUID is
+// RFC 4315 section 3.
+//
+// What can be refused without the message is refused before the client is asked
+// for it. The message goes from the connection to the file in pieces.
+var _ = register(Extension{
+	Name:     "APPEND",
+	RFC:      9051,
+	Commands: []Command{authedStream("APPEND", (*Session).append)},
+})
+
+func (s *Session) append(u *User, d *wire.Decoder) error {
+	d.SP()
+	name := d.Mailbox()
+	d.SP()
+	a, err := appendArgs(d)
+	if err != nil {
+		return err
+	}
+	l := d.Literal()
+	if err := errors.Join(d.Err(), d.NameErr()); err != nil {
+		return err
+	}
+	m, err := s.target(u, name)
+	if err != nil {
+		return err
+	}
+	defer m.Release()
+	if max := s.conf.Limits.AppendLimit(); l.Size > max {
+		d.RefuseLiteral(l, max)
+		return d.Err()
+	}
+	if a.Delivery, err = m.NewMessage(s.ctx); err != nil {
+		return err
+	}
+	defer a.Abort()
+	if err := receive(a.Delivery, d, l); err != nil {
+		return err
+	}
+	if err := d.End(); err != nil {
+		return err
+	}
+	validity, uids, err := m.Append(s.ctx, []maildir.Appending{a})
+	if err != nil {
+		return err
+	}
+	s.ok("APPENDUID "+number(validity)+" "+number(uids[0]), "")
+	return nil
+}
+
+// appendArgs parses the flags and the date.
+func appendArgs(d *wire.Decoder) (a maildir.Appending, err error) {
+	if d.Peek() == '(' {
+		if a.Flags, err = flagSet(d.FlagList()); err != nil {
+			return a, err
+		}
+		d.SP()
+	}
+	if d.Peek() == '"' {
+		a.Date = d.DateTime()
+		d.SP()
+	}
+	if a.Date.Before(time.Unix(0, 0)) && !a.Date.IsZero() {
+		a.Date = time.Unix(0, 0) // a file cannot be older everywhere
+	}
+	return a, d.Err()
+}
+
+// flagSet sorts the names of flags. \Recent is the server's to give; a system
+// flag that does not exist is a mistake of the client.
+func flagSet(names []string) (f maildir.FlagSet, err error) {
+next:
+	for _, name := range names {
+		for i, system := range systemFlags {
+			if strings.EqualFold(name, system) {
+				f.System |= 1 << i
+				continue next
+			}
+		}
+		if strings.HasPrefix(name, `\`) {
+			return f, bad("Unknown flag " + name)
+		}
+		f.Keywords = append(f.Keywords, name)
+	}
+	return f, nil
+}
+
+// target opens the mailbox that a command puts messages into.
+func (s *Session) target(u *User, name string) (*maildir.Mailbox, error) {
+	m, err := u.Store.Mailbox(s.ctx, name)
+	if errors.Is(err, maildir.ErrNotFound) {
+		return nil, no("TRYCREATE", "Mailbox does not exist")
+	}
+	return m, err
+}
+
+var appendBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+// receive reads the literal into to. Where the message cannot be stored the rest
+// of it is read away, for it is coming: the session stays in step.
+func receive(to io.Writer, d *wire.Decoder, l *wire.Literal) error {
+	buf := appendBuffers.Get().(*[]byte)
+	defer appendBuffers.Put(buf)
+	r := d.AcceptLiteral(l)
+	check := purity{binary: l.Binary}
+	var failed error
+	for {
+		n, err := r.Read(*buf)
+		if n > 0 && failed == nil {
+			if failed = check.look((*buf)[:n]); failed == nil {
+				_, failed = to.Write((*buf)[:n])
+			}
+		}
+		if err == io.EOF && d.Err() == nil {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if l.Size == 0 && failed == nil {
+		failed = no("CANNOT", "A message of no octets cannot be stored")
+	}
+	return failed
+}
+
+// purity looks for what a Maildir cannot keep. Files have line ends of LF there,
+// which are CRLF again for clients: the octets of a literal8 that are no lines
+// would not come back as they were (RFC 3516 section 4.4).
+type purity struct {
+	binary bool
+	last   byte
+}
+
+func (p *purity) look(b []byte) error {
+	if bytes.IndexByte(b, 0) >= 0 {
+		if !p.binary {
+			return bad("NUL in a literal")
+		}
+		return errBinary
+	}
+	if !p.binary {
+		return nil
+	}
+	for _, c := range b {
+		if (c == '\n') != (p.last == '\r') {
+			return errBinary
+		}
+		p.last = c
+	}
+	return nil
+}
+
+var errBinary = no("UNKNOWN-CTE", "Binary content cannot be stored, send it in base64")
+
+func number[N ~uint32](n N) string { return strconv.FormatUint(uint64(n), 10) }
