@@ -57,10 +57,10 @@ func (s *Session) authenticate(d *wire.Decoder) error {
 	if !slices.Contains(s.conf.Mechanisms, mech) {
 		return no("CANNOT", "Unsupported authentication mechanism")
 	}
-	var name string
+	tried := attempt{mech: mech}
 	var who sasl.Identity
 	server, err := sasl.NewServer(mech, func(authzid, authcid, password string) (err error) {
-		name = authcid
+		tried.authcid, tried.authzid = authcid, authzid
 		who, err = s.verify(authzid, authcid, password)
 		return err
 	})
@@ -71,7 +71,7 @@ func (s *Session) authenticate(d *wire.Decoder) error {
 		challenge, done, err := server.Next(response)
 		switch {
 		case err != nil:
-			return s.loginFailed(mech, name, err)
+			return s.loginFailed(tried, err)
 		case done:
 			return s.login(who, mech)
 		}

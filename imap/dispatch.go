@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"imapd/control"
 	"imapd/imap/wire"
 )
 
@@ -36,7 +37,7 @@ func (s *Session) command() error {
 	}
 	s.cmd = c
 	if s.conf.Chatty {
-		s.log.Info("command: "+tag+" "+name, "session", s.id)
+		control.LogCommand(s.log, tag, name)
 	}
 	var run func(*Session) error
 	if err == nil {

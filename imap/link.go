@@ -203,8 +203,8 @@ func (l *link) await(until time.Time) error {
 		if !time.Now().Before(until) {
 			return os.ErrDeadlineExceeded
 		}
-		l.park()
 	}
+	l.park()
 	err := l.readable(until)
 	if l.seeWake() {
 		return errWoken

@@ -1,16 +1,13 @@
 package imap
 
 import (
-	"crypto/tls"
 	"errors"
-	"strconv"
 
+	"imapd/control"
 	"imapd/sasl"
 )
 
-// The lines below are those of Cyrus, word for word: operators' filters,
-// fail2ban's among them, match them.
-
+// userName returns the session's user for the log, "" before login.
 func (s *Session) userName() string {
 	if s.user == nil {
 		return ""
@@ -18,6 +15,7 @@ func (s *Session) userName() string {
 	return s.user.Name
 }
 
+// boxName returns the selected mailbox for the log, "" without one.
 func (s *Session) boxName() string {
 	if s.box == nil {
 		return ""
@@ -25,34 +23,31 @@ func (s *Session) boxName() string {
 	return s.box.mailbox.Name()
 }
 
-// logStartTLS notes that the connection is encrypted now.
-func (s *Session) logStartTLS(c tls.ConnectionState) {
-	s.log.Info("starttls", "version", tls.VersionName(c.Version), "cipher", tls.CipherSuiteName(c.CipherSuite))
-}
-
-// logLogin notes a login.
+// logLogin notes that the session's user has come in.
 func (s *Session) logLogin(mech string) {
-	if s.tls {
-		mech += "+TLS"
-	}
-	s.log.Info("login: " + s.peer.Host + " " + clean(s.user.Name) + " " + mech + " User logged in SESSIONID=<" + s.id + ">")
+	control.LogLogin(s.log, control.Login{Host: s.peer.Host, User: s.user.Name, Mech: mech, TLS: s.tls, Session: s.id})
 }
 
-// logBadLogin notes a login that failed. "SASL(-13)" and the words behind it
-// are what fail2ban looks for.
-func (s *Session) logBadLogin(mech, user string, err error) {
-	line := "badlogin: " + s.peer.Host + " " + mech + " (" + clean(user) + ") "
+// logBadLogin notes a login that failed. What kept the back end from an answer
+// is logged besides.
+func (s *Session) logBadLogin(a attempt, err error) {
+	b := control.BadLogin{Host: s.peer.Host, User: a.authcid, Mech: a.mech, As: a.authzid}
 	switch {
+	case errors.Is(err, sasl.ErrNoUser):
+		b.Why = control.UnknownUser
+	case errors.Is(err, sasl.ErrBadPassword):
+		b.Why = control.WrongPassword
+	case errors.Is(err, sasl.ErrNotAllowed):
+		b.Why = control.MayNotProxy
 	case errors.Is(err, sasl.ErrInvalidUser):
-		line += err.Error()
-	case errors.Is(err, sasl.ErrBadPassword), errors.Is(err, sasl.ErrNotAllowed):
-		line += "[SASL(-13): " + clean(err.Error()) + "]"
+		b.Why = control.InvalidUser
 	case errors.Is(err, sasl.ErrProtocol):
-		line += "[SASL(-5): " + err.Error() + "]"
+		b.Why = control.BrokenExchange
 	default:
-		line += "[SASL(-1): generic failure: " + clean(err.Error()) + "]"
+		b.Why = control.LoginUnavailable
+		s.log.Error("cannot check a password", "user", control.Escape(a.authcid), "error", err)
 	}
-	s.log.Warn(line)
+	control.LogBadLogin(s.log, b)
 }
 
 // logEnd notes the end of a session.
@@ -64,14 +59,5 @@ func (s *Session) logEnd(err error, bye *byeError) {
 	case err != nil:
 		why = err.Error()
 	}
-	s.log.Debug("session ended", "user", s.userName(), "why", clean(why), "commands", s.ncmd, "bytes_in", s.in, "bytes_out", s.sent)
-}
-
-// clean returns text that a client had a hand in, fit for a line of the log.
-func clean(text string) string {
-	if len(text) > 128 {
-		text = text[:128] + "..."
-	}
-	quoted := strconv.QuoteToASCII(text)
-	return quoted[1 : len(quoted)-1]
+	s.log.Debug("session ended", "user", s.userName(), "why", why, "commands", s.ncmd, "bytes_in", s.in, "bytes_out", s.sent)
 }

@@ -44,10 +44,14 @@ func (s *Session) private() error {
 func (s *Session) loginCommand(a loginArgs) error {
 	who, err := s.verify("", a.user, a.password)
 	if err != nil {
-		return s.loginFailed("plaintext", a.user, err)
+		return s.loginFailed(attempt{mech: "plaintext", authcid: a.user}, err)
 	}
 	return s.login(who, "plaintext")
 }
+
+// An attempt is what is known of a login that may fail: the mechanism, who the
+// client says it is, and who it wants to be.
+type attempt struct{ mech, authcid, authzid string }
 
 // verify asks who the client is that gave these names and password.
 func (s *Session) verify(authzid, authcid, password string) (sasl.Identity, error) {
@@ -80,8 +84,8 @@ func (s *Session) login(who sasl.Identity, mech string) error {
 // loginFailed answers a login that did not succeed: after a pause, always with
 // the same words for a wrong password and an unknown user, and with BYE behind
 // it when there were too many.
-func (s *Session) loginFailed(mech, user string, err error) error {
-	s.logBadLogin(mech, user, err)
+func (s *Session) loginFailed(a attempt, err error) error {
+	s.logBadLogin(a, err)
 	answer := no("AUTHENTICATIONFAILED", "Authentication failed")
 	switch {
 	case errors.Is(err, sasl.ErrBadPassword), errors.Is(err, sasl.ErrInvalidUser), errors.Is(err, sasl.ErrProtocol):

@@ -45,7 +45,9 @@ func (s *Session) report(hold bool) error {
 		return &byeError{Code: "UNAVAILABLE", Text: "Selected mailbox has changed, please reconnect"}
 	}
 	b.view = view
-	s.reportGone(d)
+	if err := s.reportGone(d); err != nil {
+		return err
+	}
 	if d.Added > 0 {
 		s.claimRecent()
 		s.reportCount()
@@ -69,12 +71,16 @@ func (s *Session) report(hold bool) error {
 }
 
 // reportGone sends EXPUNGE for the messages that have left the view.
-func (s *Session) reportGone(d maildir.Delta) {
+func (s *Session) reportGone(d maildir.Delta) error {
 	for _, i := range d.Gone {
 		s.out = append(s.out, "* "...)
 		s.out = strconv.AppendInt(s.out, int64(i)+1, 10)
 		s.out = append(s.out, " EXPUNGE\r\n"...)
+		if err := s.spill(); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // reportCount sends EXISTS.

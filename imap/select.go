@@ -44,13 +44,13 @@ func parseSelect(d *wire.Decoder) (a SelectArgs) {
 }
 
 // selectBox opens the mailbox. Whether it succeeds or not, the one that was
-// selected before is closed.
+// selected before is closed; not before, since it may be the same.
 func (s *Session) selectBox(u *User, a SelectArgs, examine bool) error {
+	m, err := u.Store.Mailbox(s.ctx, a.Name)
 	if s.box != nil {
 		s.unselect()
 		s.untagged("OK [CLOSED] Previous mailbox closed.") // RFC 9051 section 7.1
 	}
-	m, err := u.Store.Mailbox(s.ctx, a.Name)
 	if err != nil {
 		return err
 	}
@@ -80,6 +80,9 @@ func (s *Session) describe(name string) {
 	s.reportRecent()
 	if i, ok := b.view.FirstUnseen(); ok && !s.Rev2() {
 		s.number("UNSEEN", uint64(i)+1, "First unseen.")
+	}
+	if !b.mailbox.UIDsStick() {
+		s.untagged("NO [UIDNOTSTICKY] UIDs cannot be recorded here") // RFC 4315 section 2
 	}
 	s.number("UIDVALIDITY", uint64(b.view.Validity), "UIDs valid")
 	s.number("UIDNEXT", uint64(b.view.Next), "Predicted next UID")

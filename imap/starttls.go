@@ -1,6 +1,10 @@
 package imap
 
-import "errors"
+import (
+	"errors"
+
+	"imapd/control"
+)
 
 // STARTTLS puts TLS under the session. See RFC 9051 section 6.2.1.
 var _ = register(Extension{
@@ -40,7 +44,7 @@ func (s *Session) startTLS(none) error {
 		s.tls = true
 		s.idLogged = false
 		s.dec = newDecoder(s)
-		s.logStartTLS(c)
+		control.LogTLS(s.log, c)
 		return nil
 	}
 	return nil

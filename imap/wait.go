@@ -15,12 +15,11 @@ import (
 // Every source is asked again whenever anything happens (see link): none can be
 // lost, and a wake without a reason does no harm.
 func (s *Session) wait(idle bool) error {
-	now := time.Now()
-	logout := now.Add(s.conf.Timeout)
+	logout := time.Now().Add(s.conf.Timeout)
 	if idle {
-		logout = now.Add(s.conf.IdleTimeout)
+		logout = time.Now().Add(s.conf.IdleTimeout)
 	}
-	alive := now.Add(s.conf.Limits.IdleKeepalive)
+	alive := time.Now().Add(s.conf.Limits.IdleKeepalive)
 	for {
 		if err := s.over(); err != nil {
 			return err
@@ -30,6 +29,9 @@ func (s *Session) wait(idle bool) error {
 		if idle {
 			if err := s.report(false); err != nil {
 				return err
+			}
+			if len(s.out) > 0 {
+				alive = time.Now().Add(s.conf.Limits.IdleKeepalive)
 			}
 			stop = s.watchView()
 			if alive.Before(until) {
@@ -46,13 +48,12 @@ func (s *Session) wait(idle bool) error {
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
 		default:
-			now = time.Now()
+			now := time.Now()
 			if !now.Before(s.earlier(logout)) {
 				return errIdleTooLong
 			}
 			if idle && !now.Before(alive) {
 				s.untagged("OK Still here")
-				alive = now.Add(s.conf.Limits.IdleKeepalive)
 			}
 		}
 	}
