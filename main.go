@@ -113,7 +113,9 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		Log:     log,
 		Version: version,
 	})
-	log.Info("ready", "version", version)
+	if start == control.StartListen {
+		log.Info("ready", "version", version)
+	}
 	if err := source.Run(ctx, control.Handler{Serve: server.Serve, Refuse: imap.Refuse}); err != nil {
 		return control.ExitOS, err
 	}
