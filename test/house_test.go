@@ -33,7 +33,7 @@ var ranks = []struct {
 	{"control/*", 29}, {"sasl", 30}, {"control", 30},
 	{"imap", 40},
 	{".", 50},
-	{"test/*", 60}, {"test", 61},
+	{"test/peer", 60}, {"test/*", 61}, {"test", 62},
 }
 
 // rankOf returns the rank of the package in directory dir, seen from the top.
