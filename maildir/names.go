@@ -67,30 +67,36 @@ func letterFlag(c byte) Flags {
 }
 
 // withFlags returns name with exactly the flags f. Letters that are no flags of
-// ours, and all that follows them, stay.
+// ours, and all that follows them, stay as they are and in their order.
 func withFlags(name string, f Flags) string {
-	letters := make([]byte, 0, firstKeyword+maxKeywords)
+	ours := make([]byte, 0, firstKeyword+maxKeywords)
 	for i := range systemLetters {
 		if f&(1<<i) != 0 {
-			letters = append(letters, systemLetters[i])
+			ours = append(ours, systemLetters[i])
 		}
 	}
+	slices.Sort(ours)
 	for i := range maxKeywords {
 		if f&keywordFlag(i) != 0 {
-			letters = append(letters, 'a'+byte(i))
+			ours = append(ours, 'a'+byte(i))
 		}
 	}
 	from, to := flagLetters(name)
+	b := make([]byte, 0, len(name)+len(ours)+3)
+	if b = append(b, name[:from]...); from == 0 {
+		b = append(append(b, name...), ":2,"...)
+		return string(append(b, ours...))
+	}
 	for _, c := range []byte(name[from:to]) {
-		if letterFlag(c) == 0 {
-			letters = append(letters, c)
+		if letterFlag(c) != 0 {
+			continue
 		}
+		for len(ours) > 0 && ours[0] < c {
+			b, ours = append(b, ours[0]), ours[1:]
+		}
+		b = append(b, c)
 	}
-	slices.Sort(letters)
-	if from == 0 {
-		return name + ":2," + string(letters)
-	}
-	return name[:from] + string(letters) + name[to:]
+	return string(append(append(b, ours...), name[to:]...))
 }
 
 // hasInfo reports whether a file may go to cur/ under the name it has.
