@@ -1,8 +1,8 @@
 package body
 
-// An Address is one address of an ENVELOPE. RFC 9051 section 7.5.2: Host is NIL where a group starts, then Mailbox is the
-// group's name, or ends, then Mailbox is NIL too. Of an address that cannot be understood the missing piece is called so: MISSING_MAILBOX, MISSING_DOMAIN,
-// SYNTAX_ERROR, INVALID_ROUTE.
+// An Address is one address of an ENVELOPE. RFC 9051 section 7.5.2: Host is NIL where a group starts, then Mailbox is
+// the group's name, or ends, then Mailbox is NIL too. Of an address that cannot be understood the missing piece is
+// called so: MISSING_MAILBOX, MISSING_DOMAIN, SYNTAX_ERROR, INVALID_ROUTE.
 type Address struct {
 	Name    NString // not decoded
 	Route   NString
@@ -87,8 +87,8 @@ func (a *addrParser) parse() {
 	}
 }
 
-// group reads `name: a, b;`. It is bad, and nothing is consumed, if no group begins here; a group that is broken later on is
-// still one.
+// group reads `name: a, b;`. It is bad, and nothing is consumed, if no group begins here; a group that is broken
+// later on is still one.
 func (a *addrParser) group() verdict {
 	start := a.i
 	var v verdict
@@ -246,8 +246,8 @@ func (a *addrParser) host() verdict {
 	return v
 }
 
-// addrSpec reads a@b; a comment in or behind it is the name. Words without any @ are a name if there are several, else
-// a mailbox.
+// addrSpec reads a@b; a comment in or behind it is the name. Words without any @ are a name if there are several,
+// else a mailbox.
 func (a *addrParser) addrSpec() verdict {
 	a.comment = a.comment[:0]
 	quoted := a.is('"')

@@ -5,12 +5,13 @@ import (
 	"io"
 )
 
-// ErrUnknownCTE is returned where a part's Content-Transfer-Encoding is none that is known: RFC 3516 section 4.3, NO [UNKNOWN-CTE].
+// ErrUnknownCTE is returned where a part's Content-Transfer-Encoding is none that is known: RFC 3516 section 4.3, NO
+// [UNKNOWN-CTE].
 var ErrUnknownCTE = errors.New("unknown content transfer encoding")
 
-// Binary returns BINARY of the part with r's message: its body with the transfer encoding undone. The octets may hold NULs
-// (literal8). For the size of an encoded body it is read and decoded once, here. A part that is not a leaf is not encoded (RFC 2045
-// section 6.4). Broken base64 or quoted-printable gives what can be read.
+// Binary returns BINARY of the part with r's message: its body with the transfer encoding undone. The octets may hold
+// NULs (literal8). For the size of an encoded body it is read and decoded once, here. A part that is not a leaf is
+// not encoded (RFC 2045 section 6.4). Broken base64 or quoted-printable gives what can be read.
 func (p *Part) Binary(r io.ReaderAt) (Content, error) {
 	cte := p.CTE
 	if p.Kind != Leaf && cte != UnknownCTE {

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/text/transform"
 )
 
-// The names of charsets are a switch and not a map or package ianaindex: those cost 0.15 ms at each start of the program.
+// The names of charsets are a switch and not a map or package ianaindex: those cost 0.15 ms at each start of the
+// program.
 
 type transformer = transform.Transformer
 
@@ -92,7 +93,8 @@ func charsetByName(name string) encoding.Encoding {
 	return nil
 }
 
-// singleByte returns charsets of one octet a character. ISO 8859-1 is read as windows-1252, of which it is a subset as far as text goes.
+// singleByte returns charsets of one octet a character. ISO 8859-1 is read as windows-1252, of which it is a subset
+// as far as text goes.
 func singleByte(name string) encoding.Encoding {
 	switch name {
 	case "iso88591", "latin1", "l1", "iso885911987", "isoir100", "windows1252", "cp1252", "cp819", "ibm819", "xansi", "ansi":

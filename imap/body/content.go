@@ -8,15 +8,15 @@ import (
 	"sync"
 )
 
-// A Content is something that FETCH sends: exactly Size octets, as a literal. The zero Content is empty. It reads from the
-// message's file when it is written, so the file must stay open as long.
+// A Content is something that FETCH sends: exactly Size octets, as a literal. The zero Content is empty. It reads
+// from the message's file when it is written, so the file must stay open as long.
 type Content struct {
 	// Size is the number of octets.
 	Size int64
 	// Found is false if the message has no such part or section; Size is 0 then.
 	Found bool
-	// Mark may be set from that of an earlier Content of the same section, to spare WriteRange the search for an offset;
-	// it is updated by WriteRange and AppendRange.
+	// Mark may be set from that of an earlier Content of the same section, to spare WriteRange the search for an
+	// offset; it is updated by WriteRange and AppendRange.
 	Mark Mark
 
 	src source
@@ -43,8 +43,9 @@ var buffers = sync.Pool{New: func() any {
 	return &b
 }}
 
-// WriteRange writes octets [off, off+n), cut at Size, in pieces of 64 to 192 KB. It writes all of them or returns an error: io.ErrUnexpectedEOF
-// if the file has become shorter since it was parsed. Then the literal cannot be completed and the connection is lost.
+// WriteRange writes octets [off, off+n), cut at Size, in pieces of 64 to 192 KB. It writes all of them or returns an
+// error: io.ErrUnexpectedEOF if the file has become shorter since it was parsed. Then the literal cannot be completed
+// and the connection is lost.
 func (c *Content) WriteRange(w io.Writer, off, n int64) error {
 	off, n = c.clip(off, n)
 	if n == 0 {
@@ -66,8 +67,8 @@ func (c *Content) WriteRange(w io.Writer, off, n int64) error {
 	return err
 }
 
-// AppendRange appends octets [off, off+n), cut at Size, to dst: for what is small enough to go into the session's own buffer.
-// On an error dst is returned as it was.
+// AppendRange appends octets [off, off+n), cut at Size, to dst: for what is small enough to go into the session's own
+// buffer. On an error dst is returned as it was.
 func (c *Content) AppendRange(dst []byte, off, n int64) ([]byte, error) {
 	off, n = c.clip(off, n)
 	if n == 0 {
@@ -101,7 +102,8 @@ func NewContent(r io.ReaderAt, s Span) Content {
 	return Content{Size: s.Size, Found: true, src: &fileSource{r: r, span: s}}
 }
 
-// Whole returns BODY[] of a message of which the size and the size of its CRLF view (VirtualSize) are known: it needs no parsing.
+// Whole returns BODY[] of a message of which the size and the size of its CRLF view (VirtualSize) are known: it needs
+// no parsing.
 func Whole(r io.ReaderAt, size, virtual int64) Content {
 	return NewContent(r, Span{End: size, Size: virtual})
 }

@@ -5,8 +5,10 @@ import (
 	"time"
 )
 
-// ParseDate reads the value of a Date field (RFC 5322 section 3.3, obsolete forms too), forgiving: the day of the week may be missing, a month's name may go on, dots may stand for colons, seconds and zone may
-// be missing, an unknown zone is UTC, two-digit years are 1970 to 2069. The time has the zone of the header, so that SENTBEFORE and its like can compare the date as it was written (RFC 9051 section 6.4.4).
+// ParseDate reads the value of a Date field (RFC 5322 section 3.3, obsolete forms too), forgiving: the day of the
+// week may be missing, a month's name may go on, dots may stand for colons, seconds and zone may be missing, an
+// unknown zone is UTC, two-digit years are 1970 to 2069. The time has the zone of the header, so that SENTBEFORE and
+// its like can compare the date as it was written (RFC 9051 section 6.4.4).
 func ParseDate(value []byte) (time.Time, bool) {
 	d := dateLexer{lexer{b: value}, true}
 	d.skip()

@@ -1,7 +1,7 @@
 package body
 
-// A decoder undoes a content transfer encoding, piece by piece. It never refuses anything: RFC 2045 section 6.7 and 6.8
-// want strange octets ignored (base64) or kept (quoted-printable).
+// A decoder undoes a content transfer encoding, piece by piece. It never refuses anything: RFC 2045 section 6.7 and
+// 6.8 want strange octets ignored (base64) or kept (quoted-printable).
 type decoder interface {
 	// decode appends what src gives to dst.
 	decode(dst, src []byte) []byte
@@ -20,8 +20,8 @@ func newDecoder(cte CTE) decoder {
 	return nil
 }
 
-// A base64Decoder skips everything outside the alphabet. Padding where it may stand ends the text, whatever follows: a
-// mailing list's footer, say.
+// A base64Decoder skips everything outside the alphabet. Padding where it may stand ends the text, whatever follows:
+// a mailing list's footer, say.
 type base64Decoder struct {
 	acc   uint32 // the digits of an unfinished group
 	n     int    // how many
@@ -103,8 +103,8 @@ func (d *base64Decoder) finish(dst []byte) []byte {
 	return dst
 }
 
-// A qpDecoder reads quoted-printable text: a line end is sent as CR LF, white space before it is dropped, `=` at the end of a line joins it to the next, and `=` before
-// anything but two hex digits stays as it is.
+// A qpDecoder reads quoted-printable text: a line end is sent as CR LF, white space before it is dropped, `=` at the
+// end of a line joins it to the next, and `=` before anything but two hex digits stays as it is.
 type qpDecoder struct {
 	held []byte // what could go either way: white space, or the beginning of an escape
 }

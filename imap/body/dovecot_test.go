@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// TestDovecot compares everything that FETCH shows with what Dovecot 2.3.19 answers. Where we differ on purpose, differences says so.
+// TestDovecot compares everything that FETCH shows with what Dovecot 2.3.19 answers. Where we differ on purpose,
+// differences says so.
 func TestDovecot(t *testing.T) {
 	t.Parallel()
 	gs := groups()
@@ -107,8 +108,8 @@ func readGolden(t *testing.T, g group) map[string]string {
 	return m
 }
 
-// fetchable is false for BINARY of a part that is no leaf: RFC 9051 section 6.4.5 has clients ask only for leaves. (Dovecot decodes the leaves inside and rewrites their
-// headers.)
+// fetchable is false for BINARY of a part that is no leaf: RFC 9051 section 6.4.5 has clients ask only for leaves.
+// (Dovecot decodes the leaves inside and rewrites their headers.)
 func (m *message) fetchable(item string) bool {
 	spec, ok := strings.CutPrefix(item, "BINARY")
 	if !ok {

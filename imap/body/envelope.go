@@ -1,7 +1,7 @@
 package body
 
-// An Envelope is what ENVELOPE shows of a message's header. A field that the message has more than once: of addresses all count,
-// of the others the last.
+// An Envelope is what ENVELOPE shows of a message's header. A field that the message has more than once: of addresses
+// all count, of the others the last.
 type Envelope struct {
 	Date      NString // as it stands in the header, unfolded
 	Subject   NString // raw (RFC 2047 words not decoded), runs of white space made one space

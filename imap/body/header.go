@@ -13,8 +13,8 @@ type header struct {
 	delim []byte // the multipart's boundary; nil: none
 }
 
-// header reads the header of the innermost open part and fills in the part's fields. It returns the open boundary in front of which the part ends
-// at once, or none. The boundary of a multipart is open from here on.
+// header reads the header of the innermost open part and fills in the part's fields. It returns the open boundary in
+// front of which the part ends at once, or none. The boundary of a multipart is open from here on.
 func (p *parser) header() (hit int) {
 	n := &p.stack[len(p.stack)-1]
 	if len(p.stack) == 1 || p.stack[len(p.stack)-2].part.Kind == Message {
@@ -257,7 +257,8 @@ func (p *parser) endField(part *Part, h *header, f fieldID) {
 	}
 }
 
-// classify says what the part is once its header is read, and fills in the defaults: RFC 2045 section 5.2, and RFC 2046 section 5.1.5 for digests.
+// classify says what the part is once its header is read, and fills in the defaults: RFC 2045 section 5.2, and RFC
+// 2046 section 5.1.5 for digests.
 func (p *parser) classify(n *node, h *header) {
 	part := n.part
 	if part.Envelope != nil {

@@ -1,7 +1,7 @@
 package body
 
-// A lexer reads the tokens of RFC 5322 section 3.2 and RFC 2045 section 5.1 from one header field, more generously than they ask: octets from 128
-// on are letters, a NUL becomes U+FFFD.
+// A lexer reads the tokens of RFC 5322 section 3.2 and RFC 2045 section 5.1 from one header field, more generously
+// than they ask: octets from 128 on are letters, a NUL becomes U+FFFD.
 type lexer struct {
 	b []byte
 	i int
@@ -67,8 +67,8 @@ func (l *lexer) skip() verdict {
 	return end
 }
 
-// skipComment skips a comment, which may hold others, and keeps its text, quoted pairs resolved and folds joined. One that
-// does not end has no text.
+// skipComment skips a comment, which may hold others, and keeps its text, quoted pairs resolved and folds joined. One
+// that does not end has no text.
 func (l *lexer) skipComment() verdict {
 	l.comment = l.comment[:0]
 	depth := 0
@@ -98,7 +98,8 @@ func (l *lexer) skipComment() verdict {
 	return bad
 }
 
-// pair reads a quoted pair whose second octet exists: it returns that octet and stands on it. A backslash before CR, LF or NUL (obsolete, RFC 5322 section 4.1) stands for itself.
+// pair reads a quoted pair whose second octet exists: it returns that octet and stands on it. A backslash before CR,
+// LF or NUL (obsolete, RFC 5322 section 4.1) stands for itself.
 func (l *lexer) pair() byte {
 	switch next := l.b[l.i+1]; next {
 	case '\r', '\n', 0:

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// A Matcher finds a string in text as SEARCH wants it: a substring, in any case, in Unicode. It compares by i;unicode-casemap (RFC 5051):
-// characters in title case, decomposed, so that é is found however it was written. The text is fed in pieces; it may be large, the key should not be. A Matcher
-// is used by one goroutine at a time.
+// A Matcher finds a string in text as SEARCH wants it: a substring, in any case, in Unicode. It compares by
+// i;unicode-casemap (RFC 5051): characters in title case, decomposed, so that é is found however it was written. The
+// text is fed in pieces; it may be large, the key should not be. A Matcher is used by one goroutine at a time.
 type Matcher struct {
 	key  []byte // folded
 	buf  []byte // folded text that may be the beginning of the key, and room for more
@@ -40,7 +40,10 @@ func (m *Matcher) Write(b []byte) (int, error) {
 }
 
 // Found reports whether the key has been in the text since Reset.
-func (m *Matcher) Found() bool { return m.hit || len(m.key) == 0 }
+func (m *Matcher) Found() bool {
+	m.search()
+	return m.hit
+}
 
 // Match reports whether the key is in s.
 func (m *Matcher) Match(s string) bool {
@@ -54,7 +57,7 @@ func (m *Matcher) MatchReader(r io.Reader) (bool, error) {
 	m.Reset()
 	in := windows.Get().(*[windowSize]byte)
 	defer windows.Put(in)
-	for !m.Found() {
+	for !m.hit {
 		n, err := r.Read(in[:])
 		m.feed(in[:n])
 		if err == io.EOF {
@@ -71,7 +74,7 @@ func (m *Matcher) MatchReader(r io.Reader) (bool, error) {
 const foldPiece = 16 << 10
 
 func (m *Matcher) feed(b []byte) {
-	for len(b) > 0 && !m.Found() {
+	for len(b) > 0 && !m.hit {
 		n := min(len(b), foldPiece)
 		piece := b[:n]
 		b = b[n:]
@@ -82,13 +85,24 @@ func (m *Matcher) feed(b []byte) {
 		n = completeUTF8(piece)
 		m.tail = append(m.tail, piece[n:]...)
 		m.buf = fold(m.buf, piece[:n])
-		if bytes.Contains(m.buf, m.key) {
-			m.hit = true
-			return
+		if len(m.key) < shortKey || len(m.buf) > 2*len(m.key) {
+			m.search()
 		}
-		keep := min(len(m.key)-1, len(m.buf))
-		m.buf = append(m.buf[:0], m.buf[len(m.buf)-max(keep, 0):]...)
 	}
+}
+
+// shortKey is the length from which on a search waits until there is as much new text as the key is long: else small
+// pieces of text would each cost as much as the key.
+const shortKey = 256
+
+// search looks for the key in what has been fed, and keeps what may be its beginning.
+func (m *Matcher) search() {
+	if m.hit || bytes.Contains(m.buf, m.key) {
+		m.hit = true
+		return
+	}
+	keep := min(len(m.key)-1, len(m.buf))
+	m.buf = append(m.buf[:0], m.buf[len(m.buf)-keep:]...)
 }
 
 // fold appends b in upper case, decomposed.
@@ -118,8 +132,8 @@ func foldRune(dst []byte, r rune) []byte {
 	return appendFolded(dst, r)
 }
 
-// foldedLow is where the table of foldings ends: behind the Latin, Greek, Cyrillic, Armenian and Hebrew letters. A look-up
-// in it is ten times as fast as appendFolded.
+// foldedLow is where the table of foldings ends: behind the Latin, Greek, Cyrillic, Armenian and Hebrew letters. A
+// look-up in it is ten times as fast as appendFolded.
 const foldedLow = 0x600
 
 // A folding is what a character becomes.
@@ -170,8 +184,8 @@ func asciiLen(b []byte) int {
 	return i
 }
 
-// appendUpper appends ASCII letters in upper case, eight octets at a time: for each octet, adding 0x1f sets the high bit
-// from 'a' on, and adding 5 from behind 'z' on.
+// appendUpper appends ASCII letters in upper case, eight octets at a time: for each octet, adding 0x1f sets the high
+// bit from 'a' on, and adding 5 from behind 'z' on.
 func appendUpper(dst, b []byte) []byte {
 	n := len(dst)
 	dst = append(dst, b...)

@@ -87,7 +87,8 @@ func (p *parser) keepFirst(n *NString) {
 	}
 }
 
-// oneLine returns a field's value without its line ends, and with NULs replaced. A line end that no white space follows leaves a space. It may change b.
+// oneLine returns a field's value without its line ends, and with NULs replaced. A line end that no white space
+// follows leaves a space. It may change b.
 func oneLine(b []byte) []byte {
 	if bytes.IndexByte(b, 0) >= 0 {
 		b = bytes.ReplaceAll(b, []byte{0}, []byte(replacement))
@@ -137,7 +138,8 @@ func (p *parser) contentType(part *Part, h *header) {
 	}
 }
 
-// mediaType reads type/subtype. ok is false if it is broken; then typ may still hold a word. The slices are good until the next token.
+// mediaType reads type/subtype. ok is false if it is broken; then typ may still hold a word. The slices are good
+// until the next token.
 func (l *lexer) mediaType() (typ, sub []byte, ok bool) {
 	if l.skip() != more {
 		return nil, nil, false
@@ -162,8 +164,8 @@ func (l *lexer) mediaType() (typ, sub []byte, ok bool) {
 	return typ, sub, true
 }
 
-// contentEncoding reads Content-Transfer-Encoding: what BODYSTRUCTURE shows is the first that is one plain word; what decodes
-// is the last, and there words behind a semicolon are forgiven.
+// contentEncoding reads Content-Transfer-Encoding: what BODYSTRUCTURE shows is the first that is one plain word; what
+// decodes is the last, and there words behind a semicolon are forgiven.
 func (p *parser) contentEncoding(part *Part) {
 	l := p.lexer()
 	v := l.skip()
@@ -221,8 +223,8 @@ func (p *parser) contentLanguage(part *Part) {
 	}
 }
 
-// params reads the parameters of a Content-Type or Content-Disposition, up to the limit, and joins those that RFC 2231 section 3
-// has split. Broken ones are skipped.
+// params reads the parameters of a Content-Type or Content-Disposition, up to the limit, and joins those that RFC
+// 2231 section 3 has split. Broken ones are skipped.
 func (p *parser) params(l *lexer) []Param {
 	plain := make([]Param, 0, 2)
 	var split []piece
@@ -252,8 +254,8 @@ func (p *parser) params(l *lexer) []Param {
 	return plain
 }
 
-// param reads one `; name=value`. It is bad if there is none here, or if it is broken. The slices are good until the next
-// token.
+// param reads one `; name=value`. It is bad if there is none here, or if it is broken. The slices are good until the
+// next token.
 func (l *lexer) param() (name, value []byte, v verdict) {
 	if l.done() {
 		return nil, nil, end
@@ -320,8 +322,8 @@ func splitName(name []byte) (piece, bool) {
 	return pc, len(rest) == 0
 }
 
-// join appends the joined pieces, sorted by name, to the plain parameters. If some piece of a name is missing, all of that name stay as they
-// are.
+// join appends the joined pieces, sorted by name, to the plain parameters. If some piece of a name is missing, all of
+// that name stay as they are.
 func (p *parser) join(params []Param, split []piece) []Param {
 	slices.SortStableFunc(split, func(a, b piece) int {
 		if c := strings.Compare(a.name, b.name); c != 0 {

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// The oracle is a real Dovecot 2.3. Its answers for the corpus are kept in testdata/dovecot; IMAPD_DOVECOT=/usr/sbin/dovecot, as root,
-// makes TestDovecot ask it again and write them anew.
+// The oracle is a real Dovecot 2.3. Its answers for the corpus are kept in testdata/dovecot;
+// IMAPD_DOVECOT=/usr/sbin/dovecot, as root, makes TestDovecot ask it again and write them anew.
 
 const dovecotConf = `
 protocols = imap

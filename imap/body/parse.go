@@ -5,8 +5,9 @@ import (
 	"io"
 )
 
-// Parse reads a message of size octets and returns its tree. It reads once, front to back, and holds no more than a window of it. Malformed
-// input is no error: the only errors are r's, and io.EOF is none of them (a message shorter than size is what it is).
+// Parse reads a message of size octets and returns its tree. It reads once, front to back, and holds no more than a
+// window of it. Malformed input is no error: the only errors are r's, and io.EOF is none of them (a message shorter
+// than size is what it is).
 func Parse(r io.ReaderAt, size int64, lim Limits) (*Part, error) {
 	p := parser{lim: lim.filled()}
 	p.mem = p.lim.Memory
@@ -37,7 +38,8 @@ type boundary struct {
 type node struct {
 	part  *Part
 	start mark // of the header, then of the body
-	// digest: a part without Content-Type is a message here. Of the part itself while its header is read, of its children after.
+	// digest: a part without Content-Type is a message here. Of the part itself while its header is read, of its
+	// children after.
 	digest bool
 	isMIME bool // Content-* fields count even without MIME-Version
 }
@@ -52,7 +54,8 @@ type parser struct {
 	value  []byte     // the header field being collected, unfolded but for its line ends
 	lex    lexer      // for its buffers
 
-	// cut is where a part ends whose successor's boundary line begins at the scanner: before the line end in front of it.
+	// cut is where a part ends whose successor's boundary line begins at the scanner: before the line end in front of
+	// it.
 	cut mark
 	// eol is the mark before the last line end that was consumed.
 	eol mark
@@ -119,8 +122,8 @@ func (p *parser) embedded(part *Part, hit int) *Part {
 	return nil
 }
 
-// next goes on at the line of boundary hit: it closes the parts that end there and opens the one that begins, or reads on through an
-// epilogue. It returns nil at the end of the message.
+// next goes on at the line of boundary hit: it closes the parts that end there and opens the one that begins, or
+// reads on through an epilogue. It returns nil at the end of the message.
 func (p *parser) next(hit int) *Part {
 	for hit != none {
 		b := p.bounds[hit]
@@ -148,8 +151,9 @@ func (p *parser) next(hit int) *Part {
 
 var dashes = []byte("--")
 
-// match returns the open boundary that begins the line w, or none. Of several the longest counts, as RFC 2046 section 5.1.1 lets anything follow
-// a boundary, and of equal ones the innermost; one that the line consists of (with or without closing dashes) is not looked beyond.
+// match returns the open boundary that begins the line w, or none. Of several the longest counts, as RFC 2046 section
+// 5.1.1 lets anything follow a boundary, and of equal ones the innermost; one that the line consists of (with or
+// without closing dashes) is not looked beyond.
 func (p *parser) match(w []byte) int {
 	if len(p.bounds) == 0 || !bytes.HasPrefix(w, dashes) || p.parts >= p.lim.Parts {
 		return none

@@ -15,8 +15,8 @@ type NString struct {
 	OK bool // false: absent
 }
 
-// A Param is one parameter of Content-Type or Content-Disposition, with RFC 2231 continuations joined; the value is as
-// it stands in the message: `filename*` has `utf-8”na%C3%AFve`.
+// A Param is one parameter of Content-Type or Content-Disposition, with RFC 2231 continuations joined; the value is
+// as it stands in the message: `filename*` has `utf-8”na%C3%AFve`.
 type Param struct {
 	Name, Value string
 }
@@ -46,9 +46,9 @@ const (
 	UnknownCTE // cannot be decoded: BINARY answers NO [UNKNOWN-CTE]
 )
 
-// A Part is a node of the message's tree: the message itself (the root), a part of a multipart, or the message inside a
-// message/rfc822 part. The strings are as BODYSTRUCTURE wants them, with the defaults filled in. A Part that Parse has
-// returned is not changed any more and may be shared.
+// A Part is a node of the message's tree: the message itself (the root), a part of a multipart, or the message inside
+// a message/rfc822 part. The strings are as BODYSTRUCTURE wants them, with the defaults filled in. A Part that Parse
+// has returned is not changed any more and may be shared.
 type Part struct {
 	Header Span // with the blank line that ends it
 	Body   Span // of a Message: the whole embedded message
@@ -77,8 +77,8 @@ type Part struct {
 // IsText reports whether BODYSTRUCTURE gives the part a line count because it is text.
 func (p *Part) IsText() bool { return p.Kind == Leaf && strings.EqualFold(p.Type, "text") }
 
-// Children returns what BODYSTRUCTURE lists inside the part: its Parts, or, as the grammar wants at least one, an empty
-// text/plain for a multipart without any.
+// Children returns what BODYSTRUCTURE lists inside the part: its Parts, or, as the grammar wants at least one, an
+// empty text/plain for a multipart without any.
 func (p *Part) Children() []*Part {
 	if p.Kind == Multipart && len(p.Parts) == 0 {
 		return []*Part{{
@@ -99,8 +99,9 @@ func (p *Part) Param(name string) (string, bool) {
 	return "", false
 }
 
-// Find returns the part that a section's numbers name, or nil. RFC 9051 section 6.4.5.1: the numbers count the parts of a multipart; a part
-// that is none has itself as part 1; numbers that go on behind a message/rfc822 part count in the embedded message. An empty path is the part itself.
+// Find returns the part that a section's numbers name, or nil. RFC 9051 section 6.4.5.1: the numbers count the parts
+// of a multipart; a part that is none has itself as part 1; numbers that go on behind a message/rfc822 part count in
+// the embedded message. An empty path is the part itself.
 func (p *Part) Find(path []uint32) *Part {
 	for i, n := range path {
 		switch {

@@ -9,7 +9,8 @@ import (
 const (
 	windowSize  = 64 << 10
 	maxBoundary = 1000
-	// lookahead is what must be in the window to tell whether a line is a boundary line: dashes, boundary, dashes, CR LF.
+	// lookahead is what must be in the window to tell whether a line is a boundary line: dashes, boundary, dashes, CR
+	// LF.
 	lookahead = 2 + maxBoundary + 2 + 2
 )
 
@@ -119,9 +120,9 @@ func countLines(b []byte, last byte) (lf, pairs int) {
 
 var newline = []byte{'\n'}
 
-// line consumes the rest of the line and returns it with its line end. Of a line longer than the window it returns pieces, each but the last with
-// whole false; so it does with a last line without line end. At the end of the message it returns nothing. The
-// slice is good until the next call.
+// line consumes the rest of the line and returns it with its line end. Of a line longer than the window it returns
+// pieces, each but the last with whole false; so it does with a last line without line end. At the end of the message
+// it returns nothing. The slice is good until the next call.
 func (s *scanner) line() (b []byte, whole bool) {
 	b = s.win[s.i:s.n]
 	k := bytes.IndexByte(b, '\n') + 1

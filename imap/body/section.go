@@ -23,13 +23,14 @@ type Section struct {
 	Fields []string // of SectionFields and SectionFieldsNot, in any case
 }
 
-// NeedsTree reports whether the section can only be found in a tree that Parse made. Otherwise the message's sizes do (Whole, for BODY[]), or ParseHeader and SelectFields.
+// NeedsTree reports whether the section can only be found in a tree that Parse made. Otherwise the message's sizes do
+// (Whole, for BODY[]), or ParseHeader and SelectFields.
 func (s *Section) NeedsTree() bool {
 	return len(s.Path) > 0 || s.Kind == SectionText
 }
 
-// Section returns a section of the message whose root p is and whose file r reads. A section that the message does not have is empty and not Found. Only selecting
-// fields reads now, and only that can fail.
+// Section returns a section of the message whose root p is and whose file r reads. A section that the message does
+// not have is empty and not Found. Only selecting fields reads now, and only that can fail.
 func (p *Part) Section(r io.ReaderAt, s Section) (Content, error) {
 	part := p.Find(s.Path)
 	if part == nil {
@@ -64,8 +65,9 @@ func (p *Part) Section(r io.ReaderAt, s Section) (Content, error) {
 	}
 }
 
-// SelectFields returns the fields of a message's header (ParseHeader) whose names are, or with not are none of, the given ones, in the order of the header, and
-// the blank line. A selection beyond 128 KB is not held: it is read again when it is written.
+// SelectFields returns the fields of a message's header (ParseHeader) whose names are, or with not are none of, the
+// given ones, in the order of the header, and the blank line. A selection beyond 128 KB is not held: it is read again
+// when it is written.
 func SelectFields(r io.ReaderAt, header Span, names []string, not bool) (Content, error) {
 	f := &filter{r: r, header: header, names: names, not: not, complete: !not}
 	return f.content()
@@ -100,8 +102,9 @@ type filter struct {
 	header Span
 	names  []string
 	not    bool
-	// complete: a header without blank line gets one; if the last line has no end, then that end. RFC 9051 section 6.4.5.1 leaves
-	// out the blank line of a message that has none; Dovecot does so too, but not for HEADER.FIELDS of the message itself.
+	// complete: a header without blank line gets one; if the last line has no end, then that end. RFC 9051 section
+	// 6.4.5.1 leaves out the blank line of a message that has none; Dovecot does so too, but not for HEADER.FIELDS of
+	// the message itself.
 	complete bool
 }
 
@@ -196,7 +199,8 @@ type Field struct {
 	Value []byte // unfolded but for its line ends, which are LF; at most Limits.Value octets
 }
 
-// Fields calls visit for each field of a header that has a name, until it returns false. The slices are good during the call only.
+// Fields calls visit for each field of a header that has a name, until it returns false. The slices are good during
+// the call only.
 func Fields(r io.ReaderAt, header Span, visit func(Field) bool) error {
 	limit := Limits{}.filled().Value
 	var s scanner
@@ -233,7 +237,8 @@ func Fields(r io.ReaderAt, header Span, visit func(Field) bool) error {
 	}
 }
 
-// HeaderField returns the values of a header's fields of that name, unfolded and decoded (DecodeHeader), at most 1,000.
+// HeaderField returns the values of a header's fields of that name, unfolded and decoded (DecodeHeader), at most
+// 1,000.
 func HeaderField(r io.ReaderAt, header Span, name string) ([]string, error) {
 	var values []string
 	err := Fields(r, header, func(f Field) bool {

@@ -41,10 +41,11 @@ func (t *Text) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// Texts calls visit for each text of the message with root p, in the order of the message, until it returns false. The texts read from r only what
-// is asked of them and must not be used after visit has returned. A header is given field by field, as
-// `Name: value` and a line end, decoded as by DecodeHeader; a text part without its transfer encoding and converted from
-// its charset. Parts that are not text/* or message/*, and those in an unknown transfer encoding, give no text.
+// Texts calls visit for each text of the message with root p, in the order of the message, until it returns false.
+// The texts read from r only what is asked of them and must not be used after visit has returned. A header is given
+// field by field, as `Name: value` and a line end, decoded as by DecodeHeader; a text part without its transfer
+// encoding and converted from its charset. Parts that are not text/* or message/*, and those in an unknown transfer
+// encoding, give no text.
 func (p *Part) Texts(r io.ReaderAt, scope Scope, visit func(*Text) bool) {
 	// The tree may be as deep as Limits.Depth says.
 	stack := []*Part{p}
@@ -85,21 +86,16 @@ func (p *Part) searchable() bool {
 func (p *Part) Search(r io.ReaderAt, scope Scope, keys []*Matcher) (found []bool, err error) {
 	found = make([]bool, len(keys))
 	left := len(keys)
-	take := func(b []byte) {
-		for i, m := range keys {
-			if found[i] {
-				continue
-			}
-			if m.feed(b); m.Found() {
-				found[i] = true
-				left--
-			}
+	note := func(i int, hit bool) {
+		if hit {
+			found[i] = true
+			left--
 		}
 	}
-	for _, m := range keys {
+	for i, m := range keys {
 		m.Reset()
+		note(i, m.Found()) // an empty key is in anything
 	}
-	take(nil) // an empty key is found in anything
 	p.Texts(r, scope, func(t *Text) bool {
 		for _, m := range keys {
 			m.Reset()
@@ -107,7 +103,17 @@ func (p *Part) Search(r io.ReaderAt, scope Scope, keys []*Matcher) (found []bool
 		for left > 0 && err == nil {
 			var b []byte
 			b, err = t.source.next()
-			take(b)
+			for i, m := range keys {
+				if !found[i] {
+					m.feed(b)
+					note(i, m.hit)
+				}
+			}
+		}
+		for i, m := range keys {
+			if !found[i] {
+				note(i, m.Found())
+			}
 		}
 		if err == io.EOF {
 			err = nil

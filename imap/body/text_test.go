@@ -167,6 +167,10 @@ func TestMatcher(t *testing.T) {
 			t.Errorf("%q in %q, octet by octet: %v %v", tt.key, tt.text, got, err)
 		}
 	}
+	long := strings.Repeat("long key ", 100)
+	if text := strings.Repeat("x", 70_000) + long + "y"; !NewMatcher(long).Match(text) || NewMatcher(long+"x").Match(text) {
+		t.Error("long key")
+	}
 	rnd := rand.New(rand.NewPCG(7, 8))
 	for range 50 {
 		n := rnd.IntN(100_000)

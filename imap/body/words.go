@@ -6,8 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// DecodeHeader returns the text of a header field's raw value: unfolded, its encoded words (RFC 2047, and RFC 2231 section 5) decoded, in UTF-8. White space between
-// encoded words is dropped. Nothing fails: a word that cannot be read stays as it is, text in an unknown charset keeps its ASCII, and octets that are not UTF-8 become U+FFFD.
+// DecodeHeader returns the text of a header field's raw value: unfolded, its encoded words (RFC 2047, and RFC 2231
+// section 5) decoded, in UTF-8. White space between encoded words is dropped. Nothing fails: a word that cannot be
+// read stays as it is, text in an unknown charset keeps its ASCII, and octets that are not UTF-8 become U+FFFD.
 func DecodeHeader(raw []byte) string {
 	raw = unfold(raw)
 	if !bytes.Contains(raw, []byte("=?")) {
@@ -50,6 +51,9 @@ type encodedWord struct {
 	text    []byte
 }
 
+// maxWord is the longest text of a Q word that is read; RFC 2047 section 2 allows 75 octets.
+const maxWord = 2000
+
 // parseWord reads the encoded word at the start of b, and returns how long it is; 0: there is none.
 func parseWord(b []byte) (encodedWord, int) {
 	rest := b[2:]
@@ -57,14 +61,19 @@ func parseWord(b []byte) (encodedWord, int) {
 	if q1 <= 0 || q1 > 64 || len(rest) < q1+3 || rest[q1+2] != '?' {
 		return encodedWord{}, 0
 	}
-	text := rest[q1+3:]
-	n := bytes.Index(text, []byte("?="))
-	if n < 0 || bytes.IndexByte(text[:n], '?') >= 0 && lower(rest[q1+1]) != 'q' {
+	coding, text := lower(rest[q1+1]), rest[q1+3:]
+	n := bytes.IndexByte(text, '?')
+	if coding == 'q' {
+		// Some write question marks as they are. The limit keeps unfinished words from costing more than they are
+		// long.
+		n = bytes.Index(text[:min(len(text), maxWord)], []byte("?="))
+	}
+	if n < 0 || n+1 >= len(text) || text[n+1] != '=' {
 		return encodedWord{}, 0
 	}
 	charset, _, _ := strings.Cut(string(rest[:q1]), "*")
 	w := encodedWord{charset: charset}
-	switch lower(rest[q1+1]) {
+	switch coding {
 	case 'b':
 		d := base64Decoder{}
 		w.text = d.finish(d.decode(nil, text[:n]))
@@ -93,8 +102,8 @@ func decodeQ(b []byte) []byte {
 	return out
 }
 
-// words puts a decoded header together. Neighbouring words of one charset are converted together, as some programs split
-// characters between them.
+// words puts a decoded header together. Neighbouring words of one charset are converted together, as some programs
+// split characters between them.
 type words struct {
 	out    strings.Builder
 	inWord bool // the last piece was an encoded word; it is in held
