@@ -128,5 +128,12 @@ func hostOptions(conf *config.Config, log *slog.Logger) maildir.Options {
 		config.FsyncAlways:    maildir.FsyncAlways,
 		config.FsyncNever:     maildir.FsyncNever,
 	}
-	return maildir.Options{Fsync: fsync[conf.MaildirFsync], ReadOnly: conf.MaildirReadonly, Poll: conf.IdlePoll, Slots: conf.Limits.Disk, Log: log}
+	lock := maildir.LockAlways
+	if conf.MaildirLock == config.LockNewUIDs {
+		lock = maildir.LockNewUIDs
+	}
+	return maildir.Options{
+		Fsync: fsync[conf.MaildirFsync], Lock: lock, ReadOnly: conf.MaildirReadonly, Poll: conf.IdlePoll,
+		Slots: conf.Limits.Disk, SlotsPerUser: conf.Limits.DiskPerUser, Log: log,
+	}
 }

@@ -73,10 +73,10 @@ var deliveryBuffers = sync.Pool{New: func() any {
 // NewMessage makes a file in tmp/ to write a message to. Abort must be called in
 // the end, whatever happens.
 func (m *Mailbox) NewMessage(ctx context.Context) (*Delivery, error) {
-	if err := m.host.slot(ctx); err != nil {
+	if err := m.slot(ctx); err != nil {
 		return nil, err
 	}
-	defer m.host.leave()
+	defer m.leave()
 	name := m.host.freshName()
 	f, err := vfs.CreateLike(m.tmp, name)
 	if err != nil {

@@ -37,10 +37,10 @@ func (m *Mailbox) hold(ctx context.Context, locked bool, fn func() error) error 
 	if _, err := m.stamp(); err != nil {
 		return err // the folder has been deleted
 	}
-	if err := m.host.slot(ctx); err != nil {
+	if err := m.slot(ctx); err != nil {
 		return err
 	}
-	defer m.host.leave()
+	defer m.leave()
 	m.clean, m.locked = stamp{}, locked
 	return fn()
 }

@@ -57,9 +57,10 @@ type Options struct {
 	LockWait time.Duration // for dovecot-uidlist.lock; 0 means two minutes
 	// Slots bounds the operations that work on disk at the same time, so that a
 	// hung disk does not become ten thousand threads. 0 means 64.
-	Slots int
-	Open  func(path string) (vfs.Dir, error) // nil means vfs.Open
-	Log   *slog.Logger                       // nil means slog.Default
+	Slots        int
+	SlotsPerUser int                                // 0 means 8
+	Open         func(path string) (vfs.Dir, error) // nil means vfs.Open
+	Log          *slog.Logger                       // nil means slog.Default
 }
 
 // A Host is everything that this process holds of Maildirs: the open
@@ -74,6 +75,7 @@ type Host struct {
 
 	mu    sync.Mutex // held briefly, never over I/O
 	boxes map[folderID]*Mailbox
+	gates map[string]*gate // by the root of the user's Maildir
 }
 
 // folderID tells folders apart, whatever path they were reached by.
@@ -90,6 +92,9 @@ func NewHost(o Options) *Host {
 	if o.Slots == 0 {
 		o.Slots = 64
 	}
+	if o.SlotsPerUser == 0 {
+		o.SlotsPerUser = 8
+	}
 	if o.Open == nil {
 		o.Open = vfs.Open
 	}
@@ -100,7 +105,7 @@ func NewHost(o Options) *Host {
 	if err != nil || name == "" {
 		name = "localhost"
 	}
-	h := &Host{opt: o, slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}}
+	h := &Host{opt: o, slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}}
 	h.hub.host = h
 	return h
 }
@@ -124,15 +129,51 @@ func fileHost(name string) string {
 // Close ends the watch. Mailboxes must have been released.
 func (h *Host) Close() error { return h.hub.close() }
 
-// slot waits for a disk slot and takes it; leave gives it back. It is the
-// innermost lock.
-func (h *Host) slot(ctx context.Context) error {
+// A gate bounds how many operations of one user work on disk at a time, so that
+// one user with a hung disk does not take every slot.
+type gate struct {
+	slots chan struct{}
+	refs  int // mailboxes that are open; guarded by Host.mu
+}
+
+// gate returns the gate of the user whose Maildir is root, with one more
+// reference. h.mu is held.
+func (h *Host) gate(root string) *gate {
+	g := h.gates[root]
+	if g == nil {
+		g = &gate{slots: make(chan struct{}, h.opt.SlotsPerUser)}
+		h.gates[root] = g
+	}
+	g.refs++
+	return g
+}
+
+// ungate gives a reference back. h.mu is held.
+func (h *Host) ungate(root string) {
+	g := h.gates[root]
+	if g.refs--; g.refs == 0 {
+		delete(h.gates, root)
+	}
+}
+
+// slot waits for a disk slot, the user's first, and takes it; leave gives it
+// back. It is the innermost lock.
+func (m *Mailbox) slot(ctx context.Context) error {
 	select {
-	case h.slots <- struct{}{}:
+	case m.gate.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case m.host.slots <- struct{}{}:
 		return nil
 	case <-ctx.Done():
+		<-m.gate.slots
 		return ctx.Err()
 	}
 }
 
-func (h *Host) leave() { <-h.slots }
+func (m *Mailbox) leave() {
+	<-m.host.slots
+	<-m.gate.slots
+}

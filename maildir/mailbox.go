@@ -22,6 +22,7 @@ type Mailbox struct {
 	name  string
 	id    folderID
 	refs  int // guarded by host.mu
+	gate  *gate
 
 	dir, cur, new, tmp, control vfs.Dir
 	atomic                      bool          // scans of cur and new are

@@ -91,11 +91,11 @@ func factOf(st *unix.Stat_t, base []byte) fact {
 // with its new name while fn fails with ENOENT and the message still exists.
 func (m *Mailbox) withFile(ctx context.Context, msg Message, fn func(vfs.Dir, string) error) error {
 	for try := 0; ; try++ {
-		if err := m.host.slot(ctx); err != nil {
+		if err := m.slot(ctx); err != nil {
 			return err
 		}
 		err := fn(m.dirOf(msg.rec.place), string(msg.name()))
-		m.host.leave()
+		m.leave()
 		if !errors.Is(err, unix.ENOENT) {
 			return err
 		}

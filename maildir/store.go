@@ -166,6 +166,7 @@ func (h *Host) share(s *Store, name, path, control string) (*Mailbox, error) {
 		return other, nil
 	}
 	h.boxes[m.id] = m
+	m.gate = h.gate(s.cfg.Root)
 	h.mu.Unlock()
 	m.sweep(time.Now())
 	return m, nil
@@ -212,6 +213,7 @@ func (m *Mailbox) Release() {
 	last := m.refs == 0
 	if last {
 		delete(h.boxes, m.id)
+		h.ungate(m.store.cfg.Root)
 	}
 	h.mu.Unlock()
 	if last {

@@ -47,10 +47,10 @@ func (m *Mailbox) Sync(ctx context.Context, access Access) error {
 	defer lock.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.host.slot(ctx); err != nil {
+	if err := m.slot(ctx); err != nil {
 		return err
 	}
-	defer m.host.leave()
+	defer m.leave()
 	_, err = m.look(access, true)
 	if unwritable(err) {
 		return m.noteUnwritable(err)
@@ -62,10 +62,10 @@ func (m *Mailbox) Sync(ctx context.Context, access Access) error {
 func (m *Mailbox) glance(ctx context.Context, access Access) (locking bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.host.slot(ctx); err != nil {
+	if err := m.slot(ctx); err != nil {
 		return false, err
 	}
-	defer m.host.leave()
+	defer m.leave()
 	return m.look(access, false)
 }
 

@@ -57,8 +57,6 @@ type Limits struct {
 	Patterns int
 	// Mailboxes is the number of mailboxes of one user.
 	Mailboxes int
-	// Keyword is the longest keyword, Keywords how many a mailbox has.
-	Keyword, Keywords int
 
 	// SearchKeys and SearchDepth are the number of keys in a SEARCH and how
 	// deep they nest.
@@ -169,12 +167,6 @@ var limits = []option{
 	{name: "limit_mailboxes", kind: integer, def: "10000", min: 1, max: 1000000,
 		field: func(c *Config) any { return &c.Limits.Mailboxes },
 		prose: "Number of mailboxes up to which a user may create further ones."},
-	{name: "limit_keyword", kind: size, unit: "octets", def: "255", min: 16, max: 4000,
-		field: func(c *Config) any { return &c.Limits.Keyword },
-		prose: "Longest keyword."},
-	{name: "limit_keywords", kind: integer, def: "1000", min: 26, max: 10000,
-		field: func(c *Config) any { return &c.Limits.Keywords },
-		prose: "Number of different keywords in one mailbox."},
 	{name: "limit_search_keys", kind: integer, def: "1000", min: 10, max: 1000000,
 		field: func(c *Config) any { return &c.Limits.SearchKeys },
 		prose: "Number of search keys in one SEARCH command."},
