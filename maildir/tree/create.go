@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"imapd/maildir/vfs"
 )
 
@@ -54,7 +56,7 @@ func (t *Tree) Create(name string) error {
 
 // blocked explains an error of making parents.
 func (t *Tree) blocked(name string, err error) error {
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrInvalid) {
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTDIR) {
 		return nameError(name, "a file is in the way")
 	}
 	return err

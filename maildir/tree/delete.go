@@ -40,10 +40,11 @@ func (t *Tree) Delete(name string) error {
 		return err
 	}
 	emptyTrash(root)
-	if t.control == t.root {
-		return nil
+	if t.control != t.root {
+		// The folder is gone; what stays here a new one would not take over.
+		_ = t.deleteControl(parts)
 	}
-	return t.deleteControl(parts)
+	return nil
 }
 
 func notFound(name string, err error) error {

@@ -156,6 +156,9 @@ func (t *Tree) encode(parts []string) []string {
 // decode returns the parts of a folder from how they are written on disk, and
 // false where clients cannot be told of it.
 func (t *Tree) decode(raw []string) ([]string, bool) {
+	if len(raw) == 0 {
+		return nil, true // INBOX
+	}
 	parts := make([]string, len(raw))
 	for i, r := range raw {
 		p, ok := t.decodePart(r)

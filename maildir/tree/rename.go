@@ -121,7 +121,20 @@ func (t *Tree) move(base, old, name string, from, to []string) (undo func(), err
 		return nil, exists(name, err)
 	}
 	undo = func() { t.move(base, name, old, to, from) }
-	return undo, errors.Join(dst.dir.Sync(), src.dir.Sync())
+	if err := errors.Join(dst.dir.Sync(), src.dir.Sync()); err != nil || len(from) == 1 {
+		return undo, err
+	}
+	// As Dovecot does: a parent that held nothing else goes too.
+	t.rmdirParent(base, from[:len(from)-1])
+	return undo, nil
+}
+
+// rmdirParent removes a container if it is empty.
+func (t *Tree) rmdirParent(base string, parts []string) {
+	if p, err := t.find(base, parts); err == nil {
+		p.dir.Rmdir(p.entry)
+		p.close()
+	}
 }
 
 func exists(name string, err error) error {
@@ -136,6 +149,9 @@ type entryMove struct{ from, to string }
 
 // moveFlat renames .old and all .old.* of a Maildir++ root, whatever they are.
 func (t *Tree) moveFlat(src place, base, old, name string, to []string) (undo func(), err error) {
+	if isThere(src.dir, t.relative(to)) {
+		return nil, fmt.Errorf("%s: %w", name, ErrExists)
+	}
 	moves, err := flatMoves(src, t.relative(to))
 	if err != nil {
 		return nil, err
