@@ -26,6 +26,7 @@ func (s *Session) expunge(b *Box, in func(maildir.UID) bool) error {
 	if err := b.writable(); err != nil {
 		return err
 	}
+	s.sync() // flags that another program set just now count
 	_, err := b.mailbox.Expunge(s.ctx, in)
 	return err
 }

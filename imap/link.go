@@ -52,6 +52,7 @@ type link struct {
 	patience  time.Duration // how long to wait for more input in the middle of a command
 	limit     time.Time     // absolute end of all reading; zero: none (pre-auth time)
 	writeWait time.Duration // how long one Write may take
+	grace     time.Duration // how long a silent session keeps its buffers
 
 	until time.Time // deadline while waiting at a boundary, else zero
 	werr  error     // first error of a Write; nothing is sent after it
@@ -67,8 +68,8 @@ type link struct {
 // flushAt is the size at which out is sent although more could be added.
 const flushAt = 64 << 10
 
-// grace is how long a silent session keeps its buffers.
-const grace = time.Second
+// parkAfter is the usual grace: a client that is at work pays nothing for parking.
+const parkAfter = time.Second
 
 // bufferSize is the size of the input buffer.
 const bufferSize = 4 << 10
@@ -93,7 +94,7 @@ var (
 
 // newLink wraps conn. The caller sets patience, limit and writeWait.
 func newLink(conn net.Conn) *link {
-	l := &link{base: conn, conn: conn}
+	l := &link{base: conn, conn: conn, grace: parkAfter}
 	for c := conn; c != nil; {
 		if sc, ok := c.(syscall.Conn); ok {
 			l.raw, _ = sc.SyscallConn()
@@ -231,7 +232,7 @@ func (l *link) leave() {
 // parked afterwards, else until the deadline.
 func (l *link) peek(until time.Time) error {
 	l.unpark()
-	if short := time.Now().Add(grace); l.raw != nil && short.Before(until) {
+	if short := time.Now().Add(l.grace); l.raw != nil && short.Before(until) {
 		l.until = short
 	}
 	_, err := l.r.Peek(1)

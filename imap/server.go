@@ -61,10 +61,10 @@ type Tap interface {
 // A Server serves IMAP on the connections that Serve is given. Its methods may
 // be called by many goroutines.
 type Server struct {
-	opt     Options
-	log     *slog.Logger
-	count   atomic.Uint64 // sessions begun
-	started time.Time
+	opt   Options
+	log   *slog.Logger
+	count atomic.Uint64 // sessions begun
+	eager bool          // sessions park at once, for tests
 
 	mu       sync.Mutex
 	sessions map[*Session]struct{}
@@ -74,7 +74,7 @@ type Server struct {
 
 // New returns a server. It starts nothing.
 func New(o Options) *Server {
-	s := &Server{opt: o, log: o.Log, sessions: map[*Session]struct{}{}, started: time.Now()}
+	s := &Server{opt: o, log: o.Log, sessions: map[*Session]struct{}{}}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -148,6 +148,9 @@ func (srv *Server) newSession(ctx context.Context, peer *control.Conn) *Session 
 	}
 	s.writeWait = c.Limits.WriteTime
 	s.patience = c.Timeout
+	if srv.eager {
+		s.grace = 0
+	}
 	s.limit = time.Now().Add(c.Limits.PreauthTime)
 	s.unpark()
 	s.dec = newDecoder(s)

@@ -1,0 +1,6 @@
+//go:build race
+
+package imap
+
+// The race detector keeps memory of its own.
+const raceDetector = true
