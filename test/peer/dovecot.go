@@ -3,7 +3,9 @@ package peer
 import (
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -63,8 +65,8 @@ func (s *Server) dovecotConf(o Options) string {
 		"service anvil {\n unix_listener anvil-auth-penalty {\n  mode = 0\n }\n}",
 		"service imap {\n service_count = 1000\n}", "service auth {\n client_limit = 5000\n}")
 	if os.Geteuid() != 0 {
-		lines = append(lines,
-			fmt.Sprintf("default_login_user = #%d", uid), fmt.Sprintf("default_internal_user = #%d", uid), fmt.Sprintf("default_internal_group = #%d", gid),
+		name, group := names(uid, gid)
+		lines = append(lines, "default_login_user = "+name, "default_internal_user = "+name, "default_internal_group = "+group,
 			"service imap-login {\n chroot =\n}", "service anvil {\n chroot =\n}", "service auth {\n user = $default_internal_user\n}")
 	}
 	return strings.Join(append(lines, o.Dovecot...), "\n") + "\n"
@@ -73,3 +75,15 @@ func (s *Server) dovecotConf(o Options) string {
 // specialUse are the mailboxes that both servers mark with the attribute of
 // their name.
 var specialUse = []string{"Drafts", "Sent", "Trash", "Junk", "Archive"}
+
+// names returns the names of a user and a group, or the numbers of the nameless.
+func names(uid, gid int) (name, group string) {
+	name, group = strconv.Itoa(uid), strconv.Itoa(gid)
+	if u, err := user.LookupId(name); err == nil {
+		name = u.Username
+	}
+	if g, err := user.LookupGroupId(group); err == nil {
+		group = g.Name
+	}
+	return name, group
+}
