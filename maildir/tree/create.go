@@ -65,7 +65,7 @@ func (t *Tree) blocked(name string, err error) error {
 // room checks the number of folders.
 func (t *Tree) room() error {
 	n := 0
-	err := t.walk(func([]string, bool) bool {
+	err := t.walkNames(func([]string) bool {
 		n++
 		return n < MaxCreate
 	})

@@ -132,15 +132,31 @@ func (t *Tree) walk(fn func(raw []string, exists bool) bool) error {
 		w := walker{fn: fn}
 		return w.below(root, nil)
 	}
+	return flatNames(root, func(e string, raw []string) bool { return fn(raw, isDir(root, e+"/cur")) })
+}
+
+// walkNames is walk for those who only need names.
+func (t *Tree) walkNames(fn func(raw []string) bool) error {
+	if t.layout == FS {
+		return t.walk(func(raw []string, _ bool) bool { return fn(raw) })
+	}
+	root, err := t.open(t.root)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return flatNames(root, func(_ string, raw []string) bool { return fn(raw) })
+}
+
+// flatNames calls fn for each entry of a Maildir++ root that may be a folder,
+// until it returns false.
+func flatNames(root vfs.Dir, fn func(entry string, raw []string) bool) error {
 	entries, err := readNames(root)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if len(e) < 2 || e[0] != '.' || e[1] == '.' {
-			continue
-		}
-		if !fn(strings.Split(e[1:], "."), isDir(root, e+"/cur")) {
+		if len(e) > 1 && e[0] == '.' && e[1] != '.' && !fn(e, strings.Split(e[1:], ".")) {
 			break
 		}
 	}
@@ -287,7 +303,7 @@ func isHex(s string) bool { return len(s) == 32 && strings.Trim(s, "0123456789ab
 // detectNames counts the names that speak for either encoding.
 func (t *Tree) detectNames() error {
 	for7, for8 := 0, 0
-	err := t.walk(func(raw []string, _ bool) bool {
+	err := t.walkNames(func(raw []string) bool {
 		for _, part := range raw {
 			if p, err := wire.DecodeUTF7(part); err != nil {
 				for8++

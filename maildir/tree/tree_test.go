@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -341,6 +342,20 @@ func TestListFS(t *testing.T) {
 		`link \HasChildren`, `link/B`, `loop \Noselect \HasChildren`, `self`, `x`}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
+	}
+}
+
+// BenchmarkList lists 1,000 folders.
+func BenchmarkList(b *testing.B) {
+	root := b.TempDir()
+	makeFolders(b, root, ".")
+	for i := range 1000 {
+		makeFolders(b, root, fmt.Sprintf(".Projects.%d.Entw&APw-rfe", i))
+	}
+	for b.Loop() {
+		if list, err := open(b, Config{Root: root}).List(); err != nil || len(list) != 2002 {
+			b.Fatal(len(list), err)
+		}
 	}
 }
 
