@@ -141,7 +141,8 @@ func (a *addrParser) mailbox() verdict {
 		a.i = start
 		v = a.addrSpec()
 		if a.odd && !a.cur.Name.OK && a.cur.Mailbox.OK && !a.cur.Host.OK {
-			a.cur.Name, a.cur.Mailbox = a.cur.Mailbox, NString{}
+			a.cur.Name = NString{string(collapse([]byte(a.cur.Mailbox.S))), true}
+			a.cur.Mailbox = NString{}
 		}
 	}
 	a.emitMailbox()

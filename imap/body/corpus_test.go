@@ -224,6 +224,15 @@ var addressTexts = []string{
 	"g: a@b; trailing, c@d",
 	"g: h: a@b;;",
 	"g (comment): a@b;",
+	"br\" <a@b>",
+	"R. Hacker \"<jrh@b>",
+	"x \"open \\e <a@b>",
+	"x \"open\n fold <a@b>",
+	"a@b (open \\e more",
+	"b (o: a@b\x00c",
+	"\"tab\there\" x",
+	"\"tab\there\"",
+	"x \"a\\",
 }
 
 var fieldTexts = []string{

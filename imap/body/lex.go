@@ -67,11 +67,10 @@ func (l *lexer) skip() verdict {
 	return end
 }
 
-// skipComment skips a comment, which may hold others, and keeps its text, quoted pairs resolved and folds joined. One
-// that does not end has no text.
+// skipComment skips a comment, which may hold others, and keeps its text, quoted pairs resolved and folds joined.
 func (l *lexer) skipComment() verdict {
 	l.comment = l.comment[:0]
-	depth := 0
+	sure, depth := 0, 0
 	for ; l.i < len(l.b); l.i++ {
 		c := l.b[l.i]
 		switch c {
@@ -84,17 +83,14 @@ func (l *lexer) skipComment() verdict {
 				l.i++
 				return l.rest()
 			}
-		case '\\':
-			if l.i+1 == len(l.b) {
-				continue
-			}
-			c = l.pair()
 		}
 		if l.keep {
-			l.comment = l.append(l.comment, c)
+			l.comment, sure = l.text(l.comment, sure)
+		} else if c == '\\' && l.i+1 < len(l.b) {
+			l.pair()
 		}
 	}
-	l.comment = l.comment[:0]
+	l.comment = l.comment[:sure]
 	return bad
 }
 
@@ -110,19 +106,32 @@ func (l *lexer) pair() byte {
 	}
 }
 
-// append appends an octet of quoted text: folds lose their line ends.
-func (l *lexer) append(dst []byte, c byte) []byte {
-	switch c {
+// text appends the octet of a comment or quoted string that stands here: the second of a quoted pair; no line end of
+// a fold. sure is how much of dst counts if the text does not end: what stands before the last fold, quoted pair or
+// NUL.
+func (l *lexer) text(dst []byte, sure int) ([]byte, int) {
+	switch c := l.b[l.i]; c {
 	case '\n':
-		return dst
+		return dst, len(dst)
 	case '\r':
 		if l.i+1 < len(l.b) && l.b[l.i+1] == '\n' {
-			return dst
+			return dst, sure
 		}
+		return append(dst, c), sure
 	case 0:
-		return append(dst, replacement...)
+		dst = append(dst, replacement...)
+		return dst, len(dst)
+	case '\\':
+		if l.i+1 == len(l.b) {
+			return dst, sure
+		}
+		if c = l.pair(); c != '\\' || l.b[l.i-1] == '\\' {
+			sure = len(dst)
+		}
+		return append(dst, c), sure
+	default:
+		return append(dst, c), sure
 	}
-	return append(dst, c)
 }
 
 // word appends a run of octets that in accepts, and skips what follows.
@@ -190,22 +199,15 @@ func (l *lexer) localPart(dst []byte) ([]byte, verdict) {
 
 // quoted appends the text of the quoted string that begins here.
 func (l *lexer) quoted(dst []byte) ([]byte, verdict) {
+	sure := len(dst)
 	for l.i++; l.i < len(l.b); l.i++ {
-		c := l.b[l.i]
-		switch c {
-		case '"':
+		if l.b[l.i] == '"' {
 			l.i++
 			return dst, l.skip()
-		case '\\':
-			if l.i+1 == len(l.b) {
-				l.i++
-				return dst, bad
-			}
-			c = l.pair()
 		}
-		dst = l.append(dst, c)
+		dst, sure = l.text(dst, sure)
 	}
-	return dst, bad
+	return dst[:sure], bad
 }
 
 // phrase appends the words of a display name, one space between them. An empty phrase is none.
@@ -249,23 +251,22 @@ func (l *lexer) domain(dst []byte) ([]byte, verdict) {
 func (l *lexer) domainLiteral(dst []byte) ([]byte, verdict) {
 	dst = append(dst, '[')
 	for l.i++; l.i < len(l.b); l.i++ {
-		c := l.b[l.i]
-		switch c {
+		switch l.b[l.i] {
 		case '[':
 			return dst, bad
 		case ']':
 			l.i++
 			return append(dst, ']'), l.skip()
 		case '\\':
-			if l.i+1 == len(l.b) {
-				l.i++
-				return dst, bad
-			}
-			if c = l.pair(); c != '\\' || l.b[l.i-1] == '\\' {
+			if l.i+1 < len(l.b) {
 				dst = append(dst, '\\')
+				if c := l.pair(); c != '\\' || l.b[l.i-1] == '\\' {
+					dst = append(dst, c)
+				}
 			}
+		default:
+			dst, _ = l.text(dst, 0)
 		}
-		dst = l.append(dst, c)
 	}
 	return dst, bad
 }

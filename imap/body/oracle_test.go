@@ -56,6 +56,28 @@ namespace inbox {
 }
 `
 
+// mailUID is nobody, who owns the mail.
+const mailUID = 65534
+
+// makeFolder writes the messages of a group, or an empty folder, as Dovecot's user.
+func makeFolder(t *testing.T, folder string, samples []sample) {
+	owned := func(path string, err error) {
+		if err == nil {
+			err = os.Chown(path, mailUID, mailUID)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, d := range []string{folder, folder + "/cur", folder + "/new", folder + "/tmp"} {
+		owned(d, os.MkdirAll(d, 0o700))
+	}
+	for n, s := range samples {
+		name := fmt.Sprintf("%s/cur/%d.M%06dP1.host:2,S", folder, 1700000000+n, n)
+		owned(name, os.WriteFile(name, []byte(s.text), 0o600))
+	}
+}
+
 // startDovecot serves the groups as mailboxes and returns its address.
 func startDovecot(t *testing.T, program string, gs []group) string {
 	dir, err := os.MkdirTemp("", "body-dovecot")
@@ -66,34 +88,10 @@ func startDovecot(t *testing.T, program string, gs []group) string {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	const uid = 65534
-	owned := func(path string) {
-		if err := os.Chown(path, uid, uid); err != nil {
-			t.Fatal(err)
-		}
-	}
 	root := filepath.Join(dir, "Maildir")
-	folders := []string{root}
+	makeFolder(t, root, nil)
 	for _, g := range gs {
-		folders = append(folders, filepath.Join(root, "."+g.name))
-	}
-	for i, f := range folders {
-		for _, d := range []string{f, f + "/cur", f + "/new", f + "/tmp"} {
-			if err := os.MkdirAll(d, 0o700); err != nil {
-				t.Fatal(err)
-			}
-			owned(d)
-		}
-		if i == 0 {
-			continue
-		}
-		for n, s := range gs[i-1].samples {
-			name := fmt.Sprintf("%s/cur/%d.M%06dP1.host:2,S", f, 1700000000+n, n)
-			if err := os.WriteFile(name, []byte(s.text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			owned(name)
-		}
+		makeFolder(t, filepath.Join(root, "."+g.name), g.samples)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -102,7 +100,7 @@ func startDovecot(t *testing.T, program string, gs []group) string {
 	addr := l.Addr().String()
 	l.Close()
 	_, port, _ := net.SplitHostPort(addr)
-	conf := strings.NewReplacer("DIR", dir, "UID", strconv.Itoa(uid), "PORT", port).Replace(dovecotConf)
+	conf := strings.NewReplacer("DIR", dir, "UID", strconv.Itoa(mailUID), "PORT", port).Replace(dovecotConf)
 	if err := os.WriteFile(filepath.Join(dir, "conf"), []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -134,14 +132,15 @@ type client struct {
 
 // dial connects and selects the mailbox, if one is named.
 func (c *client) dial() {
-	deadline := time.Now().Add(20 * time.Second)
-	for {
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for tries := 0; ; tries++ {
 		conn, err := net.Dial("tcp", c.addr)
 		if err != nil {
-			if time.Now().After(deadline) {
+			if tries == 400 {
 				c.t.Fatal(err)
 			}
-			time.Sleep(50 * time.Millisecond)
+			<-again.C
 			continue
 		}
 		c.t.Cleanup(func() { conn.Close() })

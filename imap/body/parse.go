@@ -169,7 +169,7 @@ func (p *parser) match(w []byte) int {
 	best, bestLen := none, -1
 	for i := len(p.bounds) - 1; i >= 0; i-- {
 		t := p.bounds[i].text
-		if len(t) > n || len(t) <= bestLen || !bytes.HasPrefix(w, t) {
+		if len(t) > n || len(t) <= bestLen || len(t) > 0 && t[0] != w[0] || !bytes.HasPrefix(w, t) {
 			continue
 		}
 		best, bestLen = i, len(t)
