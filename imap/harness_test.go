@@ -31,12 +31,11 @@ type world struct {
 	opt  Options
 	srv  *Server
 	log  *logBuffer
-	wg   sync.WaitGroup
 }
 
 // passwords is the Authenticator of tests: the password of every user is
 // "secret", except that "broken" cannot be checked.
-type passwords struct{ admins []string }
+type passwords struct{}
 
 func (p passwords) Login(_ context.Context, authzid, authcid, password string) (sasl.Identity, error) {
 	name, err := sasl.Canonical(authcid, true)

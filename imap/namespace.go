@@ -13,7 +13,11 @@ var _ = register(Extension{
 
 func (s *Session) namespace(u *User, _ none) error {
 	s.out = append(s.out, "* NAMESPACE (("...)
-	s.out = wire.AppendMailbox(s.out, u.Store.Prefix(), s.UTF8())
+	if prefix := u.Store.Prefix(); s.UTF8() {
+		s.out = wire.AppendUTF8String(s.out, prefix)
+	} else {
+		s.out = wire.AppendString(s.out, wire.EncodeUTF7(prefix)) // a string, never an atom
+	}
 	s.out = append(s.out, ' ')
 	s.out = wire.AppendString(s.out, string(u.Store.Separator()))
 	s.out = append(s.out, ")) NIL NIL\r\n"...)

@@ -13,6 +13,7 @@ import (
 	"imapd/control"
 	"imapd/imap/wire"
 	"imapd/maildir"
+	"imapd/maildir/tree"
 	"imapd/sasl"
 )
 
@@ -59,6 +60,8 @@ var refusals = []struct {
 	{maildir.ErrName, "CANNOT", "Invalid mailbox name"},
 	{maildir.ErrHasChildren, "HASCHILDREN", "Mailbox has children"},
 	{maildir.ErrInbox, "CANNOT", "INBOX cannot be deleted"},
+	{tree.ErrLimit, "LIMIT", "Too many mailboxes"},
+	{tree.ErrLayout, "CANNOT", "Mailbox cannot be made here"},
 	{maildir.ErrGone, "EXPUNGEISSUED", "Some of the messages no longer exist"},
 	{maildir.ErrKeywords, "LIMIT", "Too many keywords in this mailbox"},
 	{maildir.ErrReadOnly, "READ-ONLY", "Mailbox is read-only"},
