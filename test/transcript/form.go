@@ -137,8 +137,9 @@ func quotedLen(s string) int {
 
 func (w *rewriter) quoted(q string) {
 	date := w.date || w.command == "APPEND" && w.words > w.first
+	tag := w.words == 0
 	w.argument()
-	if date || len(q) < 2 || q[len(q)-1] != '"' {
+	if tag || date || len(q) < 2 || q[len(q)-1] != '"' {
 		w.pending.WriteString(q)
 		return
 	}

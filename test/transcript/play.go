@@ -79,7 +79,7 @@ func (p *player) client(name string) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &client{Conn: conn, r: bufio.NewReader(conn)}
+	c := &client{Conn: conn, r: bufio.NewReader(conn), empty: p.account.Dovecot}
 	p.clients[name] = c
 	p.order = append(p.order, name)
 	if !p.Login {
@@ -285,9 +285,10 @@ func joined(lines []Line) string {
 // A client is one connection.
 type client struct {
 	net.Conn
-	r    *bufio.Reader
-	back []Line // responses read and not used yet
-	done bool   // the server has closed it
+	r     *bufio.Reader
+	back  []Line // responses read and not used yet
+	done  bool   // the server has closed it
+	empty bool   // the server may send literals of no octets
 }
 
 func (c *client) write(b []byte, one bool) error {
@@ -329,6 +330,9 @@ func (c *client) response() (Line, error) {
 		size, err := strconv.Atoi(m[2])
 		if err != nil || size > maxLiteral {
 			return nil, fmt.Errorf("got  %s%s: a literal too large", line, text)
+		}
+		if size == 0 && !c.empty {
+			return nil, fmt.Errorf("got  %s%s: an empty literal, on which iOS Mail hangs", line, text)
 		}
 		literal := make([]byte, size)
 		if _, err := io.ReadFull(c.r, literal); err != nil {
