@@ -25,6 +25,7 @@ import (
 	"imapd/imap"
 	"imapd/maildir"
 	"imapd/sasl"
+	"imapd/test/peer"
 	"imapd/test/transcript"
 )
 
@@ -72,10 +73,10 @@ func (l *local) Start(t testing.TB, s *transcript.Setup) {
 	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "imapd.conf")
-	lines := append([]string{
+	lines := peer.MergeOptions([]string{
 		"configdirectory: " + dir, "allowplaintext: yes", "failedloginpause: 0", "maildir_fsync: never",
 		"maildir: " + filepath.Join(dir, "mail", "%u"), "sasl_mech_list: PLAIN LOGIN", "limit_login_tries: 100",
-	}, s.Imapd...)
+	}, s.Imapd)
 	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

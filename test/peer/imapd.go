@@ -31,8 +31,7 @@ func Imapd(t testing.TB, maildir string, o Options) *Server {
 	return s
 }
 
-// imapdConf holds each option once: a second one is an error of configuration,
-// so the lines of o replace those of here.
+// imapdConf is a configuration that touches nothing outside s.dir and the Maildir.
 func (s *Server) imapdConf(o Options) string {
 	uid, _ := MailUID()
 	lines := []string{
@@ -55,21 +54,20 @@ func (s *Server) imapdConf(o Options) string {
 	for _, name := range specialUse {
 		lines = append(lines, "xlist-"+strings.ToLower(name)+": "+name)
 	}
-	var text strings.Builder
-	for _, line := range lines {
+	return strings.Join(MergeOptions(lines, o.Imapd), "\n") + "\n"
+}
+
+// MergeOptions returns the lines of an imapd.conf in which those of over
+// replace those of base that set the same option: a second one is an error.
+func MergeOptions(base, over []string) []string {
+	var all []string
+	for _, line := range base {
 		name, _, _ := strings.Cut(line, ":")
-		replaced := false
-		for _, other := range o.Imapd {
-			replaced = replaced || strings.HasPrefix(other, name+":")
-		}
-		if !replaced {
-			text.WriteString(line + "\n")
+		if !slices.ContainsFunc(over, func(o string) bool { return strings.HasPrefix(o, name+":") }) {
+			all = append(all, line)
 		}
 	}
-	for _, line := range o.Imapd {
-		text.WriteString(line + "\n")
-	}
-	return text.String()
+	return append(all, over...)
 }
 
 // passwd writes the list of users, whose password is Password.
