@@ -35,7 +35,7 @@ func (s *Session) command() error {
 	if c == nil && first && s.user == nil && foreign(tag) {
 		return errForeign
 	}
-	s.cmd = c
+	s.cmd, s.tag = c, tag
 	if s.conf.Chatty {
 		control.LogCommand(s.log, tag, name)
 	}

@@ -15,13 +15,14 @@ type Extension struct {
 
 	Caps     func(*Session) []string // what CAPABILITY lists now; nil for nothing
 	Commands []Command
-	Fetch    []FetchItem   // data items of FETCH
-	Search   []SearchKey   // keys of SEARCH (SORT, THREAD)
-	Status   []StatusItem  // items of STATUS
-	Filters  []ListOption  // LIST selection options
-	Returns  []ListOption  // LIST return options
-	Select   []SelectParam // parameters of SELECT and EXAMINE
-	Enable   []EnableWord  // words of ENABLE
+	Fetch    []FetchItem    // data items of FETCH
+	Search   []SearchKey    // keys of SEARCH (SORT, THREAD)
+	Results  []SearchReturn // return options of SEARCH
+	Status   []StatusItem   // items of STATUS
+	Filters  []ListOption   // LIST selection options
+	Returns  []ListOption   // LIST return options
+	Select   []SelectParam  // parameters of SELECT and EXAMINE
+	Enable   []EnableWord   // words of ENABLE
 }
 
 // A Command is one row of the dispatch table. Make it with always, unauthed,
@@ -127,6 +128,11 @@ func (c Command) unless(gate func(*Session) error) Command {
 	return c
 }
 
+// selectedStream is selected for a handler that reads its arguments itself.
+func selectedStream(name string, run func(*Session, *Box, *wire.Decoder) error) Command {
+	return stream(name, stateSelected, func(s *Session, d *wire.Decoder) error { return run(s, s.box, d) })
+}
+
 // none is the argument of a command without arguments.
 type none struct{}
 
@@ -140,6 +146,7 @@ var (
 	commands     = map[string]*Command{}
 	fetchItems   = map[string]*FetchItem{}
 	searchKeys   = map[string]*SearchKey{}
+	resultOpts   = map[string]*SearchReturn{}
 	statusItems  = map[string]*StatusItem{}
 	listFilters  = map[string]*ListOption{}
 	listReturns  = map[string]*ListOption{}
@@ -159,6 +166,9 @@ func register(x Extension) *Extension {
 	}
 	for i := range x.Search {
 		enter(searchKeys, x.Search[i].Name, &x.Search[i])
+	}
+	for i := range x.Results {
+		enter(resultOpts, x.Results[i].Name, &x.Results[i])
 	}
 	for i := range x.Status {
 		enter(statusItems, x.Status[i].Name, &x.Status[i])

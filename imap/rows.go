@@ -48,23 +48,47 @@ type Fetching struct {
 type SearchKey struct {
 	Name string // upper case
 
-	// Parse reads what follows the name. An error is left in the decoder.
-	Parse func(*wire.Decoder) SearchTest
+	// Parse reads what follows the name. An error is left in the parser.
+	Parse func(*SearchParser) SearchTest
 }
 
-// A SearchTest is a parsed key. Match runs once a message and must not change it.
+// A SearchTest is a parsed key: either Match or All says what it matches.
 type SearchTest struct {
-	Cost  Cost
+	Cost Cost
+	// Match runs at most once a message and level of cost, for several messages
+	// at a time, and must change nothing but the Searching.
 	Match func(*Searching) (bool, error)
+	// Bind, if not nil, is called when the command runs, and returns Match for
+	// the mailbox as it is then.
+	Bind func(*Box) func(*Searching) (bool, error)
+	// Range, if not nil, returns the indexes lo to hi-1 of the view outside of
+	// which nothing matches.
+	Range func(*Box) (lo, hi int)
+
+	All []SearchTest // matches what all of these match
+	Not bool         // matches what it would not match otherwise
 }
 
-// Searching is one message in the course of a SEARCH.
-type Searching struct {
-	*Session
-	Box *Box
-	Msg maildir.Message
-	Seq int // sequence number, from 1
+// A SearchReturn is a return option of SEARCH (RFC 4466 section 2.6.1).
+type SearchReturn struct {
+	Name  string // upper case
+	Needs SearchNeeds
+
+	// Parse reads what follows the name, and notes what it has to; nil: nothing.
+	Parse func(*SearchParser, *SearchArgs)
+	// Write appends a space and the data to Session.out, or nothing; nil: never
+	// anything.
+	Write func(*Session, *SearchOutcome) error
 }
+
+// SearchNeeds is what a return option must know of the messages that were found.
+type SearchNeeds uint8
+
+const (
+	NeedFirst SearchNeeds = 1 << iota // the one with the lowest number
+	NeedLast                          // the one with the highest number
+	NeedAll
+)
 
 // A StatusItem is an item of STATUS, of LIST RETURN (STATUS), or both.
 type StatusItem struct {

@@ -36,6 +36,7 @@ type Session struct {
 	props Props
 
 	cmd      *Command // that is running, nil between commands
+	tag      string   // of the command that is running
 	ncmd     int      // commands begun
 	done     tagged   // what the tagged OK will say
 	then     func() error

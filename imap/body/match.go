@@ -15,6 +15,8 @@ import (
 // i;unicode-casemap (RFC 5051): characters in title case, decomposed, so that é is found however it was written. The
 // text is fed in pieces; it may be large, the key should not be. A Matcher is used by one goroutine at a time.
 type Matcher struct {
+	SkipHeaders bool // Search: not in headers
+
 	key  []byte // folded
 	buf  []byte // folded text that may be the beginning of the key, and room for more
 	tail []byte // an unfinished character

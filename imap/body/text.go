@@ -82,7 +82,7 @@ func (p *Part) searchable() bool {
 }
 
 // Search tells which of the keys occur in the message with root p: found[i] for keys[i]. It reads the message at most
-// once, and no further than it must.
+// once, and no further than it must. With ScopeText, keys with SkipHeaders are looked for in the text parts only.
 func (p *Part) Search(r io.ReaderAt, scope Scope, keys []*Matcher) (found []bool, err error) {
 	found = make([]bool, len(keys))
 	left := len(keys)
@@ -104,7 +104,7 @@ func (p *Part) Search(r io.ReaderAt, scope Scope, keys []*Matcher) (found []bool
 			var b []byte
 			b, err = t.source.next()
 			for i, m := range keys {
-				if !found[i] {
+				if !found[i] && !(t.IsHeader && m.SkipHeaders) {
 					m.feed(b)
 					note(i, m.hit)
 				}

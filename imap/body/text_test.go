@@ -213,6 +213,11 @@ func TestSearch(t *testing.T) {
 	if err != nil || !got[0] || !got[1] || !got[2] {
 		t.Errorf("all three: %v %v", got, err)
 	}
+	inText := &Matcher{SkipHeaders: true, key: NewMatcher("jörg").key}
+	got, err = root.Search(strings.NewReader(searched), ScopeText, []*Matcher{inText, NewMatcher("jörg")})
+	if err != nil || got[0] || !got[1] {
+		t.Errorf("a key that skips headers, and one that does not: %v %v", got, err)
+	}
 }
 
 func TestTexts(t *testing.T) {
