@@ -175,15 +175,16 @@ func dayKey(is func(day, want int64) bool) func(*SearchParser) SearchTest {
 }
 
 // sentKey compares the day that the Date field has in the zone that it names. A
-// message without a Date that can be read matches nothing.
+// message without a Date that can be read counts as of 1970: the specification
+// is silent, and so it is in Dovecot.
 func sentKey(is func(day, want int64) bool) func(*SearchParser) SearchTest {
 	return func(p *SearchParser) SearchTest {
 		p.SP()
 		want := day(p.Date())
 		p.strings.date = true
 		return SearchTest{Cost: CostHeader, Match: func(x *Searching) (bool, error) {
-			date, ok, err := x.sent()
-			return ok && is(day(date), want), err
+			date, err := x.sent()
+			return err == nil && is(day(date), want), err
 		}}
 	}
 }

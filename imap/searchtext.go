@@ -86,9 +86,8 @@ type messageStrings struct {
 	head     []byte        // the beginning of the file, once its text is read
 	headRead bool          // head is that of this message
 
-	date   time.Time
-	dated  bool // there is a Date field
-	dateOK bool // it could be read
+	date  time.Time // of the Date field; 1970 if there is none, or none that can be read
+	dated bool      // a Date field has been seen
 }
 
 // matches are the answers for the keys of one kind.
@@ -123,6 +122,7 @@ func (m *matches) note(i int, found bool) {
 // begin makes m ready for the first message.
 func (m *messageStrings) begin(k *stringKeys) {
 	m.keys = k
+	m.date = time.Unix(0, 0).UTC()
 	m.fields = newMatches(len(k.fields), func(i int) string { return k.fields[i].key })
 	m.texts = newMatches(len(k.texts), func(i int) string { return k.texts[i].key })
 	m.scope = body.ScopeBody
@@ -140,7 +140,7 @@ func (m *messageStrings) end() {
 		m.file.Close()
 	}
 	m.file, m.headRead = nil, false
-	m.dated, m.dateOK = false, false
+	m.date, m.dated = time.Unix(0, 0).UTC(), false
 	m.fields.reset()
 	m.texts.reset()
 }
@@ -164,10 +164,10 @@ func (x *Searching) field(i int) (bool, error) {
 	return x.fields.found[i], err
 }
 
-// sent returns the time in the Date field.
-func (x *Searching) sent() (time.Time, bool, error) {
+// sent returns the time in the Date field, see messageStrings.date.
+func (x *Searching) sent() (time.Time, error) {
 	err := x.readFields()
-	return x.date, x.dateOK, err
+	return x.date, err
 }
 
 // text reports whether text key i matches.
@@ -189,7 +189,9 @@ func (x *Searching) readFields() error {
 	err = body.Fields(x, body.Span{End: f.Size()}, func(f body.Field) bool {
 		if x.keys.date && !x.dated && isField(f.Name, dateField) {
 			x.dated = true
-			x.date, x.dateOK = body.ParseDate(f.Value)
+			if date, ok := body.ParseDate(f.Value); ok {
+				x.date = date
+			}
 		}
 		x.lookAt(f)
 		return x.fields.left > 0 || x.keys.date && !x.dated
