@@ -10,65 +10,98 @@ import (
 	"imapd/test/peer"
 )
 
-// What the server asked the kernel for, as strace tells it.
+// What the server asked the kernel for, as strace tells it. The messages go
+// from INBOX, or Work, to Sent.
 var (
 	writesData = regexp.MustCompile(`^(write|pwrite64|writev)\(\d+<[^>]*/\.Sent/tmp/`)
 	setsTime   = regexp.MustCompile(`^utimensat\(\d+<[^>]*/\.Sent/tmp`)
-	syncsData  = regexp.MustCompile(`^fsync\(\d+<[^>]*/\.Sent/tmp/`)
+	syncsData  = regexp.MustCompile(`^(fsync|fdatasync)\(\d+<[^>]*/\.Sent/tmp/`)
 	placesNew  = regexp.MustCompile(`^(renameat2?|linkat)\(\d+<[^>]*/\.Sent/tmp>, .*, \d+<[^>]*/\.Sent/(cur|new)>`)
 	placesCopy = regexp.MustCompile(`^(renameat2?|linkat)\(\d+<[^>]*/Maildir/cur>, .*, \d+<[^>]*/\.Sent/(cur|new)>`)
 	writesList = regexp.MustCompile(`^(write|pwrite64|writev)\(\d+<[^>]*/\.Sent/dovecot-uidlist(\.tmp)?>`)
 	syncsList  = regexp.MustCompile(`^(fsync|fdatasync)\(\d+<[^>]*/\.Sent/dovecot-uidlist(\.tmp)?>`)
 	syncsDir   = regexp.MustCompile(`^fsync\(\d+<[^>]*/\.Sent/(cur|new)>`)
+	syncsCur   = regexp.MustCompile(`^fsync\(\d+<[^>]*/cur>`)
+	syncsNew   = regexp.MustCompile(`^fsync\(\d+<[^>]*/new>`)
 	syncsFrom  = regexp.MustCompile(`^fsync\(\d+<[^>]*/Maildir/cur>`)
-	replies    = regexp.MustCompile(`^(write|sendto|sendmsg|writev)\(\d+<(TCP|socket)[^>]*>, "[^"]*(APPENDUID|COPYUID)`)
+	unlinks    = regexp.MustCompile(`^unlinkat\(\d+<[^>]*/cur>`)
+	replies    = regexp.MustCompile(`^(write|sendto|sendmsg|writev)\(\d+<(TCP|socket)[^>]*>, "(t3 OK|[^"]*[^"\d]t3 OK)`)
 )
 
-// TestDurability holds the order in which a message becomes durable before it
-// is acknowledged: nothing may be told to the client that a power cut undoes.
+// TestDurability holds the order in which things become durable before they are
+// acknowledged: nothing may be told to the client that a power cut undoes,
+// beyond what maildir_fsync gives up.
 func TestDurability(t *testing.T) {
 	t.Parallel()
 	peer.Need(t, "strace")
+	appends := "APPEND Sent (\\Seen) \"05-Jan-2024 08:09:10 +0000\" " + peer.Literal("Subject: x\r\n\r\ntext\r\n")
+	type calls = []*regexp.Regexp
 	for _, tt := range []struct {
-		name, command string
-		orders        [][]*regexp.Regexp // each step after the one before
+		fsync, mailbox, command string
+		orders                  []calls // each step after the one before
+		never                   calls   // what must not be asked for
 	}{
-		{"APPEND", "APPEND Sent (\\Seen) \"05-Jan-2024 08:09:10 +0000\" " + peer.Literal("Subject: x\r\n\r\ntext\r\n"), [][]*regexp.Regexp{
-			{writesData, setsTime, syncsData, placesNew, writesList, syncsList, replies},
-			{placesNew, syncsDir, replies},
-		}},
-		{"COPY", "UID COPY 2 Sent", [][]*regexp.Regexp{
-			{placesCopy, writesList, syncsList, replies},
-			{placesCopy, syncsDir, replies},
-		}},
-		{"MOVE", "UID MOVE 4 Sent", [][]*regexp.Regexp{
-			{placesCopy, writesList, syncsList, replies},
-			{placesCopy, syncsDir, replies},
-			{placesCopy, syncsFrom, replies},
-		}},
+		{"optimized", "INBOX", appends, []calls{
+			{writesData, setsTime, syncsData, placesNew, syncsDir, writesList, syncsList, replies},
+		}, nil},
+		{"optimized", "INBOX", "UID COPY 2 Sent", []calls{
+			{placesCopy, syncsDir, writesList, syncsList, replies},
+		}, nil},
+		{"optimized", "INBOX", "UID MOVE 4 Sent", []calls{
+			{placesCopy, syncsDir, writesList, syncsList, unlinks, syncsFrom, replies},
+			{unlinks, syncsNew, replies},
+		}, nil},
+		{"optimized", "Work", "EXPUNGE", []calls{{unlinks, replies}}, calls{syncsCur, syncsNew}},
+		{"always", "INBOX", appends, []calls{
+			{writesData, setsTime, syncsData, placesNew, syncsDir, writesList, syncsList, replies},
+		}, nil},
+		{"always", "Work", "EXPUNGE", []calls{{unlinks, syncsCur, replies}}, nil},
+		{"never", "INBOX", appends, []calls{{writesData, setsTime, placesNew, writesList, replies}}, calls{syncsData, syncsCur, syncsNew}},
+		{"never", "INBOX", "UID COPY 2 Sent", []calls{{placesCopy, writesList, replies}}, calls{syncsData, syncsCur, syncsNew}},
+		{"never", "INBOX", "UID MOVE 4 Sent", []calls{{placesCopy, writesList, unlinks, replies}}, calls{syncsData, syncsCur, syncsNew}},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
+		verb, _, _ := strings.Cut(strings.TrimPrefix(tt.command, "UID "), " ")
+		t.Run(tt.fsync+"/"+verb, func(t *testing.T) {
 			t.Parallel()
-			dir, log := basic(t), peer.TempDir(t)+"/strace"
-			s := peer.Imapd(t, dir, peer.Options{Wrap: []string{"strace", "-D", "-f", "-y", "-q", "-s", "200", "-o", log,
-				"-e", "trace=write,pwrite64,writev,sendto,sendmsg,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,utimensat"}})
-			c := s.Login(t, s.User)
-			c.Do("SELECT INBOX")
-			c.Do("%s", tt.command)
-			eventually(t, func() string { return "strace has not written the reply down" }, func() bool {
-				return strings.Contains(read(t, log), "UID 17000")
-			})
-			calls := parseStrace(read(t, log))
+			log := traced(t, tt.fsync, tt.mailbox, tt.command)
+			seen := parseStrace(log)
 			for _, order := range tt.orders {
-				if err := checkOrder(calls, order); err != nil {
+				if err := checkOrder(seen, order); err != nil {
 					t.Error(err)
 				}
 			}
+			for _, c := range seen {
+				for _, never := range tt.never {
+					if never.MatchString(c.text) {
+						t.Errorf("maildir_fsync: %s, but\n%s", tt.fsync, c.text)
+					}
+				}
+			}
 			if t.Failed() {
-				t.Logf("the calls:\n%s", read(t, log))
+				t.Logf("the calls:\n%s", log)
 			}
 		})
 	}
+}
+
+// traced runs one command, the third of its client, in an account of its own
+// and returns what strace wrote down until the command was answered.
+func traced(t *testing.T, fsync, mailbox, command string) (log string) {
+	t.Helper()
+	dir, file := basic(t), peer.TempDir(t)+"/strace"
+	s := peer.Imapd(t, dir, peer.Options{
+		Imapd: []string{"maildir_fsync: " + fsync},
+		Wrap: []string{"strace", "-D", "-f", "-y", "-q", "-s", "500", "-o", file,
+			"-e", "trace=write,pwrite64,writev,sendto,sendmsg,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,utimensat"},
+	})
+	c := s.Login(t, s.User)
+	c.Do("SELECT %s", mailbox)
+	c.Do("%s", command)
+	eventually(t, func() string { return "strace has not written the reply down" }, func() bool {
+		log = read(t, file)
+		return strings.Contains(log, "t3 OK")
+	})
+	return log
 }
 
 func read(t *testing.T, file string) string {
@@ -146,7 +179,7 @@ func TestCheckOrder(t *testing.T) {
 		data  = `7 write(3</m/.Sent/tmp/1>, "x", 1) = 1` + "\n"
 		sync  = `7 fsync(3</m/.Sent/tmp/1>) = 0` + "\n"
 		place = `7 renameat2(4</m/.Sent/tmp>, "1", 5</m/.Sent/cur>, "1", RENAME_NOREPLACE) = 0` + "\n"
-		reply = `7 write(9<socket:[1]>, "a OK [APPENDUID 1 1]", 20) = 20` + "\n"
+		reply = `7 write(9<socket:[1]>, "* 1 EXISTS\r\nt3 OK [APPENDUID 1 1]", 20) = 20` + "\n"
 		half  = "8 fsync(3</m/.Sent/tmp/1> <unfinished ...>\n"
 		rest  = "8 <... fsync resumed>) = 0\n"
 	)
