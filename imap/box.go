@@ -21,6 +21,7 @@ type Box struct {
 	told       map[fact]struct{} // changes of flags that this client need not hear of
 	saved      wire.NumSet       // "$", UIDs of the last SEARCH RETURN (SAVE) (RFC 9051 section 6.4.4.1)
 	stop       func()            // ends the watch; nil until the first IDLE
+	place      place             // where a FETCH in pieces has got to
 }
 
 // uidRange is the UIDs from <= u < to.

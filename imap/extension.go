@@ -15,14 +15,16 @@ type Extension struct {
 
 	Caps     func(*Session) []string // what CAPABILITY lists now; nil for nothing
 	Commands []Command
-	Fetch    []FetchItem    // data items of FETCH
-	Search   []SearchKey    // keys of SEARCH (SORT, THREAD)
-	Results  []SearchReturn // return options of SEARCH
-	Status   []StatusItem   // items of STATUS
-	Filters  []ListOption   // LIST selection options
-	Returns  []ListOption   // LIST return options
-	Select   []SelectParam  // parameters of SELECT and EXAMINE
-	Enable   []EnableWord   // words of ENABLE
+	Fetch    []FetchItem     // data items of FETCH
+	FetchMod []FetchModifier // modifiers of FETCH
+	StoreMod []StoreModifier // modifiers of STORE
+	Search   []SearchKey     // keys of SEARCH (SORT, THREAD)
+	Results  []SearchReturn  // return options of SEARCH
+	Status   []StatusItem    // items of STATUS
+	Filters  []ListOption    // LIST selection options
+	Returns  []ListOption    // LIST return options
+	Select   []SelectParam   // parameters of SELECT and EXAMINE
+	Enable   []EnableWord    // words of ENABLE
 }
 
 // A Command is one row of the dispatch table. Make it with always, unauthed,
@@ -145,6 +147,8 @@ var (
 	extensions   = map[string]*Extension{}
 	commands     = map[string]*Command{}
 	fetchItems   = map[string]*FetchItem{}
+	fetchMods    = map[string]*FetchModifier{}
+	storeMods    = map[string]*StoreModifier{}
 	searchKeys   = map[string]*SearchKey{}
 	resultOpts   = map[string]*SearchReturn{}
 	statusItems  = map[string]*StatusItem{}
@@ -163,6 +167,12 @@ func register(x Extension) *Extension {
 	}
 	for i := range x.Fetch {
 		enter(fetchItems, x.Fetch[i].Name, &x.Fetch[i])
+	}
+	for i := range x.FetchMod {
+		enter(fetchMods, x.FetchMod[i].Name, &x.FetchMod[i])
+	}
+	for i := range x.StoreMod {
+		enter(storeMods, x.StoreMod[i].Name, &x.StoreMod[i])
 	}
 	for i := range x.Search {
 		enter(searchKeys, x.Search[i].Name, &x.Search[i])

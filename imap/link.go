@@ -281,25 +281,38 @@ func (l *link) unpark() {
 
 // flush sends what has been collected.
 func (l *link) flush() error {
-	if l.werr != nil || len(l.out) == 0 {
-		l.out = l.out[:0]
-		return l.werr
+	if l.werr == nil && len(l.out) > 0 {
+		l.send(l.out)
 	}
+	l.out = l.out[:0]
+	return l.werr
+}
+
+// Write sends what has been collected and then p, which it neither copies nor
+// keeps: for pieces that are large.
+func (l *link) Write(p []byte) (int, error) {
+	if err := l.flush(); err != nil {
+		return 0, err
+	}
+	return l.send(p), l.werr
+}
+
+// send writes b to the client and returns how much of it went out.
+func (l *link) send(b []byte) int {
 	l.mu.Lock()
 	if !l.ended {
 		l.base.SetWriteDeadline(time.Now().Add(l.writeWait))
 	}
 	l.mu.Unlock()
-	n, err := l.conn.Write(l.out)
+	n, err := l.conn.Write(b)
 	if l.tap != nil {
-		l.tap.Out(l.out[:n])
+		l.tap.Out(b[:n])
 	}
 	l.sent += int64(n)
-	l.out = l.out[:0]
 	if err != nil {
 		l.werr = writeError{err}
 	}
-	return l.werr
+	return n
 }
 
 // A writeError is the first error of a Write. It hides its cause, which may be a

@@ -31,17 +31,39 @@ type FetchItem struct {
 type FetchPart struct {
 	Cost  Cost
 	Seen  bool // sets \Seen in a mailbox that is not read-only
+	Tree  bool // calls Fetching.tree, so that all share one pass over the file
 	Write func(*Fetching) error
 }
 
 // Fetching is one message in the course of a FETCH. Write appends to Session.out
 // the item's name and value, without surrounding space, and calls
-// Session.spill between pieces of something large.
+// Session.spill between pieces of something large. If it appends nothing, the
+// item is not there. If it fails, what it has appended is taken back, and the
+// command goes on with the next item and ends with the error.
+//
+// The file of the message is behind document: open, header, tree, content.
 type Fetching struct {
 	*Session
 	Box *Box
 	Msg maildir.Message
 	Seq int // sequence number, from 1
+
+	newSeen bool // this command has set \Seen
+	document
+}
+
+// A FetchModifier is a modifier of FETCH (RFC 4466 section 2.4). Parse reads what
+// follows the name.
+type FetchModifier struct {
+	Name  string // upper case
+	Parse func(*wire.Decoder, *FetchArgs)
+}
+
+// A StoreModifier is a modifier of STORE (RFC 4466 section 2.5). Parse reads what
+// follows the name.
+type StoreModifier struct {
+	Name  string // upper case
+	Parse func(*wire.Decoder, *StoreArgs)
 }
 
 // A SearchKey is a key of SEARCH. It is parsed once a command.

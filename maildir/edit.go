@@ -172,7 +172,7 @@ func (m *Mailbox) renameForFlags(uids []UID, op FlagOp, flags Flags) (left []UID
 		if !ok {
 			continue
 		}
-		to := combine(msg.Flags, op, flags)
+		to := op.Apply(msg.Flags, flags)
 		if to == msg.Flags {
 			continue
 		}
@@ -200,7 +200,8 @@ func (m *Mailbox) renameForFlags(uids []UID, op FlagOp, flags Flags) (left []UID
 	return left, mod, err
 }
 
-func combine(old Flags, op FlagOp, f Flags) Flags {
+// Apply returns what the operation with f makes of the flags old.
+func (op FlagOp) Apply(old, f Flags) Flags {
 	switch op {
 	case AddFlags:
 		return old | f

@@ -35,16 +35,18 @@ func (f *facts) get(u UID) (fact, bool) {
 	return x, ok
 }
 
-func (f *facts) put(u UID, x fact) {
+// put notes x unless more is known, and returns what is known then.
+func (f *facts) put(u UID, x fact) fact {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.of == nil {
 		f.of = map[UID]fact{}
 	}
 	if old := f.of[u]; old.counted && old.size == x.size && old.date == x.date && !x.counted {
-		return
+		return old
 	}
 	f.of[u] = x
+	return x
 }
 
 func (f *facts) forget(uids []UID) {
@@ -165,7 +167,7 @@ func (m *Mailbox) OpenMessage(ctx context.Context, msg Message) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.facts.put(f.uid, f.st)
+	f.st = m.facts.put(f.uid, f.st)
 	return f, nil
 }
 
@@ -183,6 +185,9 @@ func (f *File) Size() int64 { return f.st.size }
 
 // Date returns the INTERNALDATE.
 func (f *File) Date() time.Time { return time.Unix(f.st.date, 0) }
+
+// Virtual returns the octets with CRLF, if they have been counted.
+func (f *File) Virtual() (n int64, counted bool) { return f.st.virtual, f.st.counted }
 
 // SetVirtual tells what counting the octets with CRLF gave. From now on it is the
 // message's size, whatever its name claims.

@@ -134,7 +134,8 @@ func (p *dateParser) zone() *time.Location {
 }
 
 // AppendDateTime appends t as INTERNALDATE has it, quotes included:
-// `" 1-Feb-2026 10:00:00 +0100"`, in t's zone to the minute. A year outside of
+// `"01-Feb-2026 10:00:00 +0100"`, in t's zone to the minute. The grammar allows a
+// space for the first digit of the day; Dovecot sends a zero. A year outside of
 // 0..9999, which a file's time can have, becomes the nearest that can be written.
 func AppendDateTime(b []byte, t time.Time) []byte {
 	_, offset := t.Zone()
@@ -150,11 +151,7 @@ func AppendDateTime(b []byte, t time.Time) []byte {
 	year, month, day := t.Date()
 	hour, minute, second := t.Clock()
 	b = append(b, '"')
-	if day < 10 {
-		b = append(b, ' ', byte('0'+day))
-	} else {
-		b = append2(b, day)
-	}
+	b = append2(b, day)
 	b = append(b, '-')
 	b = append(b, months[(month-1)*3:month*3]...)
 	b = append(b, '-')

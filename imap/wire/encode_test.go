@@ -74,15 +74,15 @@ func TestAppendDateTime(t *testing.T) {
 		in   time.Time
 		want string
 	}{
-		{utc(2026, 2, 1), `" 1-Feb-2026 03:04:05 +0000"`},
+		{utc(2026, 2, 1), `"01-Feb-2026 03:04:05 +0000"`},
 		{utc(2026, 12, 31), `"31-Dec-2026 03:04:05 +0000"`},
 		{utc(7, 1, 10), `"10-Jan-0007 03:04:05 +0000"`},
-		{zone(3600), `" 1-Feb-2026 04:04:05 +0100"`},
+		{zone(3600), `"01-Feb-2026 04:04:05 +0100"`},
 		{zone(-12600), `"31-Jan-2026 23:34:05 -0330"`},
-		{zone(-60), `" 1-Feb-2026 03:03:05 -0001"`},
-		{zone(3208), `" 1-Feb-2026 03:04:05 +0000"`}, // seconds cannot be written
+		{zone(-60), `"01-Feb-2026 03:03:05 -0001"`},
+		{zone(3208), `"01-Feb-2026 03:04:05 +0000"`}, // seconds cannot be written
 		{utc(10000, 1, 1), `"31-Dec-9999 23:59:59 +0000"`},
-		{utc(-1, 1, 1), `" 1-Jan-0000 00:00:00 +0000"`},
+		{utc(-1, 1, 1), `"01-Jan-0000 00:00:00 +0000"`},
 		{time.Unix(1<<55, 0), `"31-Dec-9999 23:59:59 +0000"`},
 	} {
 		if got := string(AppendDateTime(nil, tt.in)); got != tt.want {
@@ -97,7 +97,7 @@ func TestDateTimeRoundTrip(t *testing.T) {
 	in := time.Date(1999, 12, 31, 23, 59, 58, 0, time.FixedZone("", -9*3600-1800))
 	for range 2000 {
 		b := AppendDateTime(nil, in)
-		if want := `"` + in.Format("_2-Jan-2006 15:04:05 -0700") + `"`; string(b) != want {
+		if want := `"` + in.Format("02-Jan-2006 15:04:05 -0700") + `"`; string(b) != want {
 			t.Fatalf("got %s, want %s", b, want)
 		}
 		d, _ := newDecoder(strings.NewReader(string(b)+"\r\n"), AfterLogin())
