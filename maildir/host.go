@@ -76,6 +76,15 @@ type Host struct {
 	mu    sync.Mutex // held briefly, never over I/O
 	boxes map[folderID]*Mailbox
 	gates map[string]*gate // by the root of the user's Maildir
+	// unclaimed remembers, of mailboxes that nobody has open, which messages
+	// are not \Recent to anybody yet. A mailbox without such has no entry.
+	unclaimed map[folderID]unclaimed
+}
+
+// unclaimed is Mailbox.recentFrom for one UIDVALIDITY.
+type unclaimed struct {
+	validity uint32
+	from     UID
 }
 
 // folderID tells folders apart, whatever path they were reached by.
@@ -105,7 +114,7 @@ func NewHost(o Options) *Host {
 	if err != nil || name == "" {
 		name = "localhost"
 	}
-	h := &Host{opt: o, slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}}
+	h := &Host{opt: o, slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, unclaimed: map[folderID]unclaimed{}}
 	h.hub.host = h
 	return h
 }

@@ -33,11 +33,12 @@ type Mailbox struct {
 	mu         sync.Mutex
 	list       list
 	keys       keywordState
-	clean      stamp // the folder as it was at the last scan that left no doubt; zero: none
-	locked     bool  // the lock is held by whoever holds mu, in an edit
-	stuck      bool  // new -> cur was refused, do not try again until new/ changes
-	unlistable bool  // the UID list cannot be written; said once
-	recentFrom UID   // UIDs from here on are not \Recent to anybody yet
+	clean      stamp     // the folder as it was at the last scan that left no doubt; zero: none
+	locked     bool      // the lock is held by whoever holds mu, in an edit
+	stuck      bool      // new -> cur was refused, do not try again until new/ changes
+	unlistable bool      // the UID list cannot be written; said once
+	left       unclaimed // what the Host remembered
+	recentFrom UID       // UIDs from here on are not \Recent to anybody yet
 	missing    map[UID]absence
 	seen       []bool // scratch of scans
 
@@ -142,7 +143,8 @@ func (m *Mailbox) publish(s *Snapshot) {
 }
 
 // begin finds out, after the first look, what nobody has seen yet: the mail
-// that still lay in new/.
+// that still lies in new/, and what was not claimed when the mailbox was open
+// before.
 func (m *Mailbox) begin() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -151,10 +153,13 @@ func (m *Mailbox) begin() {
 		return
 	}
 	m.recentFrom = s.Next
+	if m.left.validity == s.Validity {
+		m.recentFrom = min(m.left.from, s.Next)
+	}
 	if s.sum.waiting > 0 {
 		for _, msg := range s.Range(0, s.Len()) {
 			if msg.rec.place == inNew {
-				m.recentFrom = msg.UID
+				m.recentFrom = min(msg.UID, m.recentFrom)
 				break
 			}
 		}

@@ -454,6 +454,14 @@ func TestRecentIsClaimedOnce(t *testing.T) {
 	if from, to := b.ClaimRecent(); from != to {
 		t.Errorf("claimed twice: %d to %d", from, to)
 	}
+	// What is added while nobody has the mailbox selected waits for who comes.
+	b.sync(Serve)
+	b.append(b.Mailbox, "x\r\n", FlagSet{})
+	b.Mailbox.Release()
+	b.Mailbox = b.open("INBOX")
+	if from, to := b.ClaimRecent(); from != 4 || to != 5 {
+		t.Errorf("claimed %d to %d after the mailbox was closed", from, to)
+	}
 }
 
 // Where scans are not atomic one of them proves nothing.

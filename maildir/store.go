@@ -166,6 +166,8 @@ func (h *Host) share(s *Store, name, path, control string) (*Mailbox, error) {
 		return other, nil
 	}
 	h.boxes[m.id] = m
+	m.left = h.unclaimed[m.id]
+	delete(h.unclaimed, m.id)
 	m.gate = h.gate(s.cfg.Root)
 	h.mu.Unlock()
 	m.sweep(time.Now())
@@ -214,6 +216,9 @@ func (m *Mailbox) Release() {
 	if last {
 		delete(h.boxes, m.id)
 		h.ungate(m.store.cfg.Root)
+		if s := m.Snapshot(); s != nil && m.recentFrom != 0 && m.recentFrom < s.Next {
+			h.unclaimed[m.id] = unclaimed{s.Validity, m.recentFrom}
+		}
 	}
 	h.mu.Unlock()
 	if last {
