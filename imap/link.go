@@ -129,8 +129,18 @@ func (l *link) Read(p []byte) (int, error) {
 	if l.tap != nil && n > 0 {
 		l.tap.In(p[:n])
 	}
+	if err != nil && err != io.EOF {
+		err = readError{err}
+	}
 	return n, err
 }
+
+// A readError is an error of a Read. It tells a connection that has failed from
+// a disk that has: the errors of both are the system's.
+type readError struct{ err error }
+
+func (e readError) Error() string { return "read: " + e.err.Error() }
+func (e readError) Unwrap() error { return e.err }
 
 // arm sets the read deadline, unless the session was woken or cut meanwhile.
 func (l *link) arm(until time.Time) error {
@@ -245,11 +255,15 @@ func (l *link) readable(until time.Time) error {
 	if err := l.arm(until); err != nil {
 		return err
 	}
-	return l.raw.Read(func(fd uintptr) bool {
+	err := l.raw.Read(func(fd uintptr) bool {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		n, err := unix.Poll(p, 0)
 		return n > 0 || err != nil && err != unix.EINTR
 	})
+	if err != nil {
+		return readError{err}
+	}
+	return nil
 }
 
 // park gives the buffers back. There must be no input in r.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -107,10 +106,10 @@ func refusal(err error) (r *Refusal, log, ok bool) {
 // or out of step, or BYE is due.
 func ends(err error) bool {
 	var bye *byeError
-	var network net.Error
+	var read readError
 	return errors.As(err, &bye) || errors.Is(err, wire.ErrFraming) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) ||
-		errors.Is(err, errCut) || errors.Is(err, errSilent) || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &network)
+		errors.Is(err, errCut) || errors.Is(err, errSilent) || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &read)
 }
 
 // reply ends the running command. It is the only place that turns an error into a

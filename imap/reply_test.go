@@ -1,0 +1,48 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"syscall"
+	"testing"
+
+	"imapd/maildir"
+)
+
+// TestRefusals holds that the session outlives what goes wrong with the disk,
+// and that the client is told which kind of trouble it is. An errno looks like
+// an error of the network to errors.As.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		err  error
+		code string
+	}{
+		{&fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, "OVERQUOTA"},
+		{fmt.Errorf("append: %w", &fs.PathError{Op: "fsync", Path: "x", Err: syscall.EDQUOT}), "OVERQUOTA"},
+		{&fs.PathError{Op: "open", Path: "x", Err: syscall.EROFS}, "UNAVAILABLE"},
+		{&fs.PathError{Op: "open", Path: "x", Err: syscall.EMFILE}, "LIMIT"},
+		{syscall.EACCES, "NOPERM"},
+		{errors.Join(maildir.ErrNoUIDs, syscall.EROFS), "UNAVAILABLE"},
+		{context.DeadlineExceeded, "INUSE"},
+	} {
+		if r, _, ok := refusal(tt.err); ends(tt.err) || !ok || r.Code != tt.code {
+			t.Errorf("%v: ends %v, answered %+v, want [%s]", tt.err, ends(tt.err), r, tt.code)
+		}
+	}
+	for _, err := range []error{
+		io.EOF,
+		readError{&net.OpError{Op: "read", Err: syscall.ECONNRESET}},
+		fmt.Errorf("literal: %w", readError{syscall.EIO}),
+		writeError{syscall.EPIPE},
+		errCut,
+	} {
+		if !ends(err) {
+			t.Errorf("%v does not end the session", err)
+		}
+	}
+}
