@@ -24,6 +24,7 @@ var (
 	syncsCur   = regexp.MustCompile(`^fsync\(\d+<[^>]*/cur>`)
 	syncsNew   = regexp.MustCompile(`^fsync\(\d+<[^>]*/new>`)
 	syncsFrom  = regexp.MustCompile(`^fsync\(\d+<[^>]*/Maildir/cur>`)
+	renames    = regexp.MustCompile(`^renameat2?\(\d+<[^>]*/cur>, .*, \d+<[^>]*/cur>`)
 	unlinks    = regexp.MustCompile(`^unlinkat\(\d+<[^>]*/cur>`)
 	replies    = regexp.MustCompile(`^(write|sendto|sendmsg|writev)\(\d+<(TCP|socket)[^>]*>, "(t3 OK|[^"]*[^"\d]t3 OK)`)
 )
@@ -52,10 +53,12 @@ func TestDurability(t *testing.T) {
 			{unlinks, syncsNew, replies},
 		}, nil},
 		{"optimized", "Work", "EXPUNGE", []calls{{unlinks, replies}}, calls{syncsCur, syncsNew}},
+		{"optimized", "INBOX", "UID STORE 1 +FLAGS (\\Flagged)", []calls{{renames, replies}}, calls{syncsCur, syncsNew}},
 		{"always", "INBOX", appends, []calls{
 			{writesData, setsTime, syncsData, placesNew, syncsDir, writesList, syncsList, replies},
 		}, nil},
 		{"always", "Work", "EXPUNGE", []calls{{unlinks, syncsCur, replies}}, nil},
+		{"always", "INBOX", "UID STORE 1 +FLAGS (\\Flagged)", []calls{{renames, syncsCur, replies}}, nil},
 		{"never", "INBOX", appends, []calls{{writesData, setsTime, placesNew, writesList, replies}}, calls{syncsData, syncsCur, syncsNew}},
 		{"never", "INBOX", "UID COPY 2 Sent", []calls{{placesCopy, writesList, replies}}, calls{syncsData, syncsCur, syncsNew}},
 		{"never", "INBOX", "UID MOVE 4 Sent", []calls{{placesCopy, writesList, unlinks, replies}}, calls{syncsData, syncsCur, syncsNew}},
