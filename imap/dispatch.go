@@ -2,6 +2,7 @@ package imap
 
 import (
 	"errors"
+	"math"
 	"strings"
 
 	"imapd/control"
@@ -173,11 +174,13 @@ func (s *Session) limits() wire.Limits {
 	if s.user == nil {
 		l := wire.BeforeLogin()
 		l.Line, l.Literal, l.NonSync = c.PreauthLine, c.PreauthLiteral, c.PreauthLiteral
+		l.Quoted, l.Word = c.Quoted, c.Word
 		return l
 	}
 	l := wire.AfterLogin()
-	l.Line, l.Literal, l.Literals, l.Args, l.Depth = c.Line, c.Literal, c.Literals, c.Args, c.ListDepth
-	l.NonSync, l.Skip = c.Skip, c.Skip
+	l.Line, l.Quoted, l.Word = c.Line, c.Quoted, c.Word
+	l.Literal, l.Literals, l.Args, l.Depth, l.Skip = c.Literal, c.Literals, c.Args, c.ListDepth, c.Skip
+	l.NonSync = math.MaxInt64 // APPEND has a limit of its own, and Literal holds for all others
 	if s.conf.LiteralMinus {
 		l.NonSync = literalMinus
 	}

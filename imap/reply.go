@@ -89,7 +89,7 @@ func refusal(err error) (r *Refusal, log, ok bool) {
 	case errors.As(err, &r):
 		return r, r.Err != nil, true
 	case errors.As(err, &big):
-		return &Refusal{Code: "TOOBIG", Text: "Literal is too big"}, false, true
+		return &Refusal{Code: "TOOBIG", Text: "Argument is too big"}, false, true
 	case errors.As(err, &name):
 		return &Refusal{Code: "CANNOT", Text: "Invalid mailbox name"}, false, true
 	}

@@ -62,7 +62,8 @@ const (
 )
 
 // span reads 1 to limit octets of a class. The rest of the command begins at the
-// first octet that does not fit, however the input is cut.
+// first octet that does not fit, however the input is cut. A word beyond
+// Limits.Word is a *TooBigError.
 func (d *Decoder) span(of uint8, limit int64, want string) string {
 	limit = min(limit, max(d.lim.Args-d.args, 0))
 	var held []byte // what came in earlier windows
@@ -74,6 +75,9 @@ func (d *Decoder) span(of uint8, limit int64, want string) string {
 		n := run(w, of)
 		if room := limit - int64(len(held)); int64(n) > room {
 			d.consume(int(room))
+			if limit == d.lim.Word && d.err == nil {
+				d.err = &TooBigError{Size: limit + 1, Max: limit}
+			}
 			d.FailText("TOOBIG", want+" too long")
 			return ""
 		}
@@ -106,12 +110,12 @@ func (d *Decoder) atom(w []byte, want string) string {
 func (d *Decoder) Tag() string { return d.span(isTag, maxTag, "tag") }
 
 // Atom reads an atom, case as sent.
-func (d *Decoder) Atom() string { return d.span(isAtom, d.lim.Args, "atom") }
+func (d *Decoder) Atom() string { return d.span(isAtom, d.lim.Word, "atom") }
 
 // Keyword reads an atom and returns it in upper case. It stops also at "[" and
 // "<", so that the parts of "BODY.PEEK[1.MIME]<0.10>" can be read one by one.
 func (d *Decoder) Keyword() string {
-	return strings.ToUpper(d.span(isKeyword, d.lim.Args, "keyword"))
+	return strings.ToUpper(d.span(isKeyword, d.lim.Word, "keyword"))
 }
 
 // number reads 1*DIGIT up to max. Leading zeros are accepted.

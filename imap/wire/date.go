@@ -73,7 +73,7 @@ func (d *Decoder) Date() time.Time {
 	if d.Peek() == '"' {
 		s = d.quoted(eightBitNone)
 	} else {
-		s = d.span(isAtom, d.lim.Args, "date")
+		s = d.span(isAtom, d.lim.Word, "date")
 	}
 	if d.err != nil {
 		return time.Time{}

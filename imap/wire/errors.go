@@ -31,15 +31,15 @@ func (e *SyntaxError) Error() string {
 	return "expected " + e.Want + ", got " + strconv.QuoteRune(rune(e.Got))
 }
 
-// A TooBigError says that a literal is larger than the server takes. It is
-// answered with NO [TOOBIG]; the connection lives. Either the literal was
-// synchronizing and never asked for, or Decoder.Skip reads it away.
+// A TooBigError says that a literal, a quoted string or a word is larger than the
+// server takes. It is answered with NO [TOOBIG]; the connection lives. Either a
+// literal was synchronizing and never asked for, or Decoder.Skip reads it away.
 type TooBigError struct {
-	Size, Max int64 // octets
+	Size, Max int64 // octets; Size, but of a literal, is what was read until then
 }
 
 func (e *TooBigError) Error() string {
-	return "literal of " + strconv.FormatInt(e.Size, 10) + " octets exceeds the limit of " +
+	return "argument of " + strconv.FormatInt(e.Size, 10) + " octets exceeds the limit of " +
 		strconv.FormatInt(e.Max, 10)
 }
 

@@ -14,7 +14,7 @@ import (
 
 // tight are limits that a fuzzer reaches.
 var tight = Limits{
-	Line: 200, Literal: 20, Literals: 3, Args: 60, Items: 6, Depth: 2, NonSync: 30, Skip: 120,
+	Line: 200, Literal: 20, Quoted: 25, Word: 30, Literals: 3, Args: 60, Items: 6, Depth: 2, NonSync: 30, Skip: 120,
 }
 
 // A miniSession reads commands as a session does and writes down what came of each.

@@ -9,6 +9,9 @@ type Limits struct {
 	// Literal is the octets of one literal that is held in memory. Literals that
 	// are streamed (Decoder.Literal) are the caller's to judge.
 	Literal int64
+	// Quoted and Word are the octets of one quoted string, and of one atom or
+	// anything else that is written without quotes.
+	Quoted, Word int64
 	// Literals is the number of held literals in one command.
 	Literals int
 	// Args is the sum of the octets of all strings, literals and atoms held for
@@ -32,6 +35,8 @@ func BeforeLogin() Limits {
 	return Limits{
 		Line:     8 << 10,
 		Literal:  4 << 10,
+		Quoted:   8 << 10,
+		Word:     8 << 10,
 		Literals: 8,
 		Args:     16 << 10,
 		Items:    100,
@@ -47,6 +52,8 @@ func AfterLogin() Limits {
 	return Limits{
 		Line:     2 << 20, // SOGo sends that many UIDs in one FETCH
 		Literal:  1 << 20,
+		Quoted:   128 << 10,
+		Word:     128 << 10,
 		Literals: 1000,
 		Args:     1 << 20,
 		Items:    64 << 10,
@@ -64,6 +71,12 @@ func (l Limits) orDefault() Limits {
 	}
 	if l.Literal <= 0 {
 		l.Literal = d.Literal
+	}
+	if l.Quoted <= 0 {
+		l.Quoted = d.Quoted
+	}
+	if l.Word <= 0 {
+		l.Word = d.Word
 	}
 	if l.Literals <= 0 {
 		l.Literals = d.Literals

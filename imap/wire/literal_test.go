@@ -58,7 +58,9 @@ func TestFraming(t *testing.T) {
 		{"after a bad escape", "\"u\\x {16+}\r\n" + evil + "\r\n", login, "BAD", "ok", 0},
 		{"around a bad escape", "\"u {1\\6+}\r\n", login, "BAD", "ok", 0},
 		{"after 8 bit", "\"\xff {16+}\r\n" + evil + "\r\n", login, "BAD", "ok", 0},
-		{"cut by the limit of strings", "\"" + strings.Repeat("x", 96) + " {16+}\r\n" + evil + "\r\n", login, "BAD TOOBIG", "ok", 0},
+		{"cut by the limit of strings", "\"" + strings.Repeat("x", 96) + " {16+}\r\n" + evil + "\r\n", login, "NO TOOBIG", "ok", 0},
+		{"a quoted string that fits, too many arguments", "\"" + strings.Repeat("x", 20) + "\" \"" + strings.Repeat("y", 20) + "\"\r\n", login, "BAD TOOBIG", "ok", 0},
+		{"a word that fits, too many arguments", strings.Repeat("x", 20) + " " + strings.Repeat("y", 20) + "\r\n", login, "BAD TOOBIG", "ok", 0},
 		{"NUL in a literal", "{16+}\r\n" + evil[:15] + "\x00 p {16+}\r\n" + evil + "\r\n", login, "BAD", "ok", 0},
 		{"too big, synchronizing", "{21}\r\n", login, "NO TOOBIG", "ok", 0},
 		{"too big, coming", "{21+}\r\nxxxxx" + evil + "\r\n", login, "NO TOOBIG", "ok", 0},
@@ -70,7 +72,7 @@ func TestFraming(t *testing.T) {
 		{"literals beyond Skip", strings.Repeat("u {16+}\r\n"+evil, 8), unknown, "BAD", "BYE", 0},
 		{"line beyond Skip", strings.Repeat("x", 2000), unknown, "BAD", "BYE", 0},
 		{"line too long", strings.Repeat("(", 2000), parentheses, "BYE", "BYE", 0},
-		{"atom too long", strings.Repeat("x", 2000) + "\r\n", login, "BAD TOOBIG", "BYE", 0},
+		{"atom too long", strings.Repeat("x", 2000) + "\r\n", login, "NO TOOBIG", "BYE", 0},
 		{"size of 2^63, coming", "u {9223372036854775808+}\r\n" + evil, unknown, "BAD", "BYE", 0},
 		{"append not asked for", "INBOX {16}\r\n", appendSome(-1), "BAD", "ok", 0},
 		{"append coming, not taken", "INBOX {16+}\r\n" + evil + "\r\n", appendSome(-1), "BAD", "ok", 0},
@@ -334,7 +336,7 @@ func TestErrorText(t *testing.T) {
 		{&SyntaxError{Want: "space", Got: 0xfc}, "expected space, got octet 0xfc"},
 		{&SyntaxError{Want: "space"}, "expected space"},
 		{&SyntaxError{Want: "space", Text: "bad date"}, "bad date"},
-		{&TooBigError{Size: 5, Max: 4}, "literal of 5 octets exceeds the limit of 4"},
+		{&TooBigError{Size: 5, Max: 4}, "argument of 5 octets exceeds the limit of 4"},
 		{&NameError{Name: "x\r\ny", Err: errUTF7Octet}, "mailbox name: octet outside of printable ASCII"},
 	} {
 		if got := tt.err.Error(); got != tt.want {

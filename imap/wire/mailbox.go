@@ -63,7 +63,7 @@ func (d *Decoder) ListMailbox() string {
 	case '{':
 		raw = d.held()
 	default:
-		raw = d.span(isPattern, d.lim.Args, "mailbox pattern")
+		raw = d.span(isPattern, d.lim.Word, "mailbox pattern")
 	}
 	if d.utf8 || d.err != nil || strings.IndexByte(raw, '&') < 0 {
 		return raw

@@ -37,7 +37,7 @@ func (d *Decoder) astring(allow eightBit) string {
 	case '{':
 		return d.held()
 	}
-	return d.span(isAString, d.lim.Args, "string")
+	return d.span(isAString, d.lim.Word, "string")
 }
 
 // String reads a quoted string or a literal.
@@ -58,7 +58,7 @@ func (d *Decoder) NString() (s string, ok bool) {
 		s = d.String()
 		return s, d.err == nil
 	}
-	if atom := d.span(isAtom, d.lim.Args, "string or NIL"); d.err == nil && !strings.EqualFold(atom, "NIL") {
+	if atom := d.span(isAtom, d.lim.Word, "string or NIL"); d.err == nil && !strings.EqualFold(atom, "NIL") {
 		d.FailText("", "expected string or NIL, got an atom")
 	}
 	return "", false
@@ -74,10 +74,10 @@ func (d *Decoder) quoted(allow eightBit) string {
 			return ""
 		}
 		n := quotedRun(w, allow)
-		if room := d.lim.Args - d.args - int64(len(held)); int64(n) > room {
+		if room := min(d.lim.Quoted, d.lim.Args-d.args) - int64(len(held)); int64(n) > room {
 			n = int(max(room, 0))
 			d.consume(n)
-			return d.badQuoted(append(held, w[:n]...), tooManyArgs())
+			return d.badQuoted(append(held, w[:n]...), d.longQuoted())
 		}
 		if n < len(w) && w[n] == '"' {
 			return d.closeQuoted(held, w[:n], allow)
@@ -128,9 +128,17 @@ func (d *Decoder) closeQuoted(held, last []byte, allow eightBit) string {
 	return s
 }
 
+// longQuoted is the error of a quoted string that there is no room for.
+func (d *Decoder) longQuoted() error {
+	if d.lim.Quoted <= d.lim.Args-d.args {
+		return &TooBigError{Size: d.lim.Quoted + 1, Max: d.lim.Quoted}
+	}
+	return tooManyArgs()
+}
+
 // badQuoted gives up inside a quoted string. If the line happens to end as a literal's
 // header does, its client may think that a literal follows: Skip must think so too.
-func (d *Decoder) badQuoted(read []byte, err *SyntaxError) string {
+func (d *Decoder) badQuoted(read []byte, err error) string {
 	if d.err == nil {
 		d.err = err
 		d.tail.steps(read)
