@@ -38,7 +38,7 @@ func (s *Server) dovecotConf(o Options) string {
 	lines := []string{
 		"base_dir = " + s.dir + "/base",
 		"state_dir = " + s.dir + "/state",
-		"log_path = " + s.dir + "/log",
+		"log_path = " + s.dir + "/server.log",
 		"protocols = imap",
 		"listen = 127.0.0.1",
 		"ssl = yes",

@@ -95,12 +95,15 @@ func (s *Server) DialTLS() (net.Conn, error) {
 
 // Log returns what the server has logged until now.
 func (s *Server) Log() string {
-	b, err := os.ReadFile(filepath.Join(s.dir, "log"))
+	b, err := os.ReadFile(filepath.Join(s.dir, "server.log"))
 	if err != nil {
 		return err.Error()
 	}
 	return string(b)
 }
+
+// Dir returns the directory of the server's own: our configdirectory.
+func (s *Server) Dir() string { return s.dir }
 
 // ConfFile returns the path of the configuration that the server runs with.
 func (s *Server) ConfFile() string { return s.conf }
@@ -113,7 +116,7 @@ func (s *Server) start(t testing.TB, configure func() []string) {
 	for try := 1; ; try++ {
 		s.Addr, s.TLSAddr = freeAddr(t), freeAddr(t)
 		args := configure()
-		p, err := startProcess(exec.Command(args[0], args[1:]...), filepath.Join(s.dir, "log"))
+		p, err := startProcess(exec.Command(args[0], args[1:]...), filepath.Join(s.dir, "server.log"))
 		if err == nil {
 			s.process = p
 			t.Cleanup(func() { s.finish(t) })
