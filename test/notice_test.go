@@ -95,10 +95,14 @@ func TestTelemetry(t *testing.T) {
 	c := s.Login(t, s.User)
 	c.Do("NOOP")
 	log := filepath.Join(s.Dir(), "log", s.User)
-	if err := os.MkdirAll(log, 0o755); err != nil {
+	// Whole before it is there, as whoever runs into it may not look twice.
+	if err := os.MkdirAll(log+".new", 0o755); err != nil {
 		t.Fatal(err)
 	}
 	peer.Own(t, filepath.Dir(log))
+	if err := os.Rename(log+".new", log); err != nil {
+		t.Fatal(err)
+	}
 	file := filepath.Join(log, fmt.Sprint(s.PID))
 	eventually(t, func() string { return "no file " + file }, func() bool {
 		c.Do("NOOP")
