@@ -34,7 +34,10 @@ func (srv *Server) place(u sasl.User) (tree.Config, error) {
 	if err != nil {
 		return tree.Config{}, err
 	}
-	c := tree.Config{Root: root, Separator: conf.MaildirSeparator, Prefix: conf.MaildirPrefix}
+	c := tree.Config{
+		Root: root, Separator: conf.MaildirSeparator, Prefix: conf.MaildirPrefix,
+		MaxName: conf.Limits.MailboxName, MaxFolders: conf.Limits.Mailboxes,
+	}
 	if conf.MaildirControl != "" {
 		if c.Control, err = config.Expand(conf.MaildirControl, u.Name, u.Home); err != nil {
 			return tree.Config{}, err

@@ -58,6 +58,7 @@ var refusals = []struct {
 	{maildir.ErrExists, "ALREADYEXISTS", "Mailbox already exists"},
 	{maildir.ErrName, "CANNOT", "Invalid mailbox name"},
 	{maildir.ErrHasChildren, "HASCHILDREN", "Mailbox has children"},
+	{maildir.ErrLimit, "LIMIT", "Too many mailboxes"},
 	{maildir.ErrInbox, "CANNOT", "INBOX cannot be deleted"},
 	{tree.ErrLimit, "LIMIT", "Too many mailboxes"},
 	{tree.ErrLayout, "CANNOT", "Mailbox cannot be made here"},

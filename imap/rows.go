@@ -117,7 +117,14 @@ type StatusItem struct {
 	Name string // upper case
 
 	// Append appends the value (not the name) to b.
-	Append func(b []byte, m *maildir.Mailbox, now *maildir.Snapshot) ([]byte, error)
+	Append func(b []byte, st Status) ([]byte, error)
+}
+
+// Status is one mailbox in the course of a STATUS.
+type Status struct {
+	*Session
+	Mailbox *maildir.Mailbox
+	Now     *maildir.Snapshot
 }
 
 // A ListOption is a selection or a return option of LIST (RFC 5258). Parse reads
@@ -131,8 +138,9 @@ type ListOption struct {
 type ListArgs struct {
 	Ref      string
 	Patterns []string
+	Extended bool     // written in the extended syntax (RFC 9051 section 6.3.9)
 	Filter   ListBits // selection options given
-	Return   ListBits // return options given
+	Return   ListBits // return options given, or implied
 	Status   []*StatusItem
 }
 

@@ -25,12 +25,13 @@ var _ = register(Extension{
 // SelectArgs are the arguments of SELECT and EXAMINE.
 type SelectArgs struct {
 	Name   string
-	Enable Props // that the parameters imply, as CONDSTORE does
+	Sent   string // the name as the client spelled it
+	Enable Props  // that the parameters imply, as CONDSTORE does
 }
 
 func parseSelect(d *wire.Decoder) (a SelectArgs) {
 	d.SP()
-	a.Name = d.Mailbox()
+	a.Name, a.Sent = d.MailboxAsSent()
 	if d.AcceptSP() {
 		d.List(func() {
 			if p := selectParams[d.Keyword()]; p != nil {
@@ -63,7 +64,7 @@ func (s *Session) selectBox(u *User, a SelectArgs, examine bool) error {
 	b.view = m.Snapshot()
 	s.box = b
 	s.claimRecent()
-	s.describe(a.Name)
+	s.describe(a)
 	if b.readOnly {
 		s.ok("READ-ONLY", "")
 	} else {
@@ -73,7 +74,7 @@ func (s *Session) selectBox(u *User, a SelectArgs, examine bool) error {
 }
 
 // describe sends what a client must know of the mailbox that it has selected.
-func (s *Session) describe(name string) {
+func (s *Session) describe(a SelectArgs) {
 	b := s.box
 	s.sendFlagNames()
 	s.reportCount()
@@ -87,11 +88,7 @@ func (s *Session) describe(name string) {
 	s.number("UIDVALIDITY", uint64(b.view.Validity), "UIDs valid")
 	s.number("UIDNEXT", uint64(b.view.Next), "Predicted next UID")
 	if s.Rev2() {
-		s.out = append(s.out, `* LIST () `...)
-		s.out = wire.AppendString(s.out, string(s.user.Store.Separator()))
-		s.out = append(s.out, ' ')
-		s.out = wire.AppendMailbox(s.out, name, true)
-		s.out = append(s.out, "\r\n"...)
+		s.sendName("", s.spelling(a.Name), a.Sent)
 	}
 }
 

@@ -20,11 +20,12 @@ var (
 	ErrExists      = tree.ErrExists
 	ErrName        = tree.ErrName
 	ErrHasChildren = tree.ErrHasChildren
+	ErrLimit       = tree.ErrLimit // too many mailboxes
 	ErrInbox       = errors.New("INBOX cannot be deleted")
 	ErrGone        = errors.New("message has been expunged")
 	ErrKeywords    = errors.New("no room for another keyword")
 	ErrReadOnly    = errors.New("mailbox is read-only")
-	ErrBusy        = errors.New("mailbox is locked")
+	ErrBusy        = tree.ErrBusy
 	ErrNoUIDs      = errors.New("UIDs cannot be recorded")
 )
 

@@ -45,6 +45,10 @@ func (s *Store) Init() error { return s.tree.Init() }
 // List returns the folders of the store, sorted by name.
 func (s *Store) List() ([]tree.Folder, error) { return s.tree.List() }
 
+// Look returns the folder name, all but HasChildren, at the cost of a stat(2).
+// That there is none is no error.
+func (s *Store) Look(name string) (tree.Folder, error) { return s.tree.Look(name) }
+
 // Separator returns the hierarchy separator that clients see.
 func (s *Store) Separator() byte { return s.cfg.Separator }
 

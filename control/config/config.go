@@ -106,7 +106,7 @@ type Config struct {
 	// AutocreateSubscribeFolders among them subscribed.
 	AutocreateInboxFolders, AutocreateSubscribeFolders []string
 	// SpecialUse maps a special-use attribute as RFC 6154 spells it
-	// ("\Sent") to the mailbox that gets it when it is created.
+	// ("\Sent") to the mailbox that has it, named without prefix.
 	SpecialUse map[string]string
 
 	// LogFormat is the form of log lines.

@@ -160,7 +160,7 @@ var limits = []option{
 
 	{name: "limit_mailbox_name", kind: size, unit: "octets", def: "1000", min: 64, max: 4000,
 		field: func(c *Config) any { return &c.Limits.MailboxName },
-		prose: "Longest mailbox name, and longest pattern of LIST."},
+		prose: "Longest name of a new mailbox, and longest pattern of LIST."},
 	{name: "limit_list_patterns", kind: integer, def: "100", min: 1, max: 10000,
 		field: func(c *Config) any { return &c.Limits.Patterns },
 		prose: "Number of patterns in one LIST command."},

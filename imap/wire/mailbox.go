@@ -18,12 +18,20 @@ var (
 // has no other fault. 8-bit octets in a quoted name or a literal are such a
 // fault without SetUTF8, valid UTF-8 or not, as in Dovecot.
 func (d *Decoder) Mailbox() string {
+	name, _ := d.MailboxAsSent()
+	return name
+}
+
+// MailboxAsSent is Mailbox, and returns also how the client spelled the name,
+// in UTF-8: an "inbox" that is to be answered with its OLDNAME (RFC 9051 section
+// 6.3.9.7).
+func (d *Decoder) MailboxAsSent() (name, sent string) {
 	raw := d.astring(eightBitAny)
 	if d.err != nil {
-		return ""
+		return "", ""
 	}
 	if strings.EqualFold(raw, "INBOX") {
-		return "INBOX"
+		return "INBOX", raw
 	}
 	name, err := raw, error(nil)
 	if d.utf8 {
@@ -37,9 +45,9 @@ func (d *Decoder) Mailbox() string {
 		if d.nameErr == nil {
 			d.nameErr = &NameError{Name: raw, Err: err}
 		}
-		return raw
+		return raw, raw
 	}
-	return name
+	return name, name
 }
 
 // NameErr returns the fault of the first bad mailbox name of this command. A

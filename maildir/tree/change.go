@@ -19,8 +19,6 @@ import (
 // description lock and the other way round; who has the lock removes the file.
 const treeLock = "mailboxes.lock"
 
-var errBusy = errors.New("mailboxes.lock is held for too long")
-
 // begin opens the root for a change and takes the tree's lock.
 func (t *Tree) begin() (root vfs.Dir, end func(), err error) {
 	root, err = t.open(t.root)
@@ -33,22 +31,22 @@ func (t *Tree) begin() (root vfs.Dir, end func(), err error) {
 		if err == nil {
 			return root, func() { unlock(); root.Close() }, nil
 		}
-		if err != errBusy || time.Now().After(deadline) {
+		if err != ErrBusy || time.Now().After(deadline) {
 			root.Close()
-			return nil, nil, fmt.Errorf("%s: %w", t.root, err)
+			return nil, nil, fmt.Errorf("%s/%s: %w", t.root, treeLock, err)
 		}
 		time.Sleep(wait)
 	}
 }
 
-// tryTreeLock makes one attempt; errBusy says that another may succeed.
+// tryTreeLock makes one attempt; ErrBusy says that another may succeed.
 func tryTreeLock(root vfs.Dir) (unlock func(), err error) {
 	f, err := root.Append(treeLock)
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = vfs.CreateLike(root, treeLock)
 	}
 	if errors.Is(err, fs.ErrExist) {
-		return nil, errBusy
+		return nil, ErrBusy
 	}
 	if err != nil {
 		return nil, err
@@ -56,7 +54,7 @@ func tryTreeLock(root vfs.Dir) (unlock func(), err error) {
 	err = unix.FcntlFlock(uintptr(f.Fd()), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
 	if err == unix.EAGAIN || err == unix.EACCES || err == nil && !sameFile(root, f) {
 		f.Close()
-		return nil, errBusy
+		return nil, ErrBusy
 	}
 	// A file system without locks has none that could be held.
 	return func() {

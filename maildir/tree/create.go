@@ -15,10 +15,9 @@ import (
 // where the layout needs them. A name that ends in the separator asks for a
 // place for children (RFC 9051 section 6.3.4): in the fs layout that is a
 // container, in Maildir++ a folder as any other. Create fails with ErrExists,
-// ErrName, and with ErrLimit where there are 10,000 folders.
+// ErrName, and with ErrLimit where there are Config.MaxFolders.
 func (t *Tree) Create(name string) error {
-	bare := strings.TrimSuffix(name, string(t.separator))
-	parts, err := t.parseNew(bare)
+	parts, err := t.parseNew(name)
 	if err != nil {
 		return err
 	}
@@ -41,7 +40,7 @@ func (t *Tree) Create(name string) error {
 	switch {
 	case isDir(p.dir, p.entry+"/cur"):
 		err = fmt.Errorf("%s: %w", name, ErrExists)
-	case bare != name && t.layout == FS:
+	case strings.HasSuffix(name, string(t.separator)) && t.layout == FS:
 		err = container(p, name)
 	case p.exists():
 		err = t.complete(p, parts)
@@ -67,9 +66,9 @@ func (t *Tree) room() error {
 	n := 0
 	err := t.walkNames(func([]string) bool {
 		n++
-		return n < MaxCreate
+		return n < t.maxFolders
 	})
-	if err == nil && n >= MaxCreate {
+	if err == nil && n >= t.maxFolders {
 		return fmt.Errorf("%s: %w", t.root, ErrLimit)
 	}
 	return err

@@ -28,8 +28,9 @@ type Folder struct {
 // List returns all folders by name, INBOX first and parents before children,
 // and with parents that do not exist. A directory counts if it has a
 // cur/ and a name that decodes. It fails with ErrLimit where there are more
-// than 100,000.
+// than 100,000, or than twice as many as may be created.
 func (t *Tree) List() ([]Folder, error) {
+	limit := max(maxFolders, 2*t.maxFolders)
 	found := map[string]*Folder{"INBOX": {Name: "INBOX", Path: t.root, ControlPath: t.inboxControl()}}
 	err := t.walk(func(raw []string, exists bool) bool {
 		if len(raw) == 0 {
@@ -43,7 +44,7 @@ func (t *Tree) List() ([]Folder, error) {
 		rel := t.relative(parts)
 		name := t.name(parts)
 		found[name] = &Folder{Name: name, Path: t.root + "/" + rel, ControlPath: t.control + "/" + rel, Exists: exists, Container: !exists}
-		return len(found) <= maxFolders
+		return len(found) <= limit
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil // nothing but an INBOX that is not there yet
@@ -51,7 +52,7 @@ func (t *Tree) List() ([]Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(found) > maxFolders {
+	if len(found) > limit {
 		return nil, fmt.Errorf("%s: %w", t.root, ErrLimit)
 	}
 	t.addParents(found)
@@ -86,35 +87,38 @@ func (t *Tree) sorted(found map[string]*Folder) []Folder {
 	for _, f := range found {
 		list = append(list, *f)
 	}
-	inbox := "INBOX" + string(t.separator)
-	slices.SortFunc(list, func(a, b Folder) int {
-		first, second := strings.HasPrefix(a.Name+string(t.separator), inbox), strings.HasPrefix(b.Name+string(t.separator), inbox)
-		switch {
-		case first && !second:
-			return -1
-		case second && !first:
-			return 1
-		}
-		return t.compare(a.Name, b.Name)
-	})
+	slices.SortFunc(list, func(a, b Folder) int { return Compare(a.Name, b.Name, t.separator) })
 	return list
 }
 
-// compare orders names by octets, the separator before all others.
-func (t *Tree) compare(a, b string) int {
+// Compare orders names: INBOX and what is below it first, then by octets with
+// the separator before all others, so that parents come before children.
+func Compare(a, b string, separator byte) int {
+	first, second := inInbox(a, separator), inInbox(b, separator)
+	switch {
+	case first && !second:
+		return -1
+	case second && !first:
+		return 1
+	}
 	for i := range min(len(a), len(b)) {
 		if a[i] == b[i] {
 			continue
 		}
 		switch {
-		case a[i] == t.separator:
+		case a[i] == separator:
 			return -1
-		case b[i] == t.separator:
+		case b[i] == separator:
 			return 1
 		}
 		return int(a[i]) - int(b[i])
 	}
 	return len(a) - len(b)
+}
+
+func inInbox(name string, separator byte) bool {
+	rest, ok := strings.CutPrefix(name, "INBOX")
+	return ok && (rest == "" || rest[0] == separator)
 }
 
 // walk calls fn for the root (no parts) and every directory that may be a

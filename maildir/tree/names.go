@@ -16,14 +16,16 @@ func nameError(name, why string) error { return fmt.Errorf("%q: %w: %s", name, E
 
 // parse returns the parts of a name that a folder may have. Control characters
 // are allowed, because other programs may have made such a folder, but for
-// those that a line of a file cannot hold.
+// those that a line of a file cannot hold. One separator at the end is ignored:
+// Thunderbird puts it there.
 func (t *Tree) parse(name string) ([]string, error) {
-	if len(name) > maxName {
+	if len(name) > maxKnown {
 		return nil, nameError(name[:32]+"...", "it is too long")
 	}
 	if !utf8.ValidString(name) {
 		return nil, nameError(name, "it is not UTF-8")
 	}
+	name = strings.TrimSuffix(name, string(t.separator))
 	if strings.EqualFold(name, "INBOX") {
 		return nil, nil
 	}
@@ -102,6 +104,9 @@ func (t *Tree) parseNew(name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(t.name(parts)) > t.maxName {
+		return nil, nameError(name, "it is too long")
+	}
 	if strings.IndexFunc(name, unicode.IsControl) >= 0 {
 		return nil, nameError(name, "it contains a control character")
 	}
@@ -170,7 +175,7 @@ func (t *Tree) decode(raw []string) ([]string, bool) {
 	if t.faults(parts) != "" || parts[0] != "INBOX" && strings.EqualFold(parts[0], "INBOX") {
 		return nil, false
 	}
-	return parts, len(t.name(parts)) <= maxName
+	return parts, len(t.name(parts)) <= maxKnown
 }
 
 func (t *Tree) decodePart(raw string) (string, bool) {

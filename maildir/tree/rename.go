@@ -62,7 +62,7 @@ func (t *Tree) checkFamily(old, name string, from, to []string) error {
 		}
 		found = true
 		moved := slices.Concat(to, parts[len(from):])
-		if fault = t.faults(moved); fault == "" && len(t.name(moved)) > maxName {
+		if fault = t.faults(moved); fault == "" && len(t.name(moved)) > t.maxName {
 			fault = "it is too long"
 		}
 		return fault == ""

@@ -30,9 +30,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"imapd/maildir/vfs"
 )
@@ -45,17 +48,22 @@ var (
 	ErrName        = errors.New("mailbox name is not possible")
 	ErrHasChildren = errors.New("mailbox has children and no mail of its own")
 	ErrLimit       = errors.New("too many mailboxes")
+	ErrBusy        = errors.New("mailboxes are locked")
 	ErrLayout      = errors.New("folder layout is not supported")
 )
 
-// Limits. Names are counted in octets of UTF-8.
+// Limits that Config cannot change.
 const (
-	maxName    = 1000
-	maxPart    = 255 // of one directory, in octets on disk
+	maxKnown   = 4096 // longest name of a folder that is there, in octets of UTF-8
+	maxPart    = 255  // of one directory, in octets on disk
 	maxDepth   = 64
-	maxFolders = 100_000 // that List returns; more are ErrLimit
-	// MaxCreate is the number of folders above which Create is ErrLimit.
-	MaxCreate = 10_000
+	maxFolders = 100_000 // that List returns at least; more may be ErrLimit
+)
+
+// What the limits of Config are where they are 0.
+const (
+	defaultName    = 1000
+	defaultFolders = 10_000
 )
 
 // lockWait is how long a change waits for that of another.
@@ -89,6 +97,9 @@ type Config struct {
 	Separator byte   // that clients see; 0 means '/'
 	Prefix    string // of all names but INBOX; "" or it ends in Separator
 
+	MaxName    int // longest new name in octets of UTF-8; 0 means 1,000
+	MaxFolders int // number of folders from which on Create is ErrLimit; 0 means 10,000
+
 	// Lock takes the dot lock file name in dir. Nil means that nobody else
 	// changes the tree's files.
 	Lock func(ctx context.Context, dir vfs.Dir, name string) (unlock func() error, err error)
@@ -107,6 +118,8 @@ type Tree struct {
 	names         Encoding
 	separator     byte
 	prefix        string
+	maxName       int
+	maxFolders    int
 	lock          func(context.Context, vfs.Dir, string) (func() error, error)
 	seed          func(vfs.Dir, uint32) error
 	open          func(string) (vfs.Dir, error)
@@ -124,6 +137,12 @@ func Open(cfg Config) (*Tree, error) {
 	}
 	if cfg.Control == "" {
 		t.control = t.root
+	}
+	if t.maxName = cfg.MaxName; t.maxName == 0 {
+		t.maxName = defaultName
+	}
+	if t.maxFolders = cfg.MaxFolders; t.maxFolders == 0 {
+		t.maxFolders = defaultFolders
 	}
 	if t.separator == 0 {
 		t.separator = '/'
@@ -218,6 +237,31 @@ func (t *Tree) Path(name string) (mail, control string, err error) {
 	}
 	rel := t.relative(parts)
 	return t.root + "/" + rel, t.control + "/" + rel, nil
+}
+
+// Look returns what is known of one name without reading the tree: all but
+// HasChildren. A name that is not there is no error.
+func (t *Tree) Look(name string) (Folder, error) {
+	parts, err := t.parse(name)
+	if err != nil {
+		return Folder{}, err
+	}
+	f := Folder{Name: t.name(parts)}
+	f.Path, f.ControlPath, _ = t.Path(f.Name)
+	f.Exists, err = isDirectory(f.Path + "/cur")
+	if err == nil && !f.Exists && t.layout == FS {
+		f.Container, err = isDirectory(f.Path)
+	}
+	return f, err
+}
+
+// isDirectory reports whether path is a directory or leads to one.
+func isDirectory(path string) (bool, error) {
+	st, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return false, nil
+	}
+	return err == nil && st.IsDir(), err
 }
 
 // relative is the path of a folder below the root.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -236,7 +237,9 @@ func TestPath(t *testing.T) {
 		{Config{Layout: PlusPlus}, "", ""},
 		{Config{Layout: PlusPlus}, "/", ""},
 		{Config{Layout: PlusPlus}, "/A", ""},
-		{Config{Layout: PlusPlus}, "A/", ""},
+		{Config{Layout: PlusPlus}, "A/", "/.A"},
+		{Config{Layout: PlusPlus}, "inbox/", "/"},
+		{Config{Layout: PlusPlus}, "A//", ""},
 		{Config{Layout: PlusPlus}, "A//B", ""},
 		{Config{Layout: PlusPlus}, "A.B", ""},
 		{Config{Layout: PlusPlus}, "..", ""},
@@ -253,7 +256,7 @@ func TestPath(t *testing.T) {
 		{Config{Layout: PlusPlus, Separator: '.', Prefix: "INBOX."}, "Inbox.Sent.a", "/.Sent.a"},
 		{Config{Layout: PlusPlus, Separator: '.', Prefix: "INBOX."}, "INBOX.inbox.a", "/.INBOX.a"},
 		{Config{Layout: PlusPlus, Separator: '.', Prefix: "INBOX."}, "INBOX.inbox", ""},
-		{Config{Layout: PlusPlus, Separator: '.', Prefix: "INBOX."}, "INBOX.", ""},
+		{Config{Layout: PlusPlus, Separator: '.', Prefix: "INBOX."}, "INBOX.", "/"},
 		{Config{Layout: PlusPlus, Separator: '.', Prefix: "INBOX."}, "Sent", ""},
 		{Config{Layout: FS}, "INBOX", "/"},
 		{Config{Layout: FS}, "A/B", "/A/B"},
@@ -293,6 +296,63 @@ func TestPath(t *testing.T) {
 	}
 	if _, control, _ := tree.Path("A/B"); control != "/elsewhere/A/B" {
 		t.Errorf("control of A/B: %s", control)
+	}
+}
+
+// TestLook looks at names that are there in every way that a name can be.
+func TestLook(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		layout            Layout
+		make, name, canon string
+		exists, container bool
+	}{
+		{PlusPlus, "cur", "inbox", "INBOX", true, false},
+		{PlusPlus, "new", "INBOX", "INBOX", false, false},
+		{PlusPlus, ".A/cur", "A/", "A", true, false},
+		{PlusPlus, ".A.B/cur", "A", "A", false, false},
+		{PlusPlus, ".A/new", "A", "A", false, false},
+		{PlusPlus, ".INBOX.B/cur", "inBox/B", "INBOX/B", true, false},
+		{FS, "A/B/cur", "A", "A", false, true},
+		{FS, "A/B/cur", "A/B", "A/B", true, false},
+		{FS, "A/B/cur", "A/C", "A/C", false, false},
+	} {
+		root := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(root, tt.make), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		f, err := open(t, Config{Root: root, Layout: tt.layout}).Look(tt.name)
+		if err != nil || f.Name != tt.canon || f.Exists != tt.exists || f.Container != tt.container {
+			t.Errorf("%s with %s: %+v, %v", tt.name, tt.make, f, err)
+		}
+	}
+	if _, err := open(t, Config{Root: "/nowhere"}).Look("../x"); !errors.Is(err, ErrName) {
+		t.Errorf("../x: %v", err)
+	}
+}
+
+// TestLimits sets them; folders that are there already are not hidden by them.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, ".Long enough to be over", "cur"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	tree := open(t, Config{Root: root, MaxName: 8, MaxFolders: 4}) // INBOX and that one among them
+	if err := tree.Create("Ninechars"); !errors.Is(err, ErrName) {
+		t.Errorf("a long name: %v", err)
+	}
+	if err := tree.Rename("Long enough to be over", "Ninechars"); !errors.Is(err, ErrName) {
+		t.Errorf("a long new name: %v", err)
+	}
+	for i, want := range []error{nil, nil, ErrLimit} {
+		if err := tree.Create("Eight/0" + strconv.Itoa(i)); !errors.Is(err, want) {
+			t.Errorf("folder %d: %v, want %v", i, err, want)
+		}
+	}
+	list, err := tree.List()
+	if err != nil || !slices.ContainsFunc(list, func(f Folder) bool { return f.Name == "Long enough to be over" && f.Exists }) {
+		t.Errorf("%v, %v", list, err)
 	}
 }
 
@@ -400,7 +460,7 @@ func TestTreeLock(t *testing.T) {
 	if err := unix.FcntlFlock(other.Fd(), unix.F_SETLK, &flock); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tryTreeLock(root); err != errBusy {
+	if _, err := tryTreeLock(root); err != ErrBusy {
 		t.Errorf("under a POSIX lock: %v", err)
 	}
 	// The close of a descriptor above has dropped the POSIX lock, as such locks
@@ -412,7 +472,7 @@ func TestTreeLock(t *testing.T) {
 	if err := unix.FcntlFlock(other.Fd(), unix.F_SETLK, &flock); err == nil {
 		t.Error("a POSIX lock was given under ours")
 	}
-	if _, err := tryTreeLock(root); err != errBusy {
+	if _, err := tryTreeLock(root); err != ErrBusy {
 		t.Errorf("second lock: %v", err)
 	}
 	unlock()

@@ -54,9 +54,9 @@
 // there, in any order, among others.
 //
 // The same are: a quoted string and a literal; in any order lists of flags, of
-// attributes in LIST and LSUB, numbers in SEARCH, pairs in ESEARCH and items in
-// FETCH; names of header fields in either case. An empty literal fails, but for
-// Dovecot's: iOS Mail hangs on it.
+// attributes in LIST and LSUB, numbers in SEARCH, pairs in ESEARCH and STATUS,
+// items in FETCH; names of header fields in either case. An empty literal fails,
+// but for Dovecot's: iOS Mail hangs on it.
 //
 // # Forms
 //

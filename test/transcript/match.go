@@ -150,6 +150,11 @@ func sorted(text string) string {
 		slices.Sort(pairs)
 		return m[1] + strings.Join(pairs, "")
 	}
+	if m := statusDataPattern.FindStringSubmatch(text); m != nil {
+		pairs := pairPattern.FindAllString(" "+m[2], -1)
+		slices.Sort(pairs)
+		return m[1] + "(" + strings.Join(pairs, "") + ")"
+	}
 	if m := fetchPattern.FindStringSubmatch(text); m != nil {
 		return m[1] + "(" + strings.Join(fetchItems(m[2]), " ") + ")"
 	}
@@ -159,8 +164,10 @@ func sorted(text string) string {
 var (
 	esearchPattern = regexp.MustCompile(`^(\* ESEARCH \(TAG [^)]*\)(?: UID)?)((?: \w+ \S+)*)$`)
 	pairPattern    = regexp.MustCompile(` \w+ \S+`)
-	fetchPattern   = regexp.MustCompile(`(?s)^(\* \d+ FETCH )\((.*)\)$`)
-	sectionPattern = regexp.MustCompile(`^[A-Z.0-9]+\[[^\]]*\]`)
+	// The data of STATUS; the name may hold parentheses.
+	statusDataPattern = regexp.MustCompile(`(?s)^(\* STATUS .* )\(((?:\w+ [^\s()]+ ?)+)\)$`)
+	fetchPattern      = regexp.MustCompile(`(?s)^(\* \d+ FETCH )\((.*)\)$`)
+	sectionPattern    = regexp.MustCompile(`^[A-Z.0-9]+\[[^\]]*\]`)
 )
 
 func sortedWords(text string) string {
