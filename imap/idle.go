@@ -32,7 +32,7 @@ func (s *Session) idle(_ *User, d *wire.Decoder) error {
 	}
 	if b := s.box; b != nil {
 		if b.stop == nil {
-			b.stop = b.mailbox.Watch(b.access())
+			b.stop = b.mailbox.Watch(b.access(), s.changed)
 		}
 		s.sync() // what happened before the watch began
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 
 	"imapd/control"
 	"imapd/control/config"
@@ -44,6 +45,9 @@ type Session struct {
 	bad      int // bad commands: before login in all, after it in a row
 	tries    int // failed logins
 	idLogged bool
+
+	idling  atomic.Bool // in IDLE: changed may wake the session
+	stirred atomic.Bool // and is about to
 }
 
 // tagged is what a command wants its OK to say.

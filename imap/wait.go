@@ -19,13 +19,15 @@ func (s *Session) wait(idle bool) error {
 	if idle {
 		logout = time.Now().Add(s.conf.IdleTimeout)
 	}
+	// Before the first report: what changes after it wakes the session.
+	s.idling.Store(idle)
+	defer s.idling.Store(false)
 	alive := time.Now().Add(s.conf.Limits.IdleKeepalive)
 	for {
 		if err := s.over(); err != nil {
 			return err
 		}
 		until := s.earlier(logout)
-		stop := func() {}
 		if idle {
 			if err := s.report(false); err != nil {
 				return err
@@ -33,13 +35,11 @@ func (s *Session) wait(idle bool) error {
 			if len(s.out) > 0 {
 				alive = time.Now().Add(s.conf.Limits.IdleKeepalive)
 			}
-			stop = s.watchView()
 			if alive.Before(until) {
 				until = alive
 			}
 		}
 		err := s.await(until)
-		stop()
 		switch {
 		case err == nil:
 			s.dec.Reset(s.r)
@@ -92,32 +92,16 @@ func (s *Session) shutdown() (string, bool) {
 // should come first, and those of a delivery agent.
 const gather = 10 * time.Millisecond
 
-// watchView wakes the session shortly after its view went out of date. The
-// caller calls stop, which returns when the goroutine has ended.
-func (s *Session) watchView() (stop func()) {
-	if s.box == nil {
-		return func() {}
+// changed wakes an idle session shortly after its mailbox has changed. It is
+// called by whoever made the change, and does not block.
+func (s *Session) changed() {
+	if !s.idling.Load() || !s.stirred.CompareAndSwap(false, true) {
+		return
 	}
-	stale, quit, ended := s.box.view.Stale(), make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		select {
-		case <-stale:
-		case <-quit:
-			return
-		}
-		t := time.NewTimer(gather)
-		defer t.Stop()
-		select {
-		case <-t.C:
-			s.wake()
-		case <-quit:
-		}
-	}()
-	return func() {
-		close(quit)
-		<-ended
-	}
+	time.AfterFunc(gather, func() {
+		s.stirred.Store(false)
+		s.wake()
+	})
 }
 
 // pause lets d pass before an answer is sent, as after a failed login.

@@ -75,7 +75,7 @@ func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox) (Copied,
 			add[i] = newcomer{base: src.name[:baseLen(src.name)], flags: flags, put: func(name string) error {
 				return m.place(src, to, name)
 			}}
-			to.freshen(&add[i], src, taken)
+			to.rebase(&add[i], src, taken)
 			taken[add[i].base] = true
 			done.From = append(done.From, src.uid)
 		}
@@ -89,9 +89,9 @@ func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox) (Copied,
 	return done, nil
 }
 
-// freshen gives the newcomer another base name where its own is not free: a dead
+// rebase gives the newcomer another base name where its own is not free: a dead
 // UID must not come back with it. The message's GUID goes along in its line.
-func (m *Mailbox) freshen(n *newcomer, src source, taken map[string]bool) {
+func (m *Mailbox) rebase(n *newcomer, src source, taken map[string]bool) {
 	guid := src.guid
 	if m.list.has(n.base) || taken[n.base] {
 		if guid == "" {

@@ -139,6 +139,7 @@ func (m *Mailbox) Snapshot() *Snapshot { return m.snap.Load() }
 func (m *Mailbox) publish(s *Snapshot) {
 	if old := m.snap.Swap(s); old != nil {
 		close(old.stale)
+		m.watch.tell()
 	}
 }
 

@@ -420,7 +420,7 @@ func TestWatch(t *testing.T) {
 	t.Parallel()
 	for _, o := range []Options{{}, {NoNotify: true, Poll: 5 * time.Millisecond}} {
 		b := newBox(t, o)
-		stop := b.Watch(Serve)
+		stop := b.Watch(Serve, nil)
 		defer stop()
 		for i := range 20 {
 			s := b.Snapshot()
@@ -585,5 +585,51 @@ func TestForeignLock(t *testing.T) {
 		if b.Snapshot().Len() != 2 {
 			t.Error("the delivery is not seen when the lock is gone")
 		}
+	}
+}
+
+// Watches that end while others begin lose no change.
+func TestWatchTurns(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	for i := range 200 {
+		told := make(chan struct{}, 1)
+		stop := b.Watch(Serve, func() {
+			select {
+			case told <- struct{}{}:
+			default:
+			}
+		})
+		b.deliver("new", fmt.Sprintf("%d.h", 1700000000+i), "x\n")
+		select {
+		case <-told:
+		case <-time.After(5 * time.Second):
+			t.Fatalf("not told of delivery %d", i)
+		}
+		if i%2 == 0 {
+			go stop()
+		} else {
+			stop()
+		}
+	}
+}
+
+// A folder that came from elsewhere gets the control directory it lacks.
+func TestControlDirectory(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	b.deliver("new", "1.h", "x\n")
+	b.Mailbox.Release()
+	control := filepath.Join(t.TempDir(), "a", "b")
+	st, err := b.host.Open(tree.Config{Root: b.path, Control: control, Separator: '/'})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.st = st
+	b.Mailbox = b.open("INBOX")
+	b.want("1 1.h ")
+	lists, err := filepath.Glob(filepath.Join(control, "*", "dovecot-uidlist"))
+	if err != nil || len(lists) != 1 {
+		t.Errorf("UID lists below the control directory: %q %v", lists, err)
 	}
 }

@@ -157,7 +157,6 @@ func (h *Host) share(s *Store, name, path, control string) (*Mailbox, error) {
 		return m, nil
 	}
 	m := &Mailbox{host: h, store: s, name: name, refs: 1}
-	m.watch.dirty = make(chan struct{}, 1)
 	if err := m.openDirs(path, control); err != nil {
 		m.closeDirs()
 		return nil, openError(name, err)
@@ -256,10 +255,9 @@ func (m *Mailbox) openDirs(path, control string) (err error) {
 	if m.tmp, err = m.openOrMake("tmp"); err != nil {
 		return err
 	}
-	if control != path {
-		m.control, err = open(control)
-	} else {
-		m.control, err = open(path)
+	m.control, err = open(control)
+	if errors.Is(err, fs.ErrNotExist) {
+		m.control, err = m.store.tree.OpenControl(control)
 	}
 	m.atomic = atomicScans(m.cur.Fd()) && atomicScans(m.new.Fd())
 	m.settle = distantSettle

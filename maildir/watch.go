@@ -3,7 +3,9 @@ package maildir
 import (
 	"context"
 	"errors"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,8 +14,8 @@ import (
 
 // Watching: fsnotify says when to look, a look says what there is, and a slow
 // poll stands behind fsnotify where it cannot work. The host has one inotify
-// instance, made at the first watch, and one goroutine that reads it. Each
-// mailbox that is watched has one goroutine that looks.
+// instance, made at the first watch, and one goroutine that reads it. A mailbox
+// has a goroutine only while it is looked at.
 
 // A hub hands the events of the file system to mailboxes.
 type hub struct {
@@ -113,105 +115,131 @@ func (h *hub) poke(dir string) {
 	m := h.boxes[dir]
 	h.mu.Unlock()
 	if m != nil {
-		m.watch.poke()
+		m.poke()
 	}
 }
 
 func (h *hub) pokeAll() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, m := range h.boxes {
-		m.watch.poke()
+	boxes := slices.Collect(maps.Values(h.boxes))
+	h.mu.Unlock()
+	for _, m := range boxes {
+		m.poke()
 	}
 }
 
-// watchers counts who wants a mailbox's snapshot kept fresh.
+// watchers counts who wants a mailbox's snapshot kept fresh. While nothing
+// happens a watched mailbox is a timer and an entry in the hub, no goroutine.
 type watchers struct {
-	mu      sync.Mutex
-	n       int           // of all
-	serving int           // of those that have it selected for writing
-	dirty   chan struct{} // capacity 1, made with the mailbox
+	mu      sync.Mutex // inside Mailbox.mu
+	calls   map[*func()]Access
+	timer   *time.Timer // the poll, or the next look where the last left doubt
+	looking bool        // a goroutine runs freshen
+	again   bool        // and must look once more
+	ctx     context.Context
 	stop    context.CancelFunc
-	done    chan struct{}
+	looks   sync.WaitGroup
 }
 
-func (w *watchers) poke() {
-	select {
-	case w.dirty <- struct{}{}:
-	default:
-	}
-}
-
+// access returns how the mailbox is selected by those who watch.
 func (w *watchers) access() Access {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.serving > 0 {
-		return Serve
+	for _, a := range w.calls {
+		if a == Serve {
+			return Serve
+		}
 	}
 	return Look
 }
 
+// tell calls everybody who watches: there is a newer snapshot.
+func (w *watchers) tell() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for f := range w.calls {
+		if *f != nil {
+			(*f)()
+		}
+	}
+}
+
 // Watch keeps the snapshot fresh until stop is called: what other programs do
-// is published, and closes Stale, without anybody asking. access is how the
-// caller has the mailbox selected.
-func (m *Mailbox) Watch(access Access) (stop func()) {
+// is published without anybody asking. access is how the caller has the mailbox
+// selected. changed, if it is not nil, is called whenever a newer snapshot has
+// been published, whoever made it; it must not block, nor call the mailbox.
+func (m *Mailbox) Watch(access Access, changed func()) (stop func()) {
 	w := &m.watch
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.n++
-	if access == Serve {
-		w.serving++
-	}
-	if w.n == 1 {
-		ctx, cancel := context.WithCancel(context.Background())
-		w.done, w.stop = make(chan struct{}), cancel
+	if len(w.calls) == 0 {
+		w.calls = map[*func()]Access{}
+		w.ctx, w.stop = context.WithCancel(context.Background())
 		m.host.hub.add(m)
-		go m.keepFresh(ctx, w.dirty, w.done)
+		w.timer = time.AfterFunc(0, m.poke) // what happened before the watch began
 	}
-	return sync.OnceFunc(func() { m.unwatch(access) })
+	w.calls[&changed] = access
+	return sync.OnceFunc(func() { m.unwatch(&changed) })
 }
 
-func (m *Mailbox) unwatch(access Access) {
+func (m *Mailbox) unwatch(call *func()) {
 	w := &m.watch
 	w.mu.Lock()
-	w.n--
-	if access == Serve {
-		w.serving--
-	}
-	if w.n > 0 {
+	delete(w.calls, call)
+	if len(w.calls) > 0 {
 		w.mu.Unlock()
 		return
 	}
 	m.host.hub.remove(m)
 	w.stop()
-	done := w.done
+	w.timer.Stop()
 	w.mu.Unlock()
-	<-done
+	w.looks.Wait()
 }
 
-// keepFresh belongs to the watchers of m and ends when the last one stops.
-func (m *Mailbox) keepFresh(ctx context.Context, dirty <-chan struct{}, done chan<- struct{}) {
-	defer close(done)
-	poll := time.NewTimer(0) // what happened before the watch began
-	defer poll.Stop()
+// poke has the mailbox looked at soon, if it is watched. It does not wait.
+func (m *Mailbox) poke() {
+	w := &m.watch
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case len(w.calls) == 0:
+	case w.looking:
+		w.again = true
+	default:
+		w.looking = true
+		w.looks.Add(1)
+		go m.freshen(w.ctx)
+	}
+}
+
+// freshen looks at the mailbox until no poke came meanwhile. The last watcher
+// that stops waits for it.
+func (m *Mailbox) freshen(ctx context.Context) {
+	w := &m.watch
+	defer w.looks.Done()
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-dirty:
-		case <-poll.C:
-		}
+		w.mu.Lock()
+		access := w.access()
+		w.mu.Unlock()
 		wait := m.host.opt.Poll
-		err := m.Sync(ctx, m.watch.access())
-		if ctx.Err() != nil || errors.Is(err, ErrNotFound) {
-			return
-		}
-		if err != nil {
+		err := m.Sync(ctx, access)
+		switch {
+		case ctx.Err() != nil || errors.Is(err, ErrNotFound):
+		case err != nil:
 			m.host.opt.Log.Warn("cannot look at a mailbox", "mailbox", m.name, "err", err)
-		} else if m.doubtful() {
+		case m.doubtful():
 			wait = m.settle + m.settle/4
 		}
-		poll.Reset(wait)
+		w.mu.Lock()
+		if !w.again || len(w.calls) == 0 {
+			w.looking, w.again = false, false
+			if ctx.Err() == nil {
+				w.timer.Reset(wait)
+			}
+			w.mu.Unlock()
+			return
+		}
+		w.again, ctx = false, w.ctx // of those who began to watch meanwhile, perhaps
+		w.mu.Unlock()
 	}
 }
 

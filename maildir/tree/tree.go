@@ -193,6 +193,10 @@ func (t *Tree) Init() error {
 	return root.Sync()
 }
 
+// OpenControl opens the control directory of a folder, as Path returns it, and
+// makes it if the folder came from where there was none.
+func (t *Tree) OpenControl(path string) (vfs.Dir, error) { return t.makePath(path) }
+
 // makePath opens the directory path, made if need be.
 func (t *Tree) makePath(path string) (vfs.Dir, error) {
 	d, err := t.open(path)
