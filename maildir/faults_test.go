@@ -7,9 +7,11 @@ import (
 	"imapd/maildir/vfs"
 )
 
-// faults fails the at-th call that changes a file, counted while it is armed.
+// faults fails the at-th call that changes a file, counted while it is armed;
+// or each write, when the disk is full.
 type faults struct {
 	armed bool
+	full  bool
 	at    int
 	err   error
 	n     int
@@ -28,7 +30,7 @@ func (f *faults) try(what string) error {
 	if !f.armed {
 		return nil
 	}
-	if f.n++; f.n != f.at {
+	if f.n++; f.n != f.at && !(f.full && what == "write") {
 		return nil
 	}
 	f.what = what

@@ -73,8 +73,10 @@ func (m *Mailbox) glance(ctx context.Context, access Access) (locking bool, err 
 // make one.
 func (s *Snapshot) settledDown() bool { return s != nil && s.Validity != 0 }
 
+// unwritable reports whether err keeps us from recording UIDs, but not from
+// serving what has one.
 func unwritable(err error) bool {
-	return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS)
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
 // withoutLock is Sync where we may not lock: what has a UID is served.

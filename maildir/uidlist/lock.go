@@ -182,13 +182,24 @@ func (l *Lock) create() error {
 	if err != nil {
 		return err
 	}
-	if _, err := f.Write([]byte(strconv.Itoa(os.Getpid()) + ":" + hostname())); err != nil {
+	if err := sign(f); err != nil {
 		f.Close()
 		l.dir.Unlink(l.key.name)
 		return err
 	}
 	l.file = f
 	return nil
+}
+
+// sign writes into the lock file whose it is. On a full disk the file stays
+// empty: should we crash, others wait for it longer, but mail can be expunged,
+// and that is what makes room again.
+func sign(f vfs.File) error {
+	_, err := f.Write([]byte(strconv.Itoa(os.Getpid()) + ":" + hostname()))
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return f.Truncate(0)
+	}
+	return err
 }
 
 // Touch tells others, who wait for our lock, that we are alive. A holder that

@@ -269,3 +269,29 @@ func TestContention(t *testing.T) {
 		t.Errorf("count %s, want %d", got, goroutines*rounds*processes)
 	}
 }
+
+// TestLockFullDisk holds that a full disk can be locked, so that mail can be
+// expunged there, and that the lock keeps others out.
+func TestLockFullDisk(t *testing.T) {
+	t.Parallel()
+	var locks, others Locks
+	dir, path := folder(t)
+	l, err := locks.Try(&fullDisk{dir, 2}, LockName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(path + "/" + LockName); err != nil || len(b) != 0 {
+		t.Errorf("lock file %q, %v", b, err)
+	}
+	then := time.Now().Add(-time.Minute)
+	os.Chtimes(path+"/"+LockName, then, then)
+	if _, err := others.Try(dir, LockName); !errors.Is(err, ErrLocked) {
+		t.Errorf("second lock: %v", err)
+	}
+	if err := l.Unlock(); err != nil {
+		t.Error(err)
+	}
+	if names, _ := os.ReadDir(path); len(names) != 0 {
+		t.Errorf("files left: %v", names)
+	}
+}

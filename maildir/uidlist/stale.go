@@ -22,7 +22,7 @@ import (
 //   - when it names a process of this host and is older than the boot: the
 //     process id belongs to somebody else now;
 //   - when it names another host, or nobody (the file is empty between its
-//     creation and the write), and neither it nor dovecot-uidlist changed for
+//     creation and the write, and stays so on a full disk), and neither it nor dovecot-uidlist changed for
 //     120 seconds.
 //
 // A running process of this host keeps its lock for as long as it likes.
