@@ -226,8 +226,18 @@ func (x *Searching) lookAt(f body.Field) {
 	}
 }
 
-// oneSpace makes each run of white space one space.
-func oneSpace(b []byte) []byte { return bytes.Join(bytes.Fields(b), []byte{' '}) }
+// oneSpace makes each run of white space one space, and drops that in front.
+func oneSpace(b []byte) []byte {
+	out := make([]byte, 0, len(b))
+	for _, c := range b {
+		if c != ' ' && c != '\t' && c != '\n' && c != '\r' {
+			out = append(out, c)
+		} else if len(out) > 0 && out[len(out)-1] != ' ' {
+			out = append(out, ' ')
+		}
+	}
+	return out
+}
 
 // readText looks at the message's texts, for all keys, until there is nothing
 // more to know.

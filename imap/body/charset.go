@@ -77,6 +77,8 @@ func charsetByName(name string) encoding.Encoding {
 		return simplifiedchinese.HZGB2312
 	case "big5", "big5hkscs", "csbig5", "cnbig5", "xxbig5", "cp950", "windows950":
 		return traditionalchinese.Big5
+	case "utf7", "csutf7", "unicode11utf7":
+		return utf7{}
 	case "utf16", "csutf16", "ucs2", "iso10646ucs2":
 		return unicode.UTF16(unicode.BigEndian, unicode.UseBOM)
 	case "utf16be":

@@ -16,7 +16,8 @@ func TestDecodeHeader(t *testing.T) {
 		{"", ""},
 		{"plain", "plain"},
 		{"fold\n ed", "fold ed"},
-		{"fold\r\n\ted", "fold\ted"},
+		{"fold\r\n\ted", "fold ed"},
+		{"a\tb", "a\tb"},
 		{"=?utf-8?q?J=C3=B6rg?=", "Jörg"},
 		{"=?UTF-8?B?SsO2cmc=?=", "Jörg"},
 		{"=?iso-8859-1?q?J=f6rg?= x", "Jörg x"},
@@ -66,6 +67,8 @@ func TestCharsets(t *testing.T) {
 		{"ISO_8859-1", "\xe9\x93", "é“"}, {"latin2", "\xb1", "ą"}, {"iso-8859-15", "\xa4", "€"}, {"cp866", "\x80", "А"}, {"ibm850", "\x82", "é"},
 		{"euc-jp", "\xa4\xb3", "こ"}, {"gb18030", "\x81\x30\x81\x30", "\u0080"}, {"hz-gb-2312", "~{VPND~}", "中文"}, {"utf-16", "\xff\xfea\x00", "a"},
 		{"utf-16le", "a\x00", "a"}, {"utf-32be", "\x00\x00\x00a", "a"}, {"iso-2022-jp", "\x1b$B$", "\uFFFD"}, {"big5", "\xa7", "\uFFFD"},
+		{"utf-7", "caf+AOk-", "café"}, {"utf-7", "A+ImIDkQ.", "A≢Α."}, {"UTF-7", "1 +- 1", "1 + 1"}, {"utf-7", "+ZeVnLIqe-x", "日本語x"},
+		{"utf-7", "+2D3eAA-+AOk", "😀é"}, {"utf-7", "+2D0-x+2D0", "\uFFFDx\uFFFD"}, {"utf-7", "+2D0A6Q-+3gA", "\uFFFDé\uFFFD"}, {"utf-7", "a\xe9", "a\uFFFD"},
 	} {
 		if got := ToUTF8(tt.charset, []byte(tt.in)); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.charset, got, tt.want)
@@ -275,7 +278,7 @@ func TestHeaderField(t *testing.T) {
 	text := "Subject: a\nX: y\nno colon\n folded\nSUBJECT : =?utf-8?q?b?=\n\tc\n: z\nSubject:\n\nSubject: body\n"
 	root := parseString(t, text, Limits{})
 	got, err := HeaderField(strings.NewReader(text), root.Header, "subject")
-	if err != nil || strings.Join(got, "|") != "a|b\tc|" {
+	if err != nil || strings.Join(got, "|") != "a|b c|" {
 		t.Errorf("%q %v", got, err)
 	}
 	var all []string

@@ -37,12 +37,13 @@ func DecodeHeader(raw []byte) string {
 	return w.out.String()
 }
 
-// unfold drops the line ends of a folded value; what remains of a fold is its white space (RFC 5322 section 2.2.3).
+// unfold drops the line ends of a folded value; what remains of a fold is its white space (RFC 5322 section 2.2.3), of which a
+// tab in front becomes a space: the words are found, and shown, as if they had been written in one line.
 func unfold(b []byte) []byte {
 	if bytes.IndexByte(b, '\n') < 0 {
 		return b
 	}
-	return oneLine(bytes.Clone(b))
+	return oneLine(bytes.ReplaceAll(b, []byte("\n\t"), []byte("\n ")))
 }
 
 // An encodedWord is =?charset?B?text?= with the text decoded to octets.
