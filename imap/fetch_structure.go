@@ -93,18 +93,25 @@ func (s *Session) appendExtension(p *body.Part) {
 		s.out = append(s.out, ')')
 	}
 	s.out = append(s.out, ' ')
-	if len(p.Language) == 0 {
-		s.out = append(s.out, "NIL"...)
-	}
-	for i, tag := range p.Language {
-		s.out = append(s.out, " ("[min(i^1, 1)])
-		s.appendString(tag)
-	}
-	if len(p.Language) > 0 {
-		s.out = append(s.out, ')')
-	}
+	s.appendLanguage(p.Language)
 	s.out = append(s.out, ' ')
 	s.appendNString(p.Location)
+}
+
+func (s *Session) appendLanguage(tags []string) {
+	if len(tags) == 0 {
+		s.out = append(s.out, "NIL"...)
+		return
+	}
+	for i, tag := range tags {
+		if i == 0 {
+			s.out = append(s.out, '(')
+		} else {
+			s.out = append(s.out, ' ')
+		}
+		s.appendString(tag)
+	}
+	s.out = append(s.out, ')')
 }
 
 func (s *Session) appendParams(params []body.Param) {

@@ -175,8 +175,11 @@ func noNULs(b []byte) {
 		if i < 0 {
 			return
 		}
-		b[i] = 0x80
-		b = b[i+1:]
+		for i < len(b) && b[i] == 0 { // they come in runs
+			b[i] = 0x80
+			i++
+		}
+		b = b[i:]
 	}
 }
 
