@@ -24,7 +24,7 @@ import (
 func run(t *testing.T, home string, program string, args ...string) string {
 	t.Helper()
 	c := exec.Command(program, args...)
-	c.Env = append(os.Environ(), "HOME="+home, "LC_ALL=C.UTF-8", "TERM=xterm")
+	c.Env = append(os.Environ(), "HOME="+home, "USER=jane", "LC_ALL=C.UTF-8", "TERM=xterm")
 	c.WaitDelay = time.Second
 	timer := time.AfterFunc(time.Minute, func() { c.Process.Kill() })
 	defer timer.Stop()
