@@ -15,8 +15,8 @@ var (
 // "INBOX". A name that is well-formed as a string but not as a name, because of bad
 // modified UTF-7 (or bad UTF-8 after SetUTF8), is no syntax error: it is returned
 // as sent, NameErr tells at once, and End returns the *NameError if the command
-// has no other fault. 8-bit octets in a quoted name or a literal are such a
-// fault without SetUTF8, valid UTF-8 or not, as in Dovecot.
+// has no other fault. Valid UTF-8 in a quoted name or a literal is taken for
+// what it is without SetUTF8 too, see decodeName.
 func (d *Decoder) Mailbox() string {
 	name, _ := d.MailboxAsSent()
 	return name
@@ -39,7 +39,7 @@ func (d *Decoder) MailboxAsSent() (name, sent string) {
 			err = errNotUTF8
 		}
 	} else {
-		name, err = DecodeUTF7(raw)
+		name, err = decodeName(raw)
 	}
 	if err != nil {
 		if d.nameErr == nil {
@@ -48,6 +48,37 @@ func (d *Decoder) MailboxAsSent() (name, sent string) {
 		return raw, raw
 	}
 	return name, name
+}
+
+// decodeName decodes a name of a client that has not enabled UTF-8. Some clients
+// (go-imap's) send UTF-8 as soon as they see that the server knows IMAP4rev2, with
+// "&" as "&-" all the same. Modified UTF-7 has no octets above 0x7F, so there is
+// no doubt about what they mean; between them its rules hold.
+func decodeName(raw string) (string, error) {
+	name, err := DecodeUTF7(raw)
+	if err == nil || !utf8.ValidString(raw) {
+		return name, err
+	}
+	var b strings.Builder
+	for rest := raw; rest != ""; {
+		n := strings.IndexFunc(rest, func(r rune) bool { return r >= utf8.RuneSelf })
+		if n == 0 {
+			_, size := utf8.DecodeRuneInString(rest)
+			b.WriteString(rest[:size])
+			rest = rest[size:]
+			continue
+		}
+		if n < 0 {
+			n = len(rest)
+		}
+		part, err := DecodeUTF7(rest[:n])
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(part)
+		rest = rest[n:]
+	}
+	return b.String(), nil
 }
 
 // NameErr returns the fault of the first bad mailbox name of this command. A
@@ -83,7 +114,7 @@ func (d *Decoder) ListMailbox() string {
 			n = len(rest)
 		}
 		part := rest[:n]
-		if name, err := DecodeUTF7(part); err == nil {
+		if name, err := decodeName(part); err == nil {
 			part = name
 		}
 		b.WriteString(part)
