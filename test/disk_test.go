@@ -15,7 +15,7 @@ import (
 
 // basic makes an account with the messages of the transcripts' setup "basic":
 // INBOX holds UIDs 1 (S), 2 (a), 4 (FS) and 7 (RSb), Work holds UID 1 (DT).
-func basic(t *testing.T) (maildir string) {
+func basic(t testing.TB) (maildir string) {
 	t.Helper()
 	setup, err := transcript.LoadSetup("../imap/testdata", "basic")
 	if err != nil {

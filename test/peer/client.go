@@ -19,6 +19,7 @@ type Client struct {
 	conn net.Conn
 	r    *bufio.Reader
 	tag  int
+	last string // of what Wait has passed over
 }
 
 // A Response is one untagged response. Its literals are not in Text, where
@@ -83,10 +84,13 @@ func (c *Client) Send(line string) {
 // Wait reads responses until one starts with prefix, and returns it.
 func (c *Client) Wait(prefix string) Response {
 	c.t.Helper()
+	c.conn.SetDeadline(time.Now().Add(time.Minute))
 	for {
-		if r := c.read(); strings.HasPrefix(r.Text, prefix) {
+		r := c.read()
+		if strings.HasPrefix(r.Text, prefix) {
 			return r
 		}
+		c.last = r.Text
 	}
 }
 
@@ -98,7 +102,7 @@ func (c *Client) read() Response {
 	for {
 		line, err := c.r.ReadString('\n')
 		if err != nil {
-			c.t.Fatalf("after %q: %v", r.Text+line, err)
+			c.t.Fatalf("after %q, last %.200q: %v", r.Text+line, c.last, err)
 		}
 		line = strings.TrimRight(line, "\r\n")
 		r.Text += line
