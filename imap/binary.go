@@ -60,7 +60,11 @@ func (s *section) binary(f *Fetching) (c body.Content, decoded bool, err error) 
 	if p == nil {
 		return c, false, nil
 	}
-	c, err = p.Binary(&f.document)
+	if n, ok := f.Box.place.length(f, s.name); ok {
+		c, err = p.BinarySized(&f.document, n)
+	} else {
+		c, err = p.Binary(&f.document)
+	}
 	if errors.Is(err, body.ErrUnknownCTE) {
 		err = no("UNKNOWN-CTE", "The encoding of the part is not known")
 	}
@@ -85,7 +89,8 @@ func (s *section) writeBinary(f *Fetching) error {
 		return err
 	}
 	if !decoded {
-		if decoded, err = hasNUL(&c); err != nil {
+		f.Box.place.resume(f, s.name, &c)
+		if decoded, err = s.hasNUL(&c); err != nil {
 			return err
 		}
 	}
@@ -98,9 +103,9 @@ func (s *section) writeBinary(f *Fetching) error {
 
 var errNUL = errors.New("NUL")
 
-// hasNUL reports whether c holds a NUL, which only a literal8 may.
-func hasNUL(c *body.Content) (bool, error) {
-	err := c.WriteRange(nulFinder{}, 0, c.Size)
+// hasNUL reports whether what is wanted of c holds a NUL, which only a literal8 may.
+func (s *section) hasNUL(c *body.Content) (bool, error) {
+	err := c.WriteRange(nulFinder{}, s.off, s.n)
 	if errors.Is(err, errNUL) {
 		return true, nil
 	}

@@ -59,7 +59,7 @@ func (d *document) closeFile() {
 	if d.file != nil {
 		d.file.Close()
 	}
-	*d = document{buf: d.buf, data: nil}
+	*d = document{buf: d.buf}
 }
 
 // release gives everything back at the end of the command.
@@ -182,6 +182,7 @@ type place struct {
 	date  time.Time
 	root  *body.Part // nil: not parsed
 	label string     // of the section
+	total int64      // octets of the section
 	mark  body.Mark
 }
 
@@ -201,9 +202,14 @@ func (p *place) resume(f *Fetching, label string, c *body.Content) {
 	}
 }
 
+// length returns the octets of the section called label, if p is there.
+func (p *place) length(f *Fetching, label string) (int64, bool) {
+	return p.total, p.label == label && p.of(f)
+}
+
 // keep remembers where c has got to.
 func (p *place) keep(f *Fetching, label string, c *body.Content) {
 	if f.size >= placeSize {
-		*p = place{f.Msg.UID, f.size, f.file.Date(), f.root, label, c.Mark}
+		*p = place{f.Msg.UID, f.size, f.file.Date(), f.root, label, c.Size, c.Mark}
 	}
 }

@@ -160,13 +160,11 @@ func (s *section) write(f *Fetching) error {
 // send sends what is wanted of c. With the prefix "~" it is a literal8.
 func (s *section) send(f *Fetching, c *body.Content, prefix string) error {
 	f.out = append(f.out, s.label...)
-	if !s.partial {
-		return f.literal(c, 0, wholeSection, prefix)
+	if s.partial {
+		f.Box.place.resume(f, s.name, c)
+		defer f.Box.place.keep(f, s.name, c)
 	}
-	f.Box.place.resume(f, s.name, c)
-	err := f.literal(c, s.off, s.n, prefix)
-	f.Box.place.keep(f, s.name, c)
-	return err
+	return f.literal(c, s.off, s.n, prefix)
 }
 
 // directSize is the size in octets from which a literal is not copied into

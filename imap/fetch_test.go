@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -180,8 +181,14 @@ func TestFetchPieces(t *testing.T) {
 	for text.Len() < 600<<10 {
 		text.WriteString(strings.Repeat("x", r.IntN(90)) + []string{"\n", "\r\n", "\r"}[r.IntN(3)])
 	}
+	encoded := base64.StdEncoding.EncodeToString([]byte(text.String()))
+	for i := 76; i < len(encoded); i += 77 {
+		encoded = encoded[:i] + "\n" + encoded[i:]
+	}
 	w := newWorld(t, nil)
-	w.deliver("jane", "", "cur/1.h:2,S", "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\n"+text.String()+"\n--b\n\nsecond\n--b--\n")
+	w.deliver("jane", "", "cur/1.h:2,S", "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\n"+text.String()+
+		"\n--b\nContent-Transfer-Encoding: base64\n\n"+encoded+
+		"\n--b\nContent-Transfer-Encoding: quoted-printable\n\n"+strings.Repeat("caf=C3=A9 and more =\n of it  \n", 10000)+"\n--b--\n")
 	w.deliver("jane", "", "cur/2.h:2,S", "A: b\n\nx\n")
 	c := w.login("jane")
 	c.must(" OK", "EXAMINE INBOX")
@@ -198,7 +205,7 @@ func TestFetchPieces(t *testing.T) {
 		}
 		return s
 	}
-	for _, name := range []string{"BODY.PEEK[1]", "BODY.PEEK[]", "BINARY.PEEK[1]", "BODY.PEEK[TEXT]"} {
+	for _, name := range []string{"BODY.PEEK[1]", "BODY.PEEK[]", "BINARY.PEEK[1]", "BINARY.PEEK[2]", "BINARY.PEEK[3]", "BODY.PEEK[TEXT]"} {
 		whole := item("FETCH 1 " + name)
 		for i := range 40 {
 			off := i * 20000

@@ -13,6 +13,20 @@ var ErrUnknownCTE = errors.New("unknown content transfer encoding")
 // NULs (literal8). For the size of an encoded body it is read and decoded once, here. A part that is not a leaf is
 // not encoded (RFC 2045 section 6.4). Broken base64 or quoted-printable gives what can be read.
 func (p *Part) Binary(r io.ReaderAt) (Content, error) {
+	c, err := p.BinarySized(r, 0)
+	s, encoded := c.src.(*decodedSource)
+	if !encoded {
+		return c, err
+	}
+	err = s.run(Mark{}, func(_ Mark, b []byte) error {
+		c.Size += int64(len(b))
+		return nil
+	})
+	return c, err
+}
+
+// BinarySized is Binary where the Size is known already, from an earlier Content of the same part. Then nothing is read here.
+func (p *Part) BinarySized(r io.ReaderAt, size int64) (Content, error) {
 	cte := p.CTE
 	if p.Kind != Leaf && cte != UnknownCTE {
 		cte = Identity
@@ -23,13 +37,7 @@ func (p *Part) Binary(r io.ReaderAt) (Content, error) {
 	case Identity:
 		return Content{Size: p.Body.Size, Found: true, src: &fileSource{r: r, span: p.Body, keep: true}}, nil
 	}
-	s := &decodedSource{r: r, span: p.Body, cte: cte}
-	c := Content{Found: true, src: s}
-	err := s.run(func(b []byte) error {
-		c.Size += int64(len(b))
-		return nil
-	})
-	return c, err
+	return Content{Size: size, Found: true, src: &decodedSource{r: r, span: p.Body, cte: cte}}, nil
 }
 
 // A decodedSource is a body with its encoding undone.
@@ -39,14 +47,19 @@ type decodedSource struct {
 	cte  CTE
 }
 
-// run hands the decoded octets to emit in pieces, which are good during the call only.
-func (s *decodedSource) run(emit func([]byte) error) error {
+// run decodes from the mark on and hands what comes out to emit, with the mark of its beginning, in pieces that are good during the call only.
+func (s *decodedSource) run(at Mark, emit func(Mark, []byte) error) error {
 	in := windows.Get().(*[windowSize]byte)
 	defer windows.Put(in)
 	pooled := buffers.Get().(*[]byte)
 	defer buffers.Put(pooled)
-	d := newDecoder(s.cte)
-	for off := s.span.Off; off < s.span.End; {
+	d := at.decoder
+	if d == nil {
+		d = newDecoder(s.cte)
+	}
+	for at.off < s.span.End-s.span.Off {
+		at.decoder = d.clone()
+		off := s.span.Off + at.off
 		n, err := s.r.ReadAt(in[:min(windowSize, s.span.End-off)], off)
 		if n == 0 {
 			if err == nil || err == io.EOF {
@@ -54,17 +67,30 @@ func (s *decodedSource) run(emit func([]byte) error) error {
 			}
 			return err
 		}
-		off += int64(n)
-		if err := emit(d.decode((*pooled)[:0], in[:n])); err != nil {
+		out := d.decode((*pooled)[:0], in[:n])
+		if err := emit(at, out); err != nil {
 			return err
 		}
+		at.off += int64(n)
+		at.sent += int64(len(out))
 	}
-	return emit(d.finish((*pooled)[:0]))
+	at.decoder = d.clone()
+	return emit(at, d.finish((*pooled)[:0]))
 }
 
-func (s *decodedSource) stream(dst []byte, off, n int64, _ *Mark, flush func([]byte) ([]byte, error)) ([]byte, error) {
-	cut := cutter{dst: dst, base: len(dst), off: off, end: off + n, flush: flush}
-	err := s.run(cut.add)
+func (s *decodedSource) stream(dst []byte, off, n int64, m *Mark, flush func([]byte) ([]byte, error)) ([]byte, error) {
+	if m.sent > off || m.decoder == nil {
+		*m = Mark{}
+	}
+	cut := cutter{dst: dst, base: len(dst), at: m.sent, off: off, end: off + n, flush: flush}
+	from := *m
+	if from.decoder != nil {
+		from.decoder = from.decoder.clone()
+	}
+	err := s.run(from, func(at Mark, b []byte) error {
+		*m = at
+		return cut.add(b)
+	})
 	return cut.done(err)
 }
 

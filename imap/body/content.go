@@ -27,6 +27,7 @@ type Content struct {
 type Mark struct {
 	sent, off int64
 	last      byte
+	decoder   decoder // as it stood there, never changed; nil where nothing is decoded
 }
 
 // A source produces the octets of a Content: it appends octets [off, off+n) to dst, calling flush whenever dst

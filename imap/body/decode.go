@@ -1,5 +1,7 @@
 package body
 
+import "slices"
+
 // A decoder undoes a content transfer encoding, piece by piece. It never refuses anything: RFC 2045 section 6.7 and
 // 6.8 want strange octets ignored (base64) or kept (quoted-printable).
 type decoder interface {
@@ -7,6 +9,8 @@ type decoder interface {
 	decode(dst, src []byte) []byte
 	// finish appends what was held back at the end.
 	finish(dst []byte) []byte
+	// clone returns a decoder that goes on as this one does.
+	clone() decoder
 }
 
 // newDecoder returns the decoder of an encoding, or nil for Identity and UnknownCTE.
@@ -103,6 +107,11 @@ func (d *base64Decoder) finish(dst []byte) []byte {
 	return dst
 }
 
+func (d *base64Decoder) clone() decoder {
+	c := *d
+	return &c
+}
+
 // A qpDecoder reads quoted-printable text: a line end is sent as CR LF, white space before it is dropped, `=` at the
 // end of a line joins it to the next, and `=` before anything but two hex digits stays as it is.
 type qpDecoder struct {
@@ -192,6 +201,8 @@ func (d *qpDecoder) finish(dst []byte) []byte {
 	d.held = d.held[:0]
 	return dst
 }
+
+func (d *qpDecoder) clone() decoder { return &qpDecoder{held: slices.Clone(d.held)} }
 
 func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'A' <= c && c <= 'F' || 'a' <= c && c <= 'f'
