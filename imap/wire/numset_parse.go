@@ -117,9 +117,23 @@ func (p *setParser) last() bool {
 		r.Start = p.start
 	}
 	if len(p.ranges) == cap(p.ranges) {
-		p.ranges = slices.Grow(p.ranges, len(p.ranges)+1) // doubles, append alone would copy five times as much
+		p.makeRoom()
 	}
 	p.ranges = append(p.ranges, r)
 	p.num, p.has, p.star, p.ranged = 0, false, false, false
 	return true
+}
+
+// mergeAt is the number of ranges at which it is looked whether they are fewer.
+const mergeAt = 1024
+
+// makeRoom makes room for another range. A set that says the same again and again,
+// as "1:*,1:*,...", does not grow.
+func (p *setParser) makeRoom() {
+	if len(p.ranges) >= mergeAt {
+		p.ranges = NewNumSet(p.ranges...).ranges
+	}
+	if len(p.ranges) > cap(p.ranges)/2 || cap(p.ranges) == 0 {
+		p.ranges = slices.Grow(p.ranges, len(p.ranges)+1) // doubles, append alone would copy five times as much
+	}
 }

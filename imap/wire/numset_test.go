@@ -3,6 +3,7 @@ package wire
 import (
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -184,5 +185,34 @@ func TestHugeSet(t *testing.T) {
 	d, _ = newDecoder(strings.NewReader(in[:1<<21-1]+" \r\n"), AfterLogin())
 	if d.NumSet(); kind(d.End()) != "BYE" {
 		t.Errorf("got %v, want ErrFraming", d.Err())
+	}
+}
+
+// TestNumSetRepeats holds that a long set costs what it means, not what it says.
+func TestNumSetRepeats(t *testing.T) {
+	t.Parallel()
+	read := func(in string) NumSet {
+		d, _ := newDecoder(strings.NewReader(in+"\r\n"), AfterLogin())
+		set := d.NumSet()
+		if err := d.End(); err != nil {
+			t.Fatal(err)
+		}
+		return set
+	}
+	for _, in := range []string{strings.Repeat("1:*,*:1,", 100_000) + "7", strings.Repeat("1,", 500_000) + "2", strings.Repeat("5,3,9:11,", 50_000) + "*"} {
+		if got := read(in).ranges; cap(got) > 2*mergeAt {
+			t.Errorf("%.20s...: room for %d ranges", in, cap(got))
+		}
+	}
+	var want []NumRange
+	var b strings.Builder
+	for _, i := range rand.Perm(50_000) {
+		b.WriteString(strings.Repeat(strconv.Itoa(2*i+1)+",", 1+i%3))
+	}
+	for i := range 50_000 {
+		want = append(want, NumRange{uint32(2*i + 1), uint32(2*i + 1)})
+	}
+	if got := read(b.String() + "1").Ranges(); !slices.Equal(got, want) {
+		t.Errorf("got %d ranges, want %d", len(got), len(want))
 	}
 }
