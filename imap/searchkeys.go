@@ -17,12 +17,12 @@ var searchKeyRows = []SearchKey{
 	{"UID", parseUIDKey},
 
 	{"ANSWERED", flagKey(maildir.Answered)},
-	{"DELETED", flagKey(maildir.Deleted)},
+	{"DELETED", fixed(deletedTest)},
 	{"DRAFT", flagKey(maildir.Draft)},
 	{"FLAGGED", flagKey(maildir.Flagged)},
 	{"SEEN", flagKey(maildir.Seen)},
 	{"UNANSWERED", negated(flagKey(maildir.Answered))},
-	{"UNDELETED", negated(flagKey(maildir.Deleted))},
+	{"UNDELETED", negated(fixed(deletedTest))},
 	{"UNDRAFT", negated(flagKey(maildir.Draft))},
 	{"UNFLAGGED", negated(flagKey(maildir.Flagged))},
 	{"UNSEEN", fixed(unseenTest)},
@@ -133,6 +133,17 @@ var unseenTest = SearchTest{
 			return 0, 0
 		}
 		return i, b.view.Len()
+	},
+}
+
+// deletedTest knows whether there is anything to look for.
+var deletedTest = SearchTest{
+	Match: func(x *Searching) (bool, error) { return x.Msg.Flags&maildir.Deleted != 0, nil },
+	Range: func(b *Box) (lo, hi int) {
+		if b.view.Deleted() == 0 {
+			return 0, 0
+		}
+		return 0, b.view.Len()
 	},
 }
 

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -130,9 +131,10 @@ func (t *SearchTest) eval(x *Searching, level Cost) (verdict, error) {
 }
 
 // Searching is one message in the course of a SEARCH. It is used by one
-// goroutine, for one message after the other.
+// goroutine, for one message after the other; the Session is used by several.
 type Searching struct {
 	*Session
+	ctx context.Context // ends when the search has taken too long, or with the session
 	Box *Box
 	Msg maildir.Message
 	Seq int // sequence number, from 1
@@ -191,27 +193,40 @@ type searchRun struct {
 
 // find runs a search.
 func (s *Session) find(b *Box, a *SearchArgs) (*SearchOutcome, error) {
-	r := searchRun{box: b, program: &a.program, looker: &Searching{Session: s, Box: b}}
+	ctx, cancel := context.WithTimeout(s.ctx, s.conf.Limits.SearchTime)
+	defer cancel()
 	a.program.root.bind(b)
-	lo, hi := a.program.root.span(b)
+	r := searchRun{box: b, program: &a.program, looker: &Searching{Session: s, ctx: ctx, Box: b}}
 	o := new(SearchOutcome)
+	err := r.find(a, o)
+	if err != nil && ctx.Err() != nil && s.ctx.Err() == nil {
+		return nil, errSearchTime
+	}
+	return o, err
+}
+
+var errSearchTime = no("LIMIT", "Search takes too long")
+
+// find adds what is needed of the matches to o.
+func (r *searchRun) find(a *SearchArgs, o *SearchOutcome) error {
+	lo, hi := r.program.root.span(r.box)
 	needs := a.needs()
 	if needs&NeedAll != 0 {
 		for ; lo < hi; lo += searchWindow {
 			found, err := r.try(lo, min(lo+searchWindow, hi))
 			if err != nil {
-				return nil, err
+				return err
 			}
 			for _, c := range found {
 				o.add(c, a.UID)
 			}
 		}
-		return o, nil
+		return nil
 	}
 	if needs&NeedFirst != 0 {
 		c, err := r.first(lo, hi)
 		if err != nil || c.seq == 0 {
-			return o, err
+			return err
 		}
 		o.add(c, a.UID)
 		lo = c.seq
@@ -219,13 +234,13 @@ func (s *Session) find(b *Box, a *SearchArgs) (*SearchOutcome, error) {
 	if needs&NeedLast != 0 {
 		c, err := r.last(lo, hi)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if c.seq > 0 {
 			o.add(c, a.UID)
 		}
 	}
-	return o, nil
+	return nil
 }
 
 // first returns the first match from index lo to hi-1; seq 0: there is none.
@@ -295,7 +310,7 @@ func (r *searchRun) try(lo, hi int) ([]candidate, error) {
 // returns.
 func (r *searchRun) decide(undecided int) error {
 	for len(r.workers) < min(searchWorkers, undecided) {
-		x := &Searching{Session: r.looker.Session, Box: r.box}
+		x := &Searching{Session: r.looker.Session, ctx: r.looker.ctx, Box: r.box}
 		x.begin(&r.program.strings)
 		r.workers = append(r.workers, x)
 	}

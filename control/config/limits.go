@@ -61,6 +61,8 @@ type Limits struct {
 	// SearchKeys and SearchDepth are the number of keys in a SEARCH and how
 	// deep they nest.
 	SearchKeys, SearchDepth int
+	// SearchTime is how long one SEARCH may take.
+	SearchTime time.Duration
 
 	// MIMEDepth and MIMEParts bound the part tree of a message; what is
 	// beyond is one opaque part.
@@ -173,6 +175,9 @@ var limits = []option{
 	{name: "limit_search_depth", kind: integer, def: "100", min: 5, max: 1000,
 		field: func(c *Config) any { return &c.Limits.SearchDepth },
 		prose: "Number of search keys that may be nested in each other."},
+	{name: "search_maxtime", kind: duration, unit: "seconds", def: "10m", min: int64(time.Second), max: longest,
+		field: func(c *Config) any { return &c.Limits.SearchTime },
+		prose: "Time after which a SEARCH that has not ended is given up."},
 	{name: "boundary_limit", kind: integer, def: "100", min: 10, max: 1000,
 		field: func(c *Config) any { return &c.Limits.MIMEDepth },
 		prose: "Number of MIME parts that may be nested in each other; what is deeper is one part without structure."},
