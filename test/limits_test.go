@@ -47,10 +47,13 @@ func welcome(t *testing.T, s *peer.Server, from byte) *caller {
 	return c
 }
 
+// answerTime is how long a caller waits for an answer.
+const answerTime = 2 * time.Minute
+
 // line returns the next line, or "" where the connection has ended.
 func (c *caller) line() string {
 	c.t.Helper()
-	c.conn.SetDeadline(time.Now().Add(20 * time.Second))
+	c.conn.SetDeadline(time.Now().Add(answerTime))
 	line, err := c.r.ReadString('\n')
 	if err != nil && err != io.EOF {
 		c.t.Fatal(err)
