@@ -179,7 +179,8 @@ func validities(t *testing.T, tree *Tree) string {
 	var b strings.Builder
 	for _, f := range list {
 		if f.Exists && f.Name != "INBOX" {
-			fmt.Fprintln(&b, f.Name, listOf(t, f.ControlPath).Validity)
+			_, control, _ := tree.Path(f.Name)
+			fmt.Fprintln(&b, f.Name, listOf(t, control).Validity)
 		}
 	}
 	return b.String()

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,19 +11,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"imapd/imap/wire"
 	"imapd/maildir/vfs"
 )
 
 // A Folder is one name of the tree.
 type Folder struct {
-	Name string // as clients see it
-	// Path and ControlPath are what Tree.Path returns; empty for the parent
-	// that is only a part of the prefix.
-	Path, ControlPath string
-	Exists            bool // it can be selected: it has a cur/
-	Container         bool // it does not, but is a directory (fs layout)
-	HasChildren       bool
+	Name        string // as clients see it
+	Exists      bool   // it can be selected: it has a cur/
+	Container   bool   // it does not, but is a directory (fs layout)
+	HasChildren bool
 }
 
 // List returns all folders by name, INBOX first and parents before children,
@@ -30,33 +27,51 @@ type Folder struct {
 // cur/ and a name that decodes. It fails with ErrLimit where there are more
 // than 100,000, or than twice as many as may be created.
 func (t *Tree) List() ([]Folder, error) {
-	limit := max(maxFolders, 2*t.maxFolders)
-	found := map[string]*Folder{"INBOX": {Name: "INBOX", Path: t.root, ControlPath: t.inboxControl()}}
-	err := t.walk(func(raw []string, exists bool) bool {
-		if len(raw) == 0 {
-			found["INBOX"].Exists = exists
-			return true
-		}
-		parts, ok := t.decode(raw)
-		if !ok || !exists && t.layout != FS {
-			return true
-		}
-		rel := t.relative(parts)
-		name := t.name(parts)
-		found[name] = &Folder{Name: name, Path: t.root + "/" + rel, ControlPath: t.control + "/" + rel, Exists: exists, Container: !exists}
-		return len(found) <= limit
-	})
+	raw, err := t.folders()
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil // nothing but an INBOX that is not there yet
 	}
 	if err != nil {
 		return nil, err
 	}
-	if len(found) > limit {
-		return nil, fmt.Errorf("%s: %w", t.root, ErrLimit)
+	found := map[string]*Folder{"INBOX": {Name: "INBOX"}}
+	for _, f := range raw {
+		if len(f.parts) == 0 {
+			found["INBOX"].Exists = f.exists
+		} else if parts, ok := t.decode(f.parts); ok {
+			name := t.name(parts)
+			found[name] = &Folder{Name: name, Exists: f.exists, Container: !f.exists}
+		}
 	}
 	t.addParents(found)
 	return t.sorted(found), nil
+}
+
+// A rawFolder is the root (no parts) or a directory that may be a folder.
+type rawFolder struct {
+	parts  []string // as they are on disk
+	exists bool
+}
+
+// folders returns what there is of folders, and lets it tell the encoding of
+// names if that is open.
+func (t *Tree) folders() (list []rawFolder, err error) {
+	limit := max(maxFolders, 2*t.maxFolders)
+	var v vote
+	err = t.walk(func(parts []string, exists bool) bool {
+		v.count(parts)
+		if exists || len(parts) == 0 || t.layout == FS {
+			list = append(list, rawFolder{parts, exists})
+		}
+		return len(list) <= limit
+	})
+	if err == nil && len(list) > limit {
+		err = fmt.Errorf("%s: %w", t.root, ErrLimit)
+	}
+	if err == nil {
+		t.names.CompareAndSwap(int32(AutoNames), int32(v.encoding()))
+	}
+	return list, err
 }
 
 // addParents enters the parents of what was found, and HasChildren.
@@ -71,7 +86,6 @@ func (t *Tree) addParents(found map[string]*Folder) {
 			f := found[name]
 			if f == nil {
 				f = &Folder{Name: name}
-				f.Path, f.ControlPath, _ = t.Path(name)
 				found[name] = f
 			}
 			if f.HasChildren {
@@ -134,15 +148,15 @@ func (t *Tree) walk(fn func(raw []string, exists bool) bool) error {
 	}
 	if t.layout == FS {
 		w := walker{fn: fn}
-		return w.below(root, nil)
+		return w.root(root)
 	}
 	return flatNames(root, func(e string, raw []string) bool { return fn(raw, isDir(root, e+"/cur")) })
 }
 
-// walkNames is walk for those who only need names.
+// walkNames is walk for those who only need names, and not the root.
 func (t *Tree) walkNames(fn func(raw []string) bool) error {
 	if t.layout == FS {
-		return t.walk(func(raw []string, _ bool) bool { return fn(raw) })
+		return t.walk(func(raw []string, _ bool) bool { return len(raw) == 0 || fn(raw) })
 	}
 	root, err := t.open(t.root)
 	if err != nil {
@@ -153,14 +167,16 @@ func (t *Tree) walkNames(fn func(raw []string) bool) error {
 }
 
 // flatNames calls fn for each entry of a Maildir++ root that may be a folder,
-// until it returns false.
+// until it returns false. The root has not been read before.
 func flatNames(root vfs.Dir, fn func(entry string, raw []string) bool) error {
-	entries, err := readNames(root)
+	dirs, err := readDirs(root, make([]byte, bufferSize), func(name []byte) bool {
+		return len(name) > 1 && name[0] == '.' && name[1] != '.'
+	})
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if len(e) > 1 && e[0] == '.' && e[1] != '.' && !fn(e, strings.Split(e[1:], ".")) {
+	for _, d := range dirs {
+		if !fn(d.name, strings.Split(d.name[1:], ".")) {
 			break
 		}
 	}
@@ -171,50 +187,83 @@ func flatNames(root vfs.Dir, fn func(entry string, raw []string) bool) error {
 // does, but never to a directory that one is in already.
 type walker struct {
 	fn   func(raw []string, exists bool) bool
-	in   [][2]uint64 // dev and ino of the directories above
+	in   []vfs.Dir // the directories above, and the present one
+	buf  []byte
 	done bool
 }
 
-func (w *walker) below(dir vfs.Dir, raw []string) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(dir.Fd(), &st); err != nil {
-		return &os.PathError{Op: "stat", Path: dir.Path(), Err: err}
+// bufferSize takes the entries of a directory in one call, or a few.
+const bufferSize = 32 << 10
+
+func (w *walker) root(dir vfs.Dir) error {
+	w.buf = make([]byte, bufferSize)
+	dirs, _, err := w.read(dir)
+	if err == nil {
+		w.below(dir, dirs, nil)
 	}
-	id := [2]uint64{uint64(st.Dev), st.Ino}
-	if len(raw) >= maxDepth || slices.Contains(w.in, id) {
-		return nil
-	}
-	w.in = append(w.in, id)
-	defer func() { w.in = w.in[:len(w.in)-1] }()
-	entries, err := readNames(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if !w.enter(dir, e, append(slices.Clip(raw), e)) {
-			return nil
+	return err
+}
+
+// read returns the directories in dir that may be folders, and whether it has a
+// cur/.
+func (w *walker) read(dir vfs.Dir) (dirs []subdir, cur bool, err error) {
+	dirs, err = readDirs(dir, w.buf, func(name []byte) bool {
+		switch string(name) {
+		case "new", "tmp":
+			return false
 		}
+		return !bytes.HasPrefix(name, []byte(".."))
+	})
+	i := slices.IndexFunc(dirs, func(d subdir) bool { return d.name == "cur" })
+	if i >= 0 {
+		cur = dirs[i].is(dir)
+		dirs = slices.Delete(dirs, i, i+1)
 	}
-	return nil
+	return dirs, cur, err
+}
+
+func (w *walker) below(dir vfs.Dir, dirs []subdir, raw []string) {
+	if len(raw) >= maxDepth {
+		return
+	}
+	w.in = append(w.in, dir)
+	for _, d := range dirs {
+		if w.done {
+			break
+		}
+		w.enter(dir, d, append(slices.Clip(raw), d.name))
+	}
+	w.in = w.in[:len(w.in)-1]
 }
 
 // enter looks at one entry. What cannot be opened is passed over: another
-// program may have removed it just now, or it belongs to somebody else.
-func (w *walker) enter(dir vfs.Dir, e string, raw []string) bool {
-	if e == "cur" || e == "new" || e == "tmp" || strings.HasPrefix(e, "..") || !isDir(dir, e) {
-		return true
+// program may have removed it just now, or it belongs to somebody else. Only a
+// link can lead back to where one is already.
+func (w *walker) enter(dir vfs.Dir, d subdir, raw []string) {
+	if !d.is(dir) {
+		return
 	}
-	sub, err := dir.OpenDir(e)
+	sub, err := dir.OpenDir(d.name)
 	if err != nil {
-		return true
+		return
 	}
 	defer sub.Close()
-	if !w.fn(raw, isDir(sub, "cur")) {
+	dirs, cur, err := w.read(sub)
+	if !w.fn(raw, cur) {
 		w.done = true
-		return false
+	} else if err == nil && (d.sure || !w.inside(sub)) {
+		w.below(sub, dirs, raw)
 	}
-	_ = w.below(sub, raw)
-	return !w.done
+}
+
+// inside reports whether dir is one of those that the walker is in.
+func (w *walker) inside(dir vfs.Dir) bool {
+	return slices.ContainsFunc(w.in, func(d vfs.Dir) bool { return sameDir(d, dir) })
+}
+
+func sameDir(a, b vfs.Dir) bool {
+	var x, y unix.Stat_t
+	return unix.Fstat(a.Fd(), &x) == nil && unix.Fstat(b.Fd(), &y) == nil && x.Dev == y.Dev && x.Ino == y.Ino
 }
 
 // isDir reports whether path below dir is a directory or a link to one.
@@ -253,21 +302,6 @@ func readNames(dir vfs.Dir) ([]string, error) {
 	}
 }
 
-// detect sets the layout and the encoding where they are to be found out.
-func (t *Tree) detect() error {
-	if t.layout == Auto {
-		layout, err := t.detectLayout()
-		if err != nil {
-			return err
-		}
-		t.layout = layout
-	}
-	if t.names == AutoNames {
-		return t.detectNames()
-	}
-	return nil
-}
-
 func (t *Tree) detectLayout() (Layout, error) {
 	root, err := t.open(t.root)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -298,31 +332,7 @@ func (t *Tree) detectLayout() (Layout, error) {
 		seen++
 		return !exists && seen < 1000
 	}}
-	err = w.below(root, nil)
-	return layout, err
+	return layout, w.root(root)
 }
 
 func isHex(s string) bool { return len(s) == 32 && strings.Trim(s, "0123456789abcdef") == "" }
-
-// detectNames counts the names that speak for either encoding.
-func (t *Tree) detectNames() error {
-	for7, for8 := 0, 0
-	err := t.walkNames(func(raw []string) bool {
-		for _, part := range raw {
-			if p, err := wire.DecodeUTF7(part); err != nil {
-				for8++
-			} else if p != part && strings.IndexFunc(p, func(r rune) bool { return r > '~' }) >= 0 {
-				for7++
-			}
-		}
-		return true
-	})
-	t.names = UTF7
-	if for8 > 0 && for8 >= for7 {
-		t.names = UTF8
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}

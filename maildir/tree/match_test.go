@@ -88,11 +88,20 @@ func FuzzMatch(f *testing.F) {
 	})
 }
 
+// fuzzTree opens a tree that is nowhere.
+func fuzzTree(c Config) *Tree {
+	t, err := Open(c)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
 var fuzzTrees = []*Tree{
-	{root: "/r", control: "/r", layout: PlusPlus, names: UTF7, separator: '/'},
-	{root: "/r", control: "/c", layout: PlusPlus, names: UTF8, separator: '.', prefix: "INBOX."},
-	{root: "/r", control: "/r", layout: FS, names: UTF7, separator: '/'},
-	{root: "/r", control: "/r", layout: FS, names: UTF8, separator: '.'},
+	fuzzTree(Config{Root: "/r", Layout: PlusPlus, Names: UTF7}),
+	fuzzTree(Config{Root: "/r", Control: "/c", Layout: PlusPlus, Names: UTF8, Separator: '.', Prefix: "INBOX."}),
+	fuzzTree(Config{Root: "/r", Layout: FS, Names: UTF7}),
+	fuzzTree(Config{Root: "/r", Layout: FS, Names: UTF8, Separator: '.'}),
 }
 
 // FuzzPath holds that a name leads to one directory inside of the root, and

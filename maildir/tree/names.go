@@ -91,7 +91,7 @@ func (t *Tree) partFault(p string) string {
 		return "it contains a '.'"
 	case t.layout == FS && (p == "." || strings.HasPrefix(p, "..") || p == "cur" || p == "new" || p == "tmp"):
 		return "a part of it is reserved"
-	case t.names == UTF8 && !utf8.ValidString(p):
+	case !utf8.ValidString(p):
 		return "it is not UTF-8"
 	}
 	return ""
@@ -143,8 +143,41 @@ func (t *Tree) name(parts []string) string {
 	return t.prefix + strings.Join(parts, string(t.separator))
 }
 
+// same reports whether a part of a name is the same in both encodings.
+func same(p string) bool {
+	for i := range len(p) {
+		if p[i] < ' ' || p[i] > '~' || p[i] == '&' {
+			return false
+		}
+	}
+	return true
+}
+
+// A vote counts the names on disk that speak for either encoding.
+type vote struct{ for7, for8 int }
+
+func (v *vote) count(parts []string) {
+	for _, part := range parts {
+		if same(part) {
+			continue
+		}
+		if p, err := wire.DecodeUTF7(part); err != nil {
+			v.for8++
+		} else if strings.IndexFunc(p, func(r rune) bool { return r > '~' }) >= 0 {
+			v.for7++
+		}
+	}
+}
+
+func (v *vote) encoding() Encoding {
+	if v.for8 > 0 && v.for8 >= v.for7 {
+		return UTF8
+	}
+	return UTF7
+}
+
 func (t *Tree) encodePart(p string) string {
-	if t.names == UTF8 {
+	if same(p) || t.Names() == UTF8 {
 		return p
 	}
 	return wire.EncodeUTF7(p)
@@ -179,7 +212,10 @@ func (t *Tree) decode(raw []string) ([]string, bool) {
 }
 
 func (t *Tree) decodePart(raw string) (string, bool) {
-	if t.names == UTF8 {
+	if same(raw) {
+		return raw, true
+	}
+	if t.Names() == UTF8 {
 		return raw, utf8.ValidString(raw)
 	}
 	p, err := wire.DecodeUTF7(raw)

@@ -33,6 +33,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -98,7 +99,7 @@ type Config struct {
 	Prefix    string // of all names but INBOX; "" or it ends in Separator
 
 	MaxName    int // longest new name in octets of UTF-8; 0 means 1,000
-	MaxFolders int // number of folders from which on Create is ErrLimit; 0 means 10,000
+	MaxFolders int // number of folders beside INBOX from which on Create is ErrLimit; 0 means 10,000
 
 	// Lock takes the dot lock file name in dir. Nil means that nobody else
 	// changes the tree's files.
@@ -115,7 +116,7 @@ type Config struct {
 type Tree struct {
 	root, control string
 	layout        Layout
-	names         Encoding
+	names         atomic.Int32 // an Encoding; AutoNames until it is found out
 	separator     byte
 	prefix        string
 	maxName       int
@@ -127,14 +128,14 @@ type Tree struct {
 
 // Open finds out what cfg leaves open and returns the tree. It creates nothing;
 // the root need not exist. The layout is Maildir++ if a directory that begins
-// with '.' has a cur/, else fs if another one has, else Maildir++. Names are
-// UTF-8 if at least as many of them need that as are modified UTF-7 with encoded
-// characters.
+// with '.' has a cur/, else fs if another one has, else Maildir++. The encoding of
+// names is found out when it first matters: see Names.
 func Open(cfg Config) (*Tree, error) {
 	t := &Tree{
-		root: filepath.Clean(cfg.Root), control: filepath.Clean(cfg.Control), layout: cfg.Layout, names: cfg.Names,
+		root: filepath.Clean(cfg.Root), control: filepath.Clean(cfg.Control), layout: cfg.Layout,
 		separator: cfg.Separator, prefix: cfg.Prefix, lock: cfg.Lock, seed: cfg.Seed, open: cfg.Open,
 	}
+	t.names.Store(int32(cfg.Names))
 	if cfg.Control == "" {
 		t.control = t.root
 	}
@@ -158,8 +159,12 @@ func Open(cfg Config) (*Tree, error) {
 			return func() error { return nil }, nil
 		}
 	}
-	if err := t.detect(); err != nil {
-		return nil, fmt.Errorf("%s: %w", t.root, err)
+	if t.layout == Auto {
+		layout, err := t.detectLayout()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", t.root, err)
+		}
+		t.layout = layout
 	}
 	return t, nil
 }
@@ -167,8 +172,23 @@ func Open(cfg Config) (*Tree, error) {
 // Layout returns the layout that was set or found.
 func (t *Tree) Layout() Layout { return t.layout }
 
-// Names returns the encoding that was set or found.
-func (t *Tree) Names() Encoding { return t.names }
+// Names returns the encoding that was set or is found: UTF-8 if at least as many
+// names need that as are modified UTF-7 with encoded characters. It looks once.
+func (t *Tree) Names() Encoding {
+	if e := Encoding(t.names.Load()); e != AutoNames {
+		return e
+	}
+	var v vote
+	err := t.walkNames(func(parts []string) bool {
+		v.count(parts)
+		return true
+	})
+	if err != nil {
+		return UTF7 // whoever asked will meet the error too
+	}
+	t.names.CompareAndSwap(int32(AutoNames), int32(v.encoding()))
+	return Encoding(t.names.Load())
+}
 
 // Init makes what is missing of the root: the directory (mode 0700, and parents
 // likewise), its cur, new and tmp, and the control directory.
@@ -251,10 +271,13 @@ func (t *Tree) Look(name string) (Folder, error) {
 		return Folder{}, err
 	}
 	f := Folder{Name: t.name(parts)}
-	f.Path, f.ControlPath, _ = t.Path(f.Name)
-	f.Exists, err = isDirectory(f.Path + "/cur")
+	path := t.root
+	if len(parts) > 0 {
+		path += "/" + t.relative(parts)
+	}
+	f.Exists, err = isDirectory(path + "/cur")
 	if err == nil && !f.Exists && t.layout == FS {
-		f.Container, err = isDirectory(f.Path)
+		f.Container, err = isDirectory(path)
 	}
 	return f, err
 }
