@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -181,13 +182,13 @@ func TestFetchPieces(t *testing.T) {
 	for text.Len() < 600<<10 {
 		text.WriteString(strings.Repeat("x", r.IntN(90)) + []string{"\n", "\r\n", "\r"}[r.IntN(3)])
 	}
-	encoded := base64.StdEncoding.EncodeToString([]byte(text.String()))
-	for i := 76; i < len(encoded); i += 77 {
-		encoded = encoded[:i] + "\n" + encoded[i:]
+	var encoded strings.Builder
+	for line := range slices.Chunk([]byte(text.String()), 57) {
+		encoded.WriteString(base64.StdEncoding.EncodeToString(line) + "\n")
 	}
 	w := newWorld(t, nil)
 	w.deliver("jane", "", "cur/1.h:2,S", "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\n"+text.String()+
-		"\n--b\nContent-Transfer-Encoding: base64\n\n"+encoded+
+		"\n--b\nContent-Transfer-Encoding: base64\n\n"+encoded.String()+
 		"\n--b\nContent-Transfer-Encoding: quoted-printable\n\n"+strings.Repeat("caf=C3=A9 and more =\n of it  \n", 10000)+"\n--b--\n")
 	w.deliver("jane", "", "cur/2.h:2,S", "A: b\n\nx\n")
 	c := w.login("jane")
