@@ -92,12 +92,24 @@ func (r *results) test(e event, key string) {
 func (r *results) finish(e event, key string) {
 	switch {
 	case e.Action == "fail" && !r.bad[e.Package]:
-		r.fail(e.Package, r.text(key)) // it did not compile, or a panic or the time limit ended it
+		r.fail(e.Package, r.unfinished(e.Package)+r.text(key)) // it did not compile, or something ended it
 	case e.Action == "pass":
 		fmt.Printf("ok   %-32s %5.1f s  %d passed\n", e.Package, e.Elapsed, r.count[e.Package])
 	case e.Action == "fail":
 		fmt.Printf("FAIL %-32s %5.1f s  %d passed\n", e.Package, e.Elapsed, r.count[e.Package])
 	}
+}
+
+// unfinished returns the output of the tests that were running when their
+// package ended.
+func (r *results) unfinished(pkg string) string {
+	var all strings.Builder
+	for key, output := range r.output {
+		if strings.HasPrefix(key, pkg+" ") && key != pkg+" " {
+			all.WriteString(output.String())
+		}
+	}
+	return all.String()
 }
 
 func (r *results) text(key string) string {
