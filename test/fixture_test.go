@@ -258,7 +258,8 @@ func ask(c *peer.Client) account {
 	a := account{Mailboxes: map[string]mailbox{}, List: map[string][]string{}}
 	for _, r := range c.Do(`LIST "" *`) {
 		if m := listLine.FindStringSubmatch(r.Text); m != nil {
-			a.List[m[3]+m[4]] = slices.Sorted(slices.Values(strings.Fields(m[2])))
+			// \Marked and \UnMarked come and go with what Dovecot has in memory.
+			a.List[m[3]+m[4]] = slices.DeleteFunc(slices.Sorted(strings.FieldsSeq(m[2])), func(a string) bool { return strings.HasSuffix(a, "arked") })
 		}
 	}
 	for _, r := range c.Do(`LSUB "" *`) {
