@@ -138,7 +138,7 @@ type watchers struct {
 	again   bool        // and must look once more
 	ctx     context.Context
 	stop    context.CancelFunc
-	looks   sync.WaitGroup
+	looks   *sync.WaitGroup // goroutines since the first of calls began to watch
 }
 
 // access returns how the mailbox is selected by those who watch.
@@ -173,6 +173,7 @@ func (m *Mailbox) Watch(access Access, changed func()) (stop func()) {
 	if len(w.calls) == 0 {
 		w.calls = map[*func()]Access{}
 		w.ctx, w.stop = context.WithCancel(context.Background())
+		w.looks = new(sync.WaitGroup)
 		m.host.hub.add(m)
 		w.timer = time.AfterFunc(0, m.poke) // what happened before the watch began
 	}
@@ -191,8 +192,9 @@ func (m *Mailbox) unwatch(call *func()) {
 	m.host.hub.remove(m)
 	w.stop()
 	w.timer.Stop()
+	looks := w.looks
 	w.mu.Unlock()
-	w.looks.Wait()
+	looks.Wait()
 }
 
 // poke has the mailbox looked at soon, if it is watched. It does not wait.
@@ -205,17 +207,23 @@ func (m *Mailbox) poke() {
 	case w.looking:
 		w.again = true
 	default:
-		w.looking = true
-		w.looks.Add(1)
-		go m.freshen(w.ctx)
+		m.lookSoon()
 	}
+}
+
+// lookSoon has a goroutine look. m.watch.mu is held.
+func (m *Mailbox) lookSoon() {
+	w := &m.watch
+	w.looking, w.again = true, false
+	w.looks.Add(1)
+	go m.freshen(w.ctx, w.looks)
 }
 
 // freshen looks at the mailbox until no poke came meanwhile. The last watcher
 // that stops waits for it.
-func (m *Mailbox) freshen(ctx context.Context) {
+func (m *Mailbox) freshen(ctx context.Context, looks *sync.WaitGroup) {
 	w := &m.watch
-	defer w.looks.Done()
+	defer looks.Done()
 	for {
 		w.mu.Lock()
 		access := w.access()
@@ -229,18 +237,30 @@ func (m *Mailbox) freshen(ctx context.Context) {
 		case m.doubtful():
 			wait = m.settle + m.settle/4
 		}
-		w.mu.Lock()
-		if !w.again || len(w.calls) == 0 {
-			w.looking, w.again = false, false
-			if ctx.Err() == nil {
-				w.timer.Reset(wait)
-			}
-			w.mu.Unlock()
+		if !m.lookAgain(ctx, wait) {
 			return
 		}
-		w.again, ctx = false, w.ctx // of those who began to watch meanwhile, perhaps
-		w.mu.Unlock()
 	}
+}
+
+// lookAgain reports whether freshen has to go on: a poke came while it looked.
+// If not, the next look is due after wait.
+func (m *Mailbox) lookAgain(ctx context.Context, wait time.Duration) bool {
+	w := &m.watch
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.again && ctx.Err() == nil:
+		w.again = false
+		return true
+	case w.again && len(w.calls) > 0:
+		m.lookSoon() // for those who have begun to watch meanwhile
+		return false
+	case ctx.Err() == nil:
+		w.timer.Reset(wait)
+	}
+	w.looking, w.again = false, false
+	return false
 }
 
 // doubtful reports whether the last look must be repeated soon: a change may
