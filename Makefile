@@ -43,8 +43,9 @@ e2e:
 soak:
 	IMAPD_SOAK=1 $(GO) run ./test/suite -timeout 6h
 
+# Ratios beside Dovecot; BENCH='-large -only select' and so on, see `go doc ./test/bench`.
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(GO) run ./test/bench $(BENCH)
 
 # Each fuzz target for FUZZTIME.
 fuzz:

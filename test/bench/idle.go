@@ -1,0 +1,132 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// idlers is the number of clients that wait for deliveries at a time, each for
+// its own.
+const idlers = 8
+
+// settling is how long idle sessions are left alone before their memory is
+// measured: what a server gives back, it has given back by then.
+const settling = 3 * time.Second
+
+// between is the time between two deliveries to the same client. Without it
+// Dovecot sometimes misses the next until a new one comes.
+const between = 100 * time.Millisecond
+
+// seat gives n users of their own a small mailbox and a session each that idles.
+func (b *bench) seat(s *side, n int) error {
+	for i := range n {
+		if err := s.mail(crowd(i), b.mail, layout{messages: min(20, b.messages)}); err != nil {
+			return err
+		}
+	}
+	if err := s.connect(n, crowd); err != nil {
+		return err
+	}
+	for _, c := range s.extra {
+		if _, err := c.do("SELECT INBOX"); err != nil {
+			return err
+		}
+		if err := c.send("idle IDLE"); err != nil {
+			return err
+		}
+		if err := c.line("+ "); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unseat ends the sessions of seat and removes the mailboxes.
+func (s *side) unseat(n int) error {
+	for _, c := range s.extra {
+		if err := c.send("DONE"); err != nil {
+			return err
+		}
+		if err := c.line("idle OK"); err != nil {
+			return err
+		}
+	}
+	s.logOut()
+	for i := range n {
+		if err := os.RemoveAll(s.maildir(crowd(i))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// memory measures what a connection costs that only waits. A server that has
+// done other work has memory to spare that would hide it: this comes first, and
+// once.
+func (b *bench) memory() group {
+	return group{name: "memory", layout: layout{messages: min(10, b.messages)}, rounds: 1, steps: []step{
+		{rows: []string{fmt.Sprintf("memory (PSS) for an idle connection, %d of them", b.clients)}, unit: "KiB",
+			gauge: func(s *side) ([]float64, error) {
+				if err := s.logIn(); err != nil { // so that whatever runs once runs
+					return nil, err
+				}
+				before, err := memory(s.PID)
+				if err != nil {
+					return nil, err
+				}
+				if err := b.seat(s, b.clients); err != nil {
+					return nil, err
+				}
+				if b.clients > idlers {
+					time.Sleep(settling)
+				}
+				after, err := memory(s.PID)
+				if err != nil {
+					return nil, err
+				}
+				return []float64{(after - before) / float64(b.clients)}, s.unseat(b.clients)
+			}},
+	}}
+}
+
+// idle measures how long after a delivery the client hears of it.
+func (b *bench) idle() group {
+	return group{name: "idle", layout: layout{messages: min(10, b.messages)}, rounds: 1, steps: []step{
+		{rows: []string{"IDLE: delivery to EXISTS, p50", "IDLE, p99", "IDLE, longest"},
+			gauge: func(s *side) ([]float64, error) {
+				if err := b.seat(s, idlers); err != nil {
+					return nil, err
+				}
+				var mu sync.Mutex // guards s.sent and took
+				var took []float64
+				err := s.together(func(i int, c *conn) error {
+					for k := range max(1, b.deliveries/idlers) {
+						mu.Lock()
+						deliver, err := s.delivery(crowd(i))
+						mu.Unlock()
+						if err != nil {
+							return err
+						}
+						time.Sleep(between)
+						begin := time.Now()
+						if err := deliver(); err != nil {
+							return err
+						}
+						if err := c.line(fmt.Sprintf("* %d EXISTS", min(20, b.messages)+k+1)); err != nil {
+							return err
+						}
+						mu.Lock()
+						took = append(took, time.Since(begin).Seconds()*1000)
+						mu.Unlock()
+					}
+					return nil
+				})
+				if err != nil {
+					return nil, err
+				}
+				return []float64{quantile(took, 0.5), quantile(took, 0.99), quantile(took, 1)}, s.unseat(idlers)
+			}},
+	}}
+}
