@@ -25,7 +25,7 @@ import (
 // A world is a server in this process with the mail of its users in a
 // temporary directory.
 type world struct {
-	t    *testing.T
+	t    testing.TB
 	root string
 	conf *config.Config
 	opt  Options
@@ -74,7 +74,7 @@ func (l *logBuffer) String() string {
 
 // newWorld returns a world whose configuration allows passwords in clear and
 // does not make failed logins wait. change may alter it before the server is made.
-func newWorld(t *testing.T, change func(*config.Config, *Options)) *world {
+func newWorld(t testing.TB, change func(*config.Config, *Options)) *world {
 	t.Helper()
 	w := &world{t: t, root: t.TempDir(), conf: config.Default(), log: &logBuffer{}}
 	w.conf.Maildir = filepath.Join(w.root, "%u")
@@ -117,7 +117,7 @@ func (w *world) deliver(user, folder, name, text string) {
 
 // A client is the other end of a session.
 type client struct {
-	t    *testing.T
+	t    testing.TB
 	conn net.Conn
 	r    *bufio.Reader
 	n    int
@@ -165,7 +165,7 @@ func (w *world) login(user string) *client {
 	return c
 }
 
-func socketPair(t *testing.T) (a, b net.Conn) {
+func socketPair(t testing.TB) (a, b net.Conn) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
