@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"context"
 	"errors"
 
 	"imapd/imap/wire"
@@ -35,23 +36,29 @@ func parseCopy(set func(*wire.Decoder) Set) func(*wire.Decoder) copyArgs {
 }
 
 func (s *Session) copy(b *Box, a copyArgs) error {
-	to, err := s.target(s.user, a.name)
-	if err != nil {
-		return err
-	}
-	defer to.Release()
-	uids, err := b.live(a.set)
-	if err != nil || len(uids) == 0 {
-		return err
-	}
-	c, err := b.mailbox.Copy(s.ctx, uids, to)
-	if errors.Is(err, maildir.ErrGone) {
-		return errExpunged
-	}
+	c, err := s.transfer(b, a, b.mailbox.Copy)
 	if len(c.To) > 0 {
 		s.ok(copyUID(c), "")
 	}
 	return err
+}
+
+// transfer has do copy or move the messages that a names.
+func (s *Session) transfer(b *Box, a copyArgs, do func(context.Context, []maildir.UID, *maildir.Mailbox) (maildir.Copied, error)) (maildir.Copied, error) {
+	to, err := s.target(s.user, a.name)
+	if err != nil {
+		return maildir.Copied{}, err
+	}
+	defer to.Release()
+	uids, err := b.live(a.set)
+	if err != nil || len(uids) == 0 {
+		return maildir.Copied{}, err
+	}
+	c, err := do(s.ctx, uids, to)
+	if errors.Is(err, maildir.ErrGone) {
+		err = errExpunged
+	}
+	return c, err
 }
 
 // errExpunged refuses a command that names a message which is gone, and of which

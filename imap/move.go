@@ -1,11 +1,5 @@
 package imap
 
-import (
-	"errors"
-
-	"imapd/maildir"
-)
-
 // MOVE moves messages to another mailbox. See RFC 6851, or RFC 9051 section
 // 6.4.8. It may renumber messages although it is given their numbers: the
 // EXPUNGE responses belong to it (RFC 6851 section 3.3).
@@ -23,21 +17,9 @@ func (s *Session) move(b *Box, a copyArgs) error {
 	if err := b.writable(); err != nil {
 		return err
 	}
-	to, err := s.target(s.user, a.name)
-	if err != nil {
-		return err
-	}
-	defer to.Release()
-	uids, err := b.live(a.set)
-	if err != nil || len(uids) == 0 {
-		return err
-	}
-	c, err := b.mailbox.Move(s.ctx, uids, to)
+	c, err := s.transfer(b, a, b.mailbox.Move)
 	if len(c.To) > 0 {
 		s.untagged("OK [", copyUID(c), "] Moved")
-	}
-	if errors.Is(err, maildir.ErrGone) {
-		return errExpunged
 	}
 	return err
 }
