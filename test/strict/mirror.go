@@ -1,14 +1,28 @@
 package strict
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // A Mirror is what a client knows of the selected mailbox from the responses
 // alone. It holds that numbers of messages are those of messages there are,
 // that only EXPUNGE makes a mailbox smaller, and that a message keeps its UID.
 type Mirror struct {
-	uids []uint32 // by sequence number - 1; 0: not known
-	fell error    // EXISTS fell, which only a SELECT explains
+	messages []Message // by sequence number - 1
+	fell     error     // EXISTS fell, which only a SELECT explains
 }
+
+// A Message is what a client knows of one.
+type Message struct {
+	UID   uint32 // 0: not known
+	Flags string // sorted, without \Recent; "?": not known
+}
+
+// Messages returns what is known of all messages, by sequence number - 1. It is
+// the Mirror's own.
+func (m *Mirror) Messages() []Message { return m.messages }
 
 // Take updates the mirror. The error says what cannot be.
 func (m *Mirror) Take(r *Response) error {
@@ -21,58 +35,78 @@ func (m *Mirror) Take(r *Response) error {
 	case r.Name == "EXISTS":
 		m.exists(int(r.Number))
 	case r.Name == "EXPUNGE":
-		if int(r.Number) > len(m.uids) {
-			return fmt.Errorf("EXPUNGE of %d among %d messages", r.Number, len(m.uids))
+		i := int(r.Number) - 1
+		if i >= len(m.messages) {
+			return fmt.Errorf("EXPUNGE of %d among %d messages", r.Number, len(m.messages))
 		}
-		m.uids = append(m.uids[:r.Number-1], m.uids[r.Number:]...)
+		m.messages = slices.Delete(m.messages, i, i+1)
 	case r.Name == "FETCH":
 		return m.fetch(r)
 	case r.HasCode("CLOSED"):
-		m.uids = nil
-	case r.HasCode("UIDVALIDITY"):
-		clear(m.uids)
+		m.messages = nil
+	case r.HasCode("UIDVALIDITY"): // the mailbox is another one
+		for i := range m.messages {
+			m.messages[i] = unknown
+		}
 		m.fell = nil
 	}
 	return nil
 }
 
+var unknown = Message{Flags: "?"}
+
 func (m *Mirror) exists(n int) {
-	if n < len(m.uids) {
-		m.fell = fmt.Errorf("EXISTS fell from %d to %d", len(m.uids), n)
-		m.uids = m.uids[:n]
+	if n < len(m.messages) {
+		m.fell = fmt.Errorf("EXISTS fell from %d to %d", len(m.messages), n)
+		m.messages = m.messages[:n]
 	}
-	for len(m.uids) < n {
-		m.uids = append(m.uids, 0)
+	for len(m.messages) < n {
+		m.messages = append(m.messages, unknown)
 	}
 }
 
 func (m *Mirror) fetch(r *Response) error {
 	i := int(r.Number) - 1
-	if i >= len(m.uids) {
-		return fmt.Errorf("FETCH of %d among %d messages", r.Number, len(m.uids))
+	if i >= len(m.messages) {
+		return fmt.Errorf("FETCH of %d among %d messages", r.Number, len(m.messages))
 	}
-	uid, ok := r.UID()
+	if flags, ok := r.Item("FLAGS"); ok {
+		m.messages[i].Flags = flagText(flags)
+	}
+	v, ok := r.Item("UID")
 	if !ok {
 		return nil
 	}
-	if m.uids[i] != 0 && m.uids[i] != uid {
-		return fmt.Errorf("message %d had UID %d and has %d", r.Number, m.uids[i], uid)
+	uid := number(v)
+	if was := m.messages[i].UID; was != 0 && was != uid {
+		return fmt.Errorf("message %d had UID %d and has %d", r.Number, was, uid)
 	}
-	for j, other := range m.uids {
-		if other != 0 && (j < i && other >= uid || j > i && other <= uid) {
-			return fmt.Errorf("message %d has UID %d, message %d has %d", i+1, uid, j+1, other)
+	for j, other := range m.messages {
+		if other.UID != 0 && (j < i && other.UID >= uid || j > i && other.UID <= uid) {
+			return fmt.Errorf("message %d has UID %d, message %d has %d", i+1, uid, j+1, other.UID)
 		}
 	}
-	m.uids[i] = uid
+	m.messages[i].UID = uid
 	return nil
 }
 
-// UID returns the UID in a FETCH response, if one is.
-func (r *Response) UID() (uint32, bool) {
-	for items := r.Args[0].List; len(items) > 1; items = items[2:] {
-		if items[0].Text == "UID" {
-			return number(items[1]), true
+func flagText(v Value) string {
+	var names []string
+	for _, f := range v.List {
+		if f.Text != `\Recent` {
+			names = append(names, f.Text)
 		}
 	}
-	return 0, false
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}
+
+// Item returns the value of an item in a FETCH response.
+func (r *Response) Item(name string) (v Value, ok bool) {
+	for items := r.Args[0].List; len(items) > 1; items = items[2:] {
+		if items[0].Text == name {
+			return items[1], true
+		}
+	}
+	return Value{}, false
 }
