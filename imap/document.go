@@ -88,7 +88,7 @@ func (d *document) ReadAt(p []byte, off int64) (int, error) {
 
 // bodyLimits are the limits for parsing messages.
 func (s *Session) bodyLimits() body.Limits {
-	return body.Limits{Depth: s.conf.Limits.MIMEDepth, Parts: s.conf.Limits.MIMEParts}
+	return body.Limits{Depth: s.conf.Limits.MIMEDepth, Parts: s.conf.Limits.MIMEParts, Global: s.Rev2()}
 }
 
 // tree returns the parts of the message.
@@ -181,6 +181,7 @@ type place struct {
 	size  int64
 	date  time.Time
 	root  *body.Part // nil: not parsed
+	rev2  bool       // as root was parsed
 	label string     // of the section
 	total int64      // octets of the section
 	mark  body.Mark
@@ -192,7 +193,7 @@ const placeSize = 128 << 10
 
 // of reports whether p is a place in the message of f.
 func (p *place) of(f *Fetching) bool {
-	return p.uid == f.Msg.UID && p.size == f.size && p.date.Equal(f.file.Date())
+	return p.uid == f.Msg.UID && p.size == f.size && p.date.Equal(f.file.Date()) && p.rev2 == f.Rev2()
 }
 
 // resume sets the mark of c, the section called label, if p is there.
@@ -210,6 +211,6 @@ func (p *place) length(f *Fetching, label string) (int64, bool) {
 // keep remembers where c has got to.
 func (p *place) keep(f *Fetching, label string, c *body.Content) {
 	if f.size >= placeSize {
-		*p = place{f.Msg.UID, f.size, f.file.Date(), f.root, label, c.Size, c.Mark}
+		*p = place{f.Msg.UID, f.size, f.file.Date(), f.root, f.Rev2(), label, c.Size, c.Mark}
 	}
 }

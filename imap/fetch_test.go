@@ -90,6 +90,25 @@ func TestFetchEightBit(t *testing.T) {
 	}
 }
 
+// A message/global is a message for IMAP4rev2 only (RFC 9051 section 7.5.2).
+func TestFetchGlobal(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.deliver("jane", "", "cur/1.h:2,", "MIME-Version: 1.0\nContent-Type: message/global\n\nSubject: s\n\nx\n")
+	c := w.login("jane")
+	c.must(" OK", "EXAMINE INBOX")
+	const item = "FETCH 1 (BODY BODY.PEEK[1.TEXT])"
+	for _, want := range []string{
+		`* 1 FETCH (BODY ("message" "global" NIL NIL NIL "7bit" 17) BODY[1.TEXT] "")`,
+		`* 1 FETCH (BODY ("message" "global" NIL NIL NIL "7bit" 17 (NIL "s" NIL NIL NIL NIL NIL NIL NIL NIL) ("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 3 1) 3) BODY[1.TEXT] "x\r\n")`,
+	} {
+		if got, tagged := c.fetch(item); len(got) != 1 || got[0] != want || !strings.HasPrefix(tagged, "OK") {
+			t.Errorf("got %q %s, want %q", got, tagged, want)
+		}
+		c.must(" OK", "ENABLE IMAP4rev2")
+	}
+}
+
 // What cannot be had of one message does not keep the others from the client.
 func TestFetchBroken(t *testing.T) {
 	t.Parallel()

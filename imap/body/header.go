@@ -278,6 +278,8 @@ func (p *parser) classify(n *node, h *header) {
 	case strings.EqualFold(part.Type, "message") && strings.EqualFold(part.Subtype, "rfc822"):
 		part.Kind = Message
 		part.Type, part.Subtype = "message", "rfc822"
+	case p.lim.Global && strings.EqualFold(part.Type, "message") && strings.EqualFold(part.Subtype, "global"):
+		part.Kind = Message
 	case h.multi:
 		part.Kind = Multipart
 		n.digest = strings.EqualFold(part.Subtype, "digest")

@@ -133,6 +133,9 @@ type Limits struct {
 	Boundary  int // octets of a boundary that count; 1,000, which is also the most
 	Value     int // octets kept of one header field; 64 KB
 	Memory    int // octets of header values kept in one tree; 4 MB
+
+	// Global: message/global is a message too (RFC 9051 section 7.5.2). RFC 3501 does not know it, and Dovecot shows a leaf.
+	Global bool
 }
 
 func or(n, def int) int {
@@ -152,5 +155,6 @@ func (l Limits) filled() Limits {
 		Boundary:  min(or(l.Boundary, maxBoundary), maxBoundary),
 		Value:     or(l.Value, 64<<10),
 		Memory:    or(l.Memory, 4<<20),
+		Global:    l.Global,
 	}
 }
