@@ -29,7 +29,7 @@ func (s *Session) sendName(attr, name, sent string) {
 	s.listName(name)
 	if sent != name {
 		s.out = append(s.out, ` ("OLDNAME" (`...)
-		s.out = wire.AppendMailbox(s.out, sent, s.UTF8())
+		s.out = wire.AppendUTF8String(s.out, sent)
 		s.out = append(s.out, "))"...)
 	}
 	s.out = append(s.out, "\r\n"...)

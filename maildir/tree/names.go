@@ -107,7 +107,7 @@ func (t *Tree) parseNew(name string) ([]string, error) {
 	if len(t.name(parts)) > t.maxName {
 		return nil, nameError(name, "it is too long")
 	}
-	if strings.IndexFunc(name, unicode.IsControl) >= 0 {
+	if strings.IndexFunc(name, control) >= 0 {
 		return nil, nameError(name, "it contains a control character")
 	}
 	for i, p := range parts {
@@ -120,6 +120,10 @@ func (t *Tree) parseNew(name string) ([]string, error) {
 	}
 	return parts, nil
 }
+
+// control reports whether r is a control character or ends a line or a
+// paragraph: none may be in a name (RFC 5198 section 2).
+func control(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }
 
 // isFile reports whether name is one that servers use for files in a folder.
 func isFile(name string) bool {
