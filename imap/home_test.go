@@ -3,54 +3,55 @@ package imap
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"imapd/control/config"
 )
 
-// A user without a Maildir gets one at the first login, with what the
-// configuration asks for, and later logins leave it alone.
+// TestNewUser makes the folders of the configuration for a user who has no
+// Maildir, and for nobody else.
 func TestNewUser(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *config.Config, _ *Options) {
-		c.AutocreateInboxFolders = []string{"Drafts", "Sent"}
-		c.AutocreateSubscribeFolders = []string{"Sent"}
-	})
-	c := w.login("fresh")
-	c.must(" OK [READ-WRITE]", "SELECT INBOX")
-	c.must(" OK [READ-WRITE]", "SELECT Drafts")
-	root := filepath.Join(w.root, "fresh")
-	if b, err := os.ReadFile(filepath.Join(root, "subscriptions")); err != nil || string(b) != "V\t2\n\nSent\n" && string(b) != "Sent\n" {
-		t.Errorf("subscriptions %q, %v", b, err)
-	}
-	if err := os.RemoveAll(filepath.Join(root, ".Drafts")); err != nil {
-		t.Fatal(err)
-	}
-	w.login("fresh").must(" NO [NONEXISTENT]", "SELECT Drafts")
-}
+	for _, tt := range []struct {
+		name, prefix, old string
+		separator         byte
+		list, lsub        []string
+	}{
+		{"plain", "", "Old/2024", '/', []string{
+			`* LIST (\HasNoChildren) "/" INBOX`, `* LIST (\Noselect \HasChildren) "/" Old`, `* LIST (\HasNoChildren) "/" Old/2024`,
+			`* LIST (\HasNoChildren \Sent) "/" Sent`, `* LIST (\HasNoChildren \Trash) "/" W&APwA5A-h`,
+		}, []string{`* LSUB (\Sent) "/" Sent`}},
+		{"prefix", "INBOX.", "Old.2024", '.', []string{
+			`* LIST (\HasChildren) "." INBOX`, `* LIST (\Noselect \HasChildren) "." INBOX.Old`, `* LIST (\HasNoChildren) "." INBOX.Old.2024`,
+			`* LIST (\HasNoChildren \Sent) "." INBOX.Sent`, `* LIST (\HasNoChildren \Trash) "." INBOX.W&APwA5A-h`,
+		}, []string{`* LSUB (\Sent) "." INBOX.Sent`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, func(c *config.Config, _ *Options) {
+				c.MaildirPrefix, c.MaildirSeparator = tt.prefix, tt.separator
+				c.AutocreateInboxFolders = []string{"Sent", "Wüäh", tt.old, "../out"}
+				c.AutocreateSubscribeFolders = []string{"Sent"}
+				c.SpecialUse = map[string]string{`\Trash`: "Wüäh"}
+			})
+			c := w.login("new")
+			if got := c.must(" OK", `LIST "" *`); !slices.Equal(got, tt.list) {
+				t.Errorf("LIST: %q, want %q", got, tt.list)
+			}
+			if got := c.must(" OK", `LSUB "" *`); !slices.Equal(got, tt.lsub) {
+				t.Errorf("LSUB: %q, want %q", got, tt.lsub)
+			}
+			c.must(" OK", "SELECT INBOX")
+			if _, err := os.Stat(filepath.Join(w.root, "out")); err == nil {
+				t.Error("a folder outside of the Maildir")
+			}
 
-// The layout, the separator and the prefix are those of the configuration.
-func TestPlace(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, func(c *config.Config, _ *Options) {
-		c.MaildirLayout = config.LayoutFS
-		c.MaildirPrefix = "INBOX."
-		c.MaildirSeparator = '.'
-	})
-	w.deliver("u", "Work/New", "cur/1.a:2,", note)
-	c := w.login("u")
-	c.must(" OK", "SELECT INBOX.Work.New")
-	if got := c.must(" OK", "NAMESPACE"); got[0] != `* NAMESPACE (("INBOX." ".")) NIL NIL` {
-		t.Errorf("got %q", got)
+			// What the user has removed does not come back.
+			c.must(" OK", "DELETE "+tt.prefix+"Sent")
+			c.must(" NO [NONEXISTENT]", "STATUS "+tt.prefix+"Sent (MESSAGES)")
+			c.must(" OK", "LOGOUT")
+			w.login("new").must(" NO [NONEXISTENT]", "STATUS "+tt.prefix+"Sent (MESSAGES)")
+		})
 	}
-}
-
-// A user whose mail cannot be opened is told so, and is not logged in.
-func TestNoHome(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, func(c *config.Config, _ *Options) { c.Maildir = "~/Maildir" })
-	c := w.dial()
-	c.line()
-	c.must(" NO [UNAVAILABLE]", "LOGIN u secret")
-	c.must(" BAD", "SELECT INBOX")
 }

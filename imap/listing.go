@@ -56,7 +56,7 @@ func (l *listing) subscribe(names []string, filter ListBits) {
 		}
 	}
 	if len(l.names) > before {
-		l.sort()
+		l.merge(before)
 	}
 }
 
@@ -71,10 +71,22 @@ func (l *listing) up(name string) string {
 	return name[:max(0, strings.LastIndexByte(name, l.separator))]
 }
 
-// sort puts names that were added where they belong.
-func (l *listing) sort() {
-	slices.SortFunc(l.names, func(a, b listedName) int { return tree.Compare(a.Name, b.Name, l.separator) })
-	l.byName = nil
+// merge puts the names behind the first known ones, which are in order, where
+// they belong.
+func (l *listing) merge(known int) {
+	compare := func(a, b listedName) int { return tree.Compare(a.Name, b.Name, l.separator) }
+	old, added := l.names[:known], l.names[known:]
+	slices.SortFunc(added, compare)
+	merged := make([]listedName, 0, len(l.names))
+	for _, n := range added {
+		i := 0
+		for i < len(old) && compare(old[i], n) < 0 {
+			i++
+		}
+		merged = append(append(merged, old[:i]...), n)
+		old = old[i:]
+	}
+	l.names, l.byName = append(merged, old...), nil
 }
 
 // mark sets the special uses of the mailboxes that exist.

@@ -11,12 +11,13 @@ import "strings"
 // whatever they are. There is no backtracking that a client could provoke.
 type Pattern struct {
 	separator byte
-	words     int               // of a set of states
-	literal   map[byte][]uint64 // states that an octet leads on from
-	any       []uint64          // states at a '*'
-	level     []uint64          // states at a '%'
-	end       int               // the state that accepts
-	all       bool              // the pattern is "*"
+	words     int        // of a set of states
+	octet     [256]uint8 // index in literal of each octet; 0 for one that is not in the pattern
+	literal   [][]uint64 // states that an octet leads on from; the first is empty
+	any       []uint64   // states at a '*'
+	level     []uint64   // states at a '%'
+	end       int        // the state that accepts
+	all       bool       // the pattern is "*"
 }
 
 // Compile makes a Pattern ready. Every string is a pattern.
@@ -24,9 +25,9 @@ func Compile(pattern string, separator byte) *Pattern {
 	pattern = collapse(pattern)
 	p := &Pattern{
 		separator: separator, words: len(pattern)/64 + 1, end: len(pattern), all: pattern == "*",
-		literal: map[byte][]uint64{},
 	}
 	p.any, p.level = make([]uint64, p.words), make([]uint64, p.words)
+	p.literal = [][]uint64{make([]uint64, p.words)}
 	for i := range len(pattern) {
 		set := p.any
 		switch c := pattern[i]; c {
@@ -34,10 +35,11 @@ func Compile(pattern string, separator byte) *Pattern {
 		case '%':
 			set = p.level
 		default:
-			if p.literal[c] == nil {
-				p.literal[c] = make([]uint64, p.words)
+			if p.octet[c] == 0 {
+				p.octet[c] = uint8(len(p.literal)) // of 254 at most: the wildcards are none
+				p.literal = append(p.literal, make([]uint64, p.words))
 			}
-			set = p.literal[c]
+			set = p.literal[p.octet[c]]
 		}
 		set[i/64] |= 1 << (i % 64)
 	}
@@ -75,6 +77,9 @@ func (p *Pattern) Match(name string) bool {
 	if n := len("INBOX"); len(name) >= n && strings.EqualFold(name[:n], "INBOX") && (len(name) == n || name[n] == p.separator) {
 		inbox = n
 	}
+	if p.words == 1 {
+		return p.matchShort(name, inbox)
+	}
 	state, next := make([]uint64, p.words), make([]uint64, p.words)
 	state[0] = 1
 	p.skip(state)
@@ -87,22 +92,42 @@ func (p *Pattern) Match(name string) bool {
 	return state[p.end/64]&(1<<(p.end%64)) != 0
 }
 
+// matchShort is Match for a pattern whose states fit into a word, as they do in
+// practice. The first inbox octets match in any case.
+func (p *Pattern) matchShort(name string, inbox int) bool {
+	any, level := p.any[0], p.level[0]
+	wild := any | level
+	s := uint64(1)
+	s |= s & wild << 1
+	for i := range len(name) {
+		c := name[i]
+		on := p.literal[p.octet[c]][0]
+		if i < inbox {
+			on |= p.literal[p.octet[c^0x20]][0]
+		}
+		stay := s & any
+		if c != p.separator {
+			stay |= s & level
+		}
+		s = s&on<<1 | stay
+		s |= s & wild << 1
+		if s == 0 {
+			return false
+		}
+	}
+	return s>>p.end&1 != 0
+}
+
 // step sets next to the states that c leads to, and reports whether there are
 // any.
 func (p *Pattern) step(next, state []uint64, c byte, fold bool) bool {
-	here, other := p.literal[c], []uint64(nil)
+	here, other := p.literal[p.octet[c]], p.literal[0]
 	if fold {
-		other = p.literal[c^0x20]
+		other = p.literal[p.octet[c^0x20]]
 	}
 	carry, alive := uint64(0), uint64(0)
 	for w, s := range state {
-		on := uint64(0)
-		if here != nil {
-			on |= s & here[w]
-		}
-		if other != nil {
-			on |= s & other[w]
-		}
+		on := s & (here[w] | other[w])
 		stay := s & p.any[w]
 		if c != p.separator {
 			stay |= s & p.level[w]
