@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
 	"github.com/google/go-cmp/cmp"
 
 	"imapd/test/peer"
@@ -136,4 +139,76 @@ func texts(c *peer.Client, command string) (lines []string) {
 		lines = append(lines, r.Text)
 	}
 	return lines
+}
+
+// TestGoIMAPLists lets a client read what the mailbox commands answer.
+func TestGoIMAPLists(t *testing.T) {
+	t.Parallel()
+	peer.Each(t, func(t *testing.T, start peer.Starter) {
+		s := start(t, basic(t), peer.Options{})
+		c := must(imapclient.DialInsecure(s.Addr, nil))(t)
+		defer c.Close()
+		if err := c.Login(s.User, peer.Password).Wait(); err != nil {
+			t.Fatal(err)
+		}
+		for _, step := range []*imapclient.Command{
+			c.Create("Entwürfe/2024", nil), c.Subscribe("Entwürfe/2024"), c.Unsubscribe("Work"), c.Delete("Trash"), c.Rename("Sent", "Gesendet", nil),
+		} {
+			if err := step.Wait(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, q := range []struct {
+			pattern string
+			options *imap.ListOptions
+			want    []string
+		}{
+			{"%", nil, []string{
+				`Drafts \Drafts \HasNoChildren`, `Entwürfe \HasChildren \Noselect`, `Gesendet \HasNoChildren`, `INBOX \HasNoChildren`, `Work \HasChildren`, `Ärger \HasNoChildren`,
+			}},
+			{"%", &imap.ListOptions{SelectSubscribed: true, SelectRecursiveMatch: true}, []string{
+				`Entwürfe \NonExistent children`, `Gone \NonExistent \Subscribed`, `INBOX \Subscribed`, `Work children`,
+			}},
+			{"*", &imap.ListOptions{SelectSpecialUse: true, ReturnSubscribed: true, ReturnChildren: true}, []string{`Drafts \Drafts \HasNoChildren`}},
+			{"Entw*", &imap.ListOptions{ReturnSubscribed: true, ReturnStatus: &imap.StatusOptions{NumMessages: true, Size: true}}, []string{
+				`Entwürfe \NonExistent`, `Entwürfe/2024 \Subscribed 0 messages of 0 octets`,
+			}},
+		} {
+			var got []string
+			for _, l := range must(c.List("", q.pattern, q.options).Collect())(t) {
+				got = append(got, describe(l))
+			}
+			slices.Sort(got)
+			if diff := cmp.Diff(q.want, got); diff != "" {
+				t.Errorf("%s, %+v (-want +got):\n%s", q.pattern, q.options, diff)
+			}
+		}
+		status := must(c.Status("Work", &imap.StatusOptions{NumMessages: true, UIDNext: true, UIDValidity: true, NumUnseen: true, Size: true}).Wait())(t)
+		if *status.NumMessages != 1 || status.UIDNext != 2 || status.UIDValidity != 1700000002 || *status.NumUnseen != 1 || *status.Size == 0 {
+			t.Errorf("STATUS: %+v", status)
+		}
+		space := must(c.Namespace().Wait())(t)
+		if len(space.Personal) != 1 || space.Personal[0].Delim != '/' || space.Personal[0].Prefix != "" {
+			t.Errorf("NAMESPACE: %+v", space)
+		}
+	})
+}
+
+// describe writes what a client has understood of a LIST response.
+func describe(l *imap.ListData) string {
+	words := []string{}
+	for _, a := range l.Attrs {
+		if !strings.HasSuffix(string(a), "arked") {
+			words = append(words, string(a))
+		}
+	}
+	slices.Sort(words)
+	words = append([]string{l.Mailbox}, words...)
+	if l.ChildInfo != nil && l.ChildInfo.Subscribed {
+		words = append(words, "children")
+	}
+	if l.Status != nil {
+		words = append(words, fmt.Sprint(*l.Status.NumMessages), "messages of", fmt.Sprint(*l.Status.Size), "octets")
+	}
+	return strings.Join(words, " ")
 }
