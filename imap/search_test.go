@@ -57,11 +57,11 @@ func TestSearchLevels(t *testing.T) {
 		p := newSearchProgram(tree(3), stringKeys{})
 		x := &Searching{}
 		v, err := p.root.eval(x, CostRecord)
-		if v == open {
+		if v == verdictOpen {
 			v, err = p.decide(x)
 		}
 		ran := dearest
-		if want := naive(&p.root, x); err != nil || v == open || (v == hit) != want {
+		if want := naive(&p.root, x); err != nil || v == verdictOpen || (v == verdictYes) != want {
 			t.Fatalf("verdict %d, %v; want %v", v, err, want)
 		}
 		// With another value of all tests that cost as much as the dearest that ran,
@@ -191,7 +191,7 @@ func TestSearchPanic(t *testing.T) {
 	p = newSearchProgram(p.root, stringKeys{})
 	r := searchRun{program: &p, looker: &Searching{Session: s, ctx: s.ctx}}
 	for i := range 20 {
-		r.window = append(r.window, candidate{seq: i + 1, verdict: open})
+		r.window = append(r.window, candidate{seq: i + 1, verdict: verdictOpen})
 	}
 	err := r.decide(20)
 	if err == nil || !strings.Contains(err.Error(), "panic: mistake") || !strings.Contains(err.Error(), "search_test.go") {
@@ -287,4 +287,48 @@ func measure(t *SearchTest) (n, depth int) {
 		depth = max(depth, d)
 	}
 	return n + 1, depth + 1
+}
+
+func TestSearchCharset(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.deliver("u", "", "cur/1.m.h:2,S", "Subject: =?utf-8?q?caf=C3=A9?=\n\nПривет 会議\n")
+	c := w.login("u")
+	c.must(" OK", "SELECT INBOX")
+	for _, tt := range []struct{ args, want string }{
+		{"CHARSET ISO-8859-1 SUBJECT {4+}\r\ncaf\xe9", "* SEARCH 1"},
+		{"CHARSET \"windows-1252\" SUBJECT {4+}\r\nCAF\xc9", "* SEARCH 1"},
+		{"CHARSET utf-8 SUBJECT {5+}\r\ncaf\xc3\xa9", "* SEARCH 1"},
+		{"SUBJECT {5+}\r\ncaf\xc3\xa9", "* SEARCH 1"},
+		{"SUBJECT \"caf\xc3\xa9\"", "* SEARCH 1"},
+		{"CHARSET US-ASCII SUBJECT {5+}\r\ncaf\xc3\xa9", "* SEARCH 1"},
+		{"CHARSET KOI8-R BODY {6+}\r\n\xf0\xd2\xc9\xd7\xc5\xd4", "* SEARCH 1"},
+		{"CHARSET ISO-2022-JP BODY {10+}\r\n\x1b$B2q5D\x1b(B", "* SEARCH 1"},
+		{"CHARSET UTF-7 SUBJECT caf+AOk-", "* SEARCH 1"},
+		{"CHARSET ISO-8859-1 SUBJECT {5+}\r\ncaf\xc3\xa9", "* SEARCH"},
+		{"CHARSET UTF-8 SUBJECT {4+}\r\ncaf\xe9", "BAD"},
+		{"SUBJECT {4+}\r\ncaf\xe9", "BAD"},
+		{"SUBJECT \"caf\xe9\"", "BAD"},
+		{"CHARSET X-NONE SUBJECT {4+}\r\ncaf\xe9", "NO [BADCHARSET (UTF-8 US-ASCII)]"},
+		{"CHARSET ../../etc SUBJECT a", "NO [BADCHARSET (UTF-8 US-ASCII)]"},
+		{"CHARSET \"\" SUBJECT a", "NO [BADCHARSET (UTF-8 US-ASCII)]"},
+	} {
+		lines, answer := c.do("SEARCH " + tt.args)
+		if strings.HasPrefix(tt.want, "*") {
+			answer = " " + strings.Join(lines, "|")
+		}
+		if !strings.HasPrefix(answer, " "+tt.want) || tt.want == "* SEARCH" && answer != " * SEARCH" {
+			t.Errorf("%q: %q, want %q", tt.args, answer, tt.want)
+		}
+	}
+	// NO empties "$", BAD does not.
+	c.must(" OK", "SEARCH RETURN (SAVE) ALL")
+	c.must(" BAD", "SEARCH RETURN (SAVE) NOSUCH")
+	if got := c.must(" OK", "SEARCH $"); got[0] != "* SEARCH 1" {
+		t.Errorf("after BAD: %q", got)
+	}
+	c.must(" NO [BADCHARSET", "SEARCH RETURN (SAVE) CHARSET X-NONE ALL")
+	if got := c.must(" OK", "SEARCH $"); got[0] != "* SEARCH" {
+		t.Errorf("after NO: %q", got)
+	}
 }

@@ -91,41 +91,41 @@ func (t *SearchTest) span(b *Box) (lo, hi int) {
 type verdict uint8
 
 const (
-	miss verdict = iota
-	hit
-	open // depends on tests that are dearer
+	verdictNo verdict = iota
+	verdictYes
+	verdictOpen // depends on tests that are dearer
 )
 
 // eval evaluates t as far as tests of the given cost go.
 func (t *SearchTest) eval(x *Searching, level Cost) (verdict, error) {
-	v := hit
+	v := verdictYes
 	if t.Match != nil {
 		if t.Cost > level {
-			return open, nil
+			return verdictOpen, nil
 		}
 		ok, err := t.Match(x)
 		if err != nil {
-			return open, err
+			return verdictOpen, err
 		}
 		if !ok {
-			v = miss
+			v = verdictNo
 		}
 	}
 	for i := range t.All {
 		each, err := t.All[i].eval(x, level)
 		if err != nil {
-			return open, err
+			return verdictOpen, err
 		}
-		if each == miss {
-			v = miss
+		if each == verdictNo {
+			v = verdictNo
 			break
 		}
-		if each == open {
-			v = open
+		if each == verdictOpen {
+			v = verdictOpen
 		}
 	}
-	if t.Not && v != open {
-		v = hit - v
+	if t.Not && v != verdictOpen {
+		v = verdictYes - v
 	}
 	return v, nil
 }
@@ -290,10 +290,10 @@ func (r *searchRun) try(lo, hi int) ([]candidate, error) {
 		if err != nil {
 			return nil, err
 		}
-		if v == miss {
+		if v == verdictNo {
 			continue
 		}
-		if v == open {
+		if v == verdictOpen {
 			undecided++
 		}
 		r.window = append(r.window, candidate{i + 1, m, v})
@@ -303,7 +303,7 @@ func (r *searchRun) try(lo, hi int) ([]candidate, error) {
 			return nil, err
 		}
 	}
-	return slices.DeleteFunc(r.window, func(c candidate) bool { return c.verdict == miss }), nil
+	return slices.DeleteFunc(r.window, func(c candidate) bool { return c.verdict == verdictNo }), nil
 }
 
 // decide settles what is open in the window. Its goroutines end before it
@@ -340,7 +340,7 @@ func (r *searchRun) work(x *Searching, next *atomic.Int32) (err error) {
 			return nil
 		}
 		c := &r.window[i]
-		if c.verdict != open {
+		if c.verdict != verdictOpen {
 			continue
 		}
 		err := x.ctx.Err()
@@ -362,11 +362,11 @@ func (p *searchProgram) decide(x *Searching) (verdict, error) {
 	for _, level := range p.levels[1:] {
 		v, err := p.root.eval(x, level)
 		if errors.Is(err, maildir.ErrGone) {
-			return miss, nil
+			return verdictNo, nil
 		}
-		if err != nil || v != open {
+		if err != nil || v != verdictOpen {
 			return v, err
 		}
 	}
-	return miss, nil
+	return verdictNo, nil
 }
