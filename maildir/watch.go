@@ -69,7 +69,9 @@ func (h *hub) removeLocked(m *Mailbox) {
 		p = filepath.Clean(p)
 		if h.boxes[p] == m {
 			delete(h.boxes, p)
-			h.watcher.Remove(p) // fails if the directory is gone, and with it the watch
+			if h.watcher != nil { // the host may have been closed meanwhile
+				h.watcher.Remove(p) // fails if the directory is gone, and with it the watch
+			}
 		}
 	}
 }
