@@ -297,10 +297,17 @@ func TestBesideDovecot(t *testing.T) {
 	}
 	w.compare(ours, dovecot, before, workers, watchers, dropped)
 	for _, s := range []*peer.Server{ours, dovecot} {
-		for line := range strings.Lines(s.Log()) {
-			if complaint.MatchString(line) {
-				t.Errorf("%s complains: %s", s.Kind, line)
-			}
+		uncomplaining(t, s)
+	}
+}
+
+// uncomplaining holds that a server has found nothing wrong with its mail.
+func uncomplaining(t *testing.T, s *peer.Server) {
+	t.Helper()
+	for line := range strings.Lines(s.Log()) {
+		// How many may watch is for the machine to say, not for the mail.
+		if complaint.MatchString(line) && !strings.Contains(line, "Inotify instance limit") {
+			t.Errorf("%s complains: %s", s.Kind, line)
 		}
 	}
 }

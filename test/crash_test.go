@@ -188,9 +188,7 @@ func TestKilled(t *testing.T) {
 			t.Errorf("%s (-imapd +dovecot):\n%s", name, diff)
 		}
 	}
-	if log := dovecot.Log(); complaint.MatchString(log) {
-		t.Errorf("Dovecot complains:\n%s", log)
-	}
+	uncomplaining(t, dovecot)
 }
 
 // settle holds that s, which has come after one that was killed, finds each
