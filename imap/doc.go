@@ -95,8 +95,8 @@
 //   - Long work checks s.ctx; work that takes a look at the clock, a file or
 //     a mailbox passes it on.
 //
-// # How to add a FETCH item, a SEARCH key, a STATUS item, a LIST option, a
-// SELECT parameter, a word of ENABLE
+// # How to add a FETCH item, a SEARCH key or return option, a STATUS item, a
+// LIST option, a SELECT parameter, a word of ENABLE
 //
 // Each is one row of an Extension: its type in rows.go says what the row has
 // to bring. Nothing else mentions it. Whatever it makes other commands do

@@ -2,6 +2,7 @@ package imap
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"time"
 
@@ -258,6 +259,9 @@ func (x *Searching) readText() error {
 		return err
 	}
 	found, err := root.Search(x, x.scope, x.texts.matchers)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil // another program has cut the file short meanwhile: then that is the message
+	}
 	if err == nil {
 		x.texts.found, x.texts.done = found, true
 	}
