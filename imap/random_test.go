@@ -181,6 +181,7 @@ func (r *randomRun) compare(fresh *fuzzSession) {
 			if j >= len(want) {
 				break
 			}
+			m.Size = want[j].Size
 			if m.UID == 0 {
 				m.UID = want[j].UID
 			}

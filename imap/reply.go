@@ -74,6 +74,10 @@ var refusals = []struct {
 	{syscall.ENAMETOOLONG, "CANNOT", "Mailbox name is too long"},
 	{syscall.EROFS, "UNAVAILABLE", "Mail storage is read-only"},
 	{syscall.EIO, "UNAVAILABLE", "Mail storage has a fault"},
+	{syscall.ELOOP, "UNAVAILABLE", "Mail storage has a fault"},  // a link where a file should be
+	{syscall.EINVAL, "UNAVAILABLE", "Mail storage has a fault"}, // a FIFO or a directory there
+	{syscall.ENOTDIR, "CANNOT", "Something else is in the place of a mailbox"},
+	{syscall.EFBIG, "UNAVAILABLE", "Mail storage has a fault"},
 	{syscall.ESTALE, "UNAVAILABLE", "Mail storage is not available, try again later"},
 	{syscall.EACCES, "NOPERM", "Permission denied"},
 	{syscall.EPERM, "NOPERM", "Permission denied"},
@@ -97,7 +101,7 @@ func refusal(err error) (r *Refusal, log, ok bool) {
 	for _, row := range refusals {
 		if errors.Is(err, row.err) {
 			_, system := row.err.(syscall.Errno)
-			return &Refusal{Code: row.code, Text: row.text, Err: err}, system, true
+			return &Refusal{Code: row.code, Text: row.text, Err: err}, system || row.code == "UNAVAILABLE", true
 		}
 	}
 	return nil, true, false

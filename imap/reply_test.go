@@ -27,6 +27,8 @@ func TestRefusals(t *testing.T) {
 		{&fs.PathError{Op: "open", Path: "x", Err: syscall.EROFS}, "UNAVAILABLE"},
 		{&fs.PathError{Op: "open", Path: "x", Err: syscall.EMFILE}, "LIMIT"},
 		{syscall.EACCES, "NOPERM"},
+		{&fs.PathError{Op: "open", Path: "dovecot-uidlist", Err: syscall.ELOOP}, "UNAVAILABLE"},
+		{fmt.Errorf("INBOX: %w: all have been used", maildir.ErrNoUIDs), "UNAVAILABLE"},
 		{errors.Join(maildir.ErrNoUIDs, syscall.EROFS), "UNAVAILABLE"},
 		{context.DeadlineExceeded, "INUSE"},
 	} {

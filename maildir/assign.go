@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 
@@ -28,7 +29,7 @@ func (m *Mailbox) settleUnderLock(snap *Snapshot, sv *survey, access Access) (wr
 	slices.SortFunc(sv.unknown, func(a, b file) int { return arrivalOrder(a.base(), b.base()) })
 	next := max(snap.Next, m.list.next())
 	if int64(next)+int64(len(sv.unknown)) > uidlist.MaxUID {
-		return wrote, errors.New("the mailbox has used up its UIDs")
+		return wrote, fmt.Errorf("%s: %w: all have been used", m.name, ErrNoUIDs)
 	}
 	entries := make([]uidlist.Entry, 0, len(sv.unknown))
 	for i := range sv.unknown {

@@ -252,7 +252,7 @@ func (m *Mailbox) admit(add []newcomer) (uint32, []UID, error) {
 	snap := m.Snapshot()
 	next, now := max(snap.Next, m.list.next()), m.tick()
 	if int64(next)+int64(len(add)) > uidlist.MaxUID {
-		return 0, nil, fmt.Errorf("%s: the mailbox has used up its UIDs", m.name)
+		return 0, nil, fmt.Errorf("%s: %w: all have been used", m.name, ErrNoUIDs)
 	}
 	entries := make([]entry, 0, len(add))
 	lines := make([]uidlist.Entry, 0, len(add))

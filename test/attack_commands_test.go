@@ -6,11 +6,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"imapd/test/peer"
 )
 
 func TestAttackBeforeLogin(t *testing.T) {
 	t.Parallel()
-	s := newTarget(t, basicMany(t))
+	s := newTarget(t, basicMany(t, false), peer.Options{})
 	x := strings.Repeat
 	s.run(t, []attack{
 		{name: "parentheses", send: say("a " + x("(", 5000) + "\r\n"), want: "a BAD"},
@@ -89,7 +91,7 @@ func TestAttackBeforeLogin(t *testing.T) {
 
 func TestAttackCommands(t *testing.T) {
 	t.Parallel()
-	s := newTarget(t, basicMany(t))
+	s := newTarget(t, basicMany(t, false), peer.Options{})
 	x := strings.Repeat
 	evil := "\r\nx DELETE Victim\r\ny STORE 1:* +FLAGS \\Deleted\r\nz EXPUNGE\r\n"
 	octets := strconv.Itoa
@@ -207,7 +209,7 @@ func TestAttackCommands(t *testing.T) {
 // not keep the answers.
 func TestAttackSilence(t *testing.T) {
 	t.Parallel()
-	s := newTarget(t, basicMany(t))
+	s := newTarget(t, basicMany(t, false), peer.Options{})
 	for _, line := range []string{"a NOOP\r\n", "a FETCH 1:* BODY.PEEK[]\r\n", "a SEARCH TEXT x\r\n"} {
 		before := s.memory(t)
 		c := s.connect(t, "INBOX")

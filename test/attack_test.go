@@ -66,8 +66,10 @@ type target struct {
 	bystander *peer.Client
 }
 
-func newTarget(t *testing.T, dir string, lines ...string) *target {
-	s := peer.Imapd(t, dir, peer.Options{Users: []string{"jane", "joe"}, Imapd: lines})
+func newTarget(t *testing.T, dir string, o peer.Options) *target {
+	t.Helper()
+	o.Users = []string{"jane", "joe"}
+	s := peer.Imapd(t, dir, o)
 	return &target{s, s.Login(t, "joe")}
 }
 
@@ -231,12 +233,14 @@ func (c *attacker) answers(tag string) (string, error) {
 
 // basicMany makes the setup basic for both users of a target, with a mailbox
 // Victim that no attack may change, and returns the template of their Maildirs.
-func basicMany(t *testing.T) string {
+// With fs the folders lie in each other.
+func basicMany(t *testing.T, fs bool) string {
 	t.Helper()
 	setup, err := transcript.LoadSetup("../imap/testdata", "basic")
 	if err != nil {
 		t.Fatal(err)
 	}
+	setup.FS = fs
 	setup.Folders = append(setup.Folders, transcript.Folder{
 		Name: "Victim", Validity: 1700000009, Messages: []transcript.Message{{UID: 1, File: "plain.eml"}},
 	})

@@ -3,12 +3,14 @@ package strict
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
 // A Mirror is what a client knows of the selected mailbox from the responses
 // alone. It holds that numbers of messages are those of messages there are,
-// that only EXPUNGE makes a mailbox smaller, and that a message keeps its UID.
+// that only EXPUNGE makes a mailbox smaller, and that a message keeps its UID
+// and its size.
 type Mirror struct {
 	messages []Message // by sequence number - 1
 	fell     error     // EXISTS fell, which only a SELECT explains
@@ -18,6 +20,7 @@ type Mirror struct {
 type Message struct {
 	UID   uint32 // 0: not known
 	Flags string // sorted, without \Recent; "?": not known
+	Size  int    // octets; -1: not known
 }
 
 // Messages returns what is known of all messages, by sequence number - 1. It is
@@ -53,7 +56,7 @@ func (m *Mirror) Take(r *Response) error {
 	return nil
 }
 
-var unknown = Message{Flags: "?"}
+var unknown = Message{Flags: "?", Size: -1}
 
 func (m *Mirror) exists(n int) {
 	if n < len(m.messages) {
@@ -73,6 +76,9 @@ func (m *Mirror) fetch(r *Response) error {
 	if flags, ok := r.Item("FLAGS"); ok {
 		m.messages[i].Flags = flagText(flags)
 	}
+	if err := m.messages[i].sized(r); err != nil {
+		return err
+	}
 	v, ok := r.Item("UID")
 	if !ok {
 		return nil
@@ -87,6 +93,25 @@ func (m *Mirror) fetch(r *Response) error {
 		}
 	}
 	m.messages[i].UID = uid
+	return nil
+}
+
+// sized compares what r says of the message's size with what was said before.
+func (m *Message) sized(r *Response) error {
+	var sizes []int
+	if v, ok := r.Item("RFC822.SIZE"); ok {
+		n, _ := strconv.Atoi(v.Text)
+		sizes = append(sizes, n)
+	}
+	if v, ok := r.Item("BODY[]"); ok && v.Kind != Nil {
+		sizes = append(sizes, len(v.Text))
+	}
+	for _, n := range sizes {
+		if m.Size >= 0 && m.Size != n {
+			return fmt.Errorf("message %d of %d octets has %d", r.Number, m.Size, n)
+		}
+		m.Size = n
+	}
 	return nil
 }
 
