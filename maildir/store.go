@@ -66,12 +66,7 @@ func (s *Store) Unsubscribe(name string) error { return s.tree.Unsubscribe(name)
 
 // Create makes the folder name, with a UIDVALIDITY that no folder of the store
 // has had.
-func (s *Store) Create(_ context.Context, name string) error {
-	if name == "INBOX" {
-		return ErrExists
-	}
-	return s.tree.Create(name)
-}
+func (s *Store) Create(_ context.Context, name string) error { return s.tree.Create(name) }
 
 // Delete removes the folder name and all its messages. Folders below it stay.
 func (s *Store) Delete(ctx context.Context, name string) error {
@@ -99,32 +94,43 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 // INBOX moves its messages into a new folder and leaves INBOX empty (RFC 9051
 // section 6.3.6).
 func (s *Store) Rename(ctx context.Context, old, name string) error {
-	if old != "INBOX" {
-		if name == "INBOX" {
-			return ErrExists
-		}
+	from, err := s.tree.Look(old)
+	if err != nil {
+		return err
+	}
+	if from.Name != "INBOX" {
 		return s.tree.Rename(old, name)
 	}
 	if err := s.Create(ctx, name); err != nil {
 		return err
 	}
-	from, err := s.Mailbox(ctx, old)
-	if err != nil {
-		return err
+	moved, err := s.moveAll(ctx, from.Name, name)
+	if err != nil && !moved {
+		return errors.Join(err, s.Delete(ctx, name))
 	}
-	defer from.Release()
-	to, err := s.Mailbox(ctx, name)
+	return err
+}
+
+// moveAll moves the messages of one folder into another. It reports whether
+// there is any in the other.
+func (s *Store) moveAll(ctx context.Context, from, to string) (moved bool, err error) {
+	src, err := s.Mailbox(ctx, from)
 	if err != nil {
-		return err
+		return false, err
 	}
-	defer to.Release()
-	snap := from.Snapshot()
+	defer src.Release()
+	dst, err := s.Mailbox(ctx, to)
+	if err != nil {
+		return false, err
+	}
+	defer dst.Release()
+	snap := src.Snapshot()
 	uids := make([]UID, 0, snap.Len())
 	for _, m := range snap.Range(0, snap.Len()) {
 		uids = append(uids, m.UID)
 	}
-	_, err = from.Move(ctx, uids, to)
-	return err
+	c, err := src.Move(ctx, uids, dst)
+	return len(c.To) > 0, err
 }
 
 // Mailbox opens the folder name, or shares it with whoever has it open, and

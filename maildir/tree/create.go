@@ -61,17 +61,29 @@ func (t *Tree) blocked(name string, err error) error {
 	return err
 }
 
+// uncounted is how many folders are made before they are counted again. The
+// limit is there to bound what a user can do, not to be met exactly.
+const uncounted = 100
+
 // room checks the number of folders.
 func (t *Tree) room() error {
+	if t.spare.Add(-1) >= 0 {
+		return nil
+	}
 	n := 0
 	err := t.walkNames(func([]string) bool {
 		n++
 		return n < t.maxFolders
 	})
-	if err == nil && n >= t.maxFolders {
+	t.spare.Store(0)
+	if err != nil {
+		return err
+	}
+	if n >= t.maxFolders {
 		return fmt.Errorf("%s: %w", t.root, ErrLimit)
 	}
-	return err
+	t.spare.Store(int32(min(uncounted, t.maxFolders-n-1)))
+	return nil
 }
 
 func container(p place, name string) error {

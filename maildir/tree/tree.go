@@ -121,6 +121,7 @@ type Tree struct {
 	prefix        string
 	maxName       int
 	maxFolders    int
+	spare         atomic.Int32 // folders that can be made before they are counted
 	lock          func(context.Context, vfs.Dir, string) (func() error, error)
 	seed          func(vfs.Dir, uint32) error
 	open          func(string) (vfs.Dir, error)
