@@ -374,10 +374,8 @@ func (w *world) compare(ours, dovecot *peer.Server, before mailbox, workers []*w
 			byUID[m.UID] = m
 			hashes[m.BodyHash]++
 		}
-		want := 1 + dropped // Work had one message, INBOX gets the deliveries
-		if name == "Work" {
-			want = 1
-		} else {
+		want := 1 // Work had one message, INBOX gets the deliveries
+		if name == "INBOX" {
 			want = dropped
 			w.kept.Range(func(h, _ any) bool {
 				if hashes[h.(string)] != 1 {
