@@ -15,7 +15,7 @@ import (
 )
 
 // folder opens a new directory whose mode is 02770.
-func folder(t *testing.T) (vfs.Dir, string) {
+func folder(t testing.TB) (vfs.Dir, string) {
 	t.Helper()
 	path := t.TempDir()
 	if err := unix.Chmod(path, 0o2770); err != nil {

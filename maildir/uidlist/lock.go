@@ -27,7 +27,7 @@ var ErrLocked = errors.New("locked")
 // of a process must come from one Locks: a lock file with our own process id
 // that it does not know is taken for the remains of a crash.
 //
-// A dot lock is a file that only one can create (O_EXCL); it holds
+// A dot lock is a file that only one can make (link(2), or O_EXCL); it holds
 // "<pid>:<host>" of its owner. Dovecot uses the same files in the same way.
 // Within the process those who want the same lock wait in a queue, so at most
 // one of them polls the file.
@@ -168,27 +168,58 @@ func (l *Lock) poll(ctx context.Context) error {
 }
 
 // create makes the lock file, in place of one that its owner left behind.
+//
+// It is written under another name and linked to its own: a process that is
+// killed between creating a lock and writing whose it is would leave one that
+// nobody may break for two minutes.
 func (l *Lock) create() error {
-	f, err := vfs.CreateLike(l.dir, l.key.name)
-	if errors.Is(err, fs.ErrExist) {
+	if l.exists() {
 		if err := l.breakStale(); err != nil {
 			return err
 		}
-		f, err = vfs.CreateLike(l.dir, l.key.name)
-		if errors.Is(err, fs.ErrExist) {
-			return lockedError(l.dir, l.key.name)
-		}
 	}
+	aside := l.asideName()
+	f, err := l.write(aside)
 	if err != nil {
 		return err
 	}
+	err = l.dir.Link(aside, l.dir, l.key.name)
+	var st unix.Stat_t
+	if err != nil && unix.Fstat(f.Fd(), &st) == nil && st.Nlink == 2 {
+		err = nil // it was done; only the file server's answer got lost
+	}
+	l.dir.Unlink(aside) // should it stay it does no harm
+	if err == nil {
+		l.file = f
+		return nil
+	}
+	f.Close()
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		l.file, err = l.write(l.key.name) // a file system without links
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return lockedError(l.dir, l.key.name)
+	}
+	return err
+}
+
+// write makes the file name, which must not exist, and says in it whose it is.
+func (l *Lock) write(name string) (vfs.File, error) {
+	f, err := vfs.CreateLike(l.dir, name)
+	if err != nil {
+		return nil, err
+	}
 	if err := sign(f); err != nil {
 		f.Close()
-		l.dir.Unlink(l.key.name)
-		return err
+		l.dir.Unlink(name)
+		return nil, err
 	}
-	l.file = f
-	return nil
+	return f, nil
+}
+
+func (l *Lock) exists() bool {
+	var st unix.Stat_t
+	return unix.Fstatat(l.dir.Fd(), l.key.name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
 }
 
 // sign writes into the lock file whose it is. On a full disk the file stays

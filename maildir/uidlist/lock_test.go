@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"imapd/maildir/vfs"
 )
 
@@ -293,5 +295,70 @@ func TestLockFullDisk(t *testing.T) {
 	}
 	if names, _ := os.ReadDir(path); len(names) != 0 {
 		t.Errorf("files left: %v", names)
+	}
+}
+
+// linkDir is a folder where linking ends otherwise than usual.
+type linkDir struct {
+	vfs.Dir
+	err  error
+	done bool // the link was made all the same
+	t    *testing.T
+}
+
+func (d linkDir) Create(name string, perm os.FileMode) (vfs.File, error) {
+	if name == LockName && d.done {
+		d.t.Error("the lock file was there before it said whose it is")
+	}
+	return d.Dir.Create(name, perm)
+}
+
+func (d linkDir) Link(name string, to vfs.Dir, newname string) error {
+	if d.done {
+		if err := d.Dir.Link(name, d.Dir, newname); err != nil {
+			return err
+		}
+	}
+	return d.err
+}
+
+// TestLockLinks holds that a lock file says from its first moment whose it is,
+// and that file systems without links, and those that lose an answer, have
+// locks too.
+func TestLockLinks(t *testing.T) {
+	t.Parallel()
+	for _, d := range []linkDir{{done: true}, {done: true, err: unix.EEXIST}, {done: true, err: unix.EIO}, {err: unix.EPERM}, {err: unix.EOPNOTSUPP}} {
+		var locks, others Locks
+		dir, path := folder(t)
+		d.Dir, d.t = dir, t
+		l, err := locks.Try(d, LockName)
+		if err != nil {
+			t.Fatalf("link ends with %v: %v", d.err, err)
+		}
+		if b, _ := os.ReadFile(path + "/" + LockName); string(b) != fmt.Sprintf("%d:%s", os.Getpid(), hostname()) || !l.Held() {
+			t.Errorf("link ends with %v: lock file %q", d.err, b)
+		}
+		if _, err := others.Try(d, LockName); !errors.Is(err, ErrLocked) {
+			t.Errorf("link ends with %v: second lock: %v", d.err, err)
+		}
+		if err := l.Unlock(); err != nil {
+			t.Error(err)
+		}
+		if names, _ := os.ReadDir(path); len(names) != 0 {
+			t.Errorf("files left: %v", names)
+		}
+	}
+}
+
+// BenchmarkLock is what each change of a folder pays for its lock.
+func BenchmarkLock(b *testing.B) {
+	var locks Locks
+	dir, _ := folder(b)
+	for b.Loop() {
+		l, err := locks.Try(dir, LockName)
+		if err != nil {
+			b.Fatal(err)
+		}
+		l.Unlock()
 	}
 }

@@ -21,9 +21,9 @@ import (
 //     whose table of locks does not know it) and is 2 seconds old;
 //   - when it names a process of this host and is older than the boot: the
 //     process id belongs to somebody else now;
-//   - when it names another host, or nobody (the file is empty between its
-//     creation and the write, and stays so on a full disk), and neither it nor dovecot-uidlist changed for
-//     120 seconds.
+//   - when it names another host, or nobody (Dovecot's is empty between its
+//     creation and the write, and any is on a full disk), and neither it nor
+//     dovecot-uidlist changed for 120 seconds.
 //
 // A running process of this host keeps its lock for as long as it likes.
 //
