@@ -12,6 +12,7 @@ import (
 type faults struct {
 	armed bool
 	full  bool
+	deny  string // each call of this kind fails
 	at    int
 	err   error
 	n     int
@@ -30,7 +31,7 @@ func (f *faults) try(what string) error {
 	if !f.armed {
 		return nil
 	}
-	if f.n++; f.n != f.at && !(f.full && what == "write") {
+	if f.n++; f.n != f.at && !(f.full && what == "write") && what != f.deny {
 		return nil
 	}
 	f.what = what

@@ -674,3 +674,40 @@ func TestControlDirectory(t *testing.T) {
 		t.Errorf("UID lists below the control directory: %q %v", lists, err)
 	}
 }
+
+// Where UIDs cannot be recorded, mail without one is not shown; without any
+// list the folder is refused, unless the site wants UIDs that do not stick.
+func TestUnwritable(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	b.deliver("cur", "1.h:2,S", "x\n")
+	b.sync(Serve)
+	b.Mailbox.Release()
+	b.deliver("new", "2.h", "x\n")
+	sealed := &faults{armed: true, at: -1, deny: "create", err: unix.EROFS}
+	b.start(Options{Open: sealed.open})
+	b.want(`1 1.h \Seen`)
+	if !b.UIDsStick() {
+		t.Error("a UID from the list does not stick")
+	}
+	if _, err := b.SetFlags(context.Background(), []UID{1}, AddFlags, FlagSet{System: Flagged}); !errors.Is(err, unix.EROFS) {
+		t.Errorf("STORE on a read-only disk: %v", err)
+	}
+	b.Mailbox.Release()
+	if err := os.Remove(filepath.Join(b.path, "dovecot-uidlist")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.st.Mailbox(context.Background(), "INBOX"); !errors.Is(err, ErrNoUIDs) {
+		t.Errorf("a folder without a list: %v", err)
+	}
+	b.start(Options{Open: sealed.open, ReadOnly: true})
+	b.want(`1 1.h \Seen`, "2 2.h ")
+	if b.UIDsStick() {
+		t.Error("UIDs of a folder without a list stick")
+	}
+	b.sync(Look)
+	b.want(`1 1.h \Seen`, "2 2.h ")
+	b.deliver("new", "3.h", "x\n")
+	b.sync(Look)
+	b.want(`1 1.h \Seen`, "2 2.h ")
+}
