@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+
 	"imapd/test/peer"
 )
 
@@ -129,7 +132,20 @@ func TestAttackMessages(t *testing.T) {
 		rows = append(rows, attack{name: m.name, in: folder, send: say(readAll), spend: m.spend,
 			want: "a OK, b " + b + ", c OK, d OK, e OK, f OK, g OK"})
 	}
-	newTarget(t, dir, peer.Options{}).run(t, rows)
+	s := newTarget(t, dir, peer.Options{})
+	s.run(t, rows)
+	c := must(imapclient.DialInsecure(s.Addr, nil))(t)
+	defer c.Close()
+	if err := c.Login("jane", peer.Password).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	options := &imap.FetchOptions{Envelope: true, BodyStructure: &imap.FetchItemBodyStructure{Extended: true}}
+	for i, m := range list {
+		must(c.Select("M"+strconv.Itoa(i), nil).Wait())(t)
+		if got, err := c.Fetch(imap.SeqSetNum(1), options).Collect(); err != nil || len(got) != 1 || got[0].Envelope == nil || got[0].BodyStructure == nil {
+			t.Fatalf("%s: go-imap: %v", m.name, err)
+		}
+	}
 }
 
 // lay puts a message into cur/ of a folder, which is made if there is none.
