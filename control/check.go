@@ -51,12 +51,15 @@ func Complain(stdio *Stdio, messages ...string) {
 }
 
 // check returns what is wrong around a configuration that is right in itself:
-// certificates that cannot be read, a user who does not exist.
+// certificates and passwords that cannot be read, a user who does not exist.
 func check(conf *config.Config) []error {
 	var wrong []error
 	certs, err := LoadCertificates(conf, slog.New(slog.DiscardHandler))
 	if err != nil {
 		wrong = append(wrong, err)
+	}
+	if err := readable(conf.PasswdFile); err != nil {
+		wrong = append(wrong, at(conf, "sasl_passwd_file", err))
 	}
 	for _, a := range conf.Listen {
 		if conf.Where("listen") != "" && a.TLS && certs == nil && err == nil {
@@ -69,4 +72,21 @@ func check(conf *config.Config) []error {
 		}
 	}
 	return wrong
+}
+
+// readable returns why the file path, if there is one, cannot be read.
+func readable(path string) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.Read(make([]byte, 1))
+	if err == io.EOF { // nobody yet
+		return nil
+	}
+	return err
 }

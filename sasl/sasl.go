@@ -89,7 +89,7 @@ func New(c *config.Config, log *slog.Logger) (*Authenticator, error) {
 		if method == "passwd-file" && c.PasswdFile != "" {
 			p, err := OpenPasswdFile(c.PasswdFile, log)
 			if err != nil {
-				return nil, fmt.Errorf("sasl_passwd_file: %w", err)
+				return nil, fmt.Errorf("%s: sasl_passwd_file: %w", c.Where("sasl_passwd_file"), err)
 			}
 			a.backends = append(a.backends, p)
 		}

@@ -1,0 +1,156 @@
+package test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"imapd/test/peer"
+)
+
+// TestBadConfiguration starts the server with configurations that are wrong. It
+// must not start, and say in one line with file and line what is wrong and why;
+// imapd -t must say the same. In both cases it ends with 78.
+func TestBadConfiguration(t *testing.T) {
+	t.Parallel()
+	binary := peer.Binary(t)
+	dir := peer.TempDir(t)
+	write(t, dir+"/passwd", "jane:{PLAIN}x::::::\n")
+	write(t, dir+"/garbage", "\x00garbage\n")
+	write(t, dir+"/loop", "@include: "+dir+"/loop\n")
+	write(t, dir+"/twice", "timeout: 40\n")
+	mkdir(t, dir+"/directory")
+	base := []string{"configdirectory: " + dir, "maildir: " + dir + "/Maildir", "sasl_pwcheck_method: passwd-file", "sasl_passwd_file: " + dir + "/passwd", "listen: unix:" + dir + "/socket"}
+	if os.Geteuid() == 0 {
+		base = append(base, "cyrus_user: nobody")
+	}
+	for i, tt := range []struct {
+		name  string
+		lines string   // behind base
+		line  int      // of lines, from 1, that is wrong; of base where there are none; 0: not known
+		want  []string // on that line
+	}{
+		{"unknown option", "timuot: 5", 1, []string{"timuot", "timeout"}},
+		{"unknown limit", "limit_lines: 5", 1, []string{"limit_lines", "limit_line"}},
+		{"option twice", "timeout: 30\numask: 077\ntimeout: 40", 3, []string{"timeout"}},
+		{"option of base twice", "maildir: /x", 1, []string{"maildir"}},
+		{"option twice through a file", "timeout: 30\n@include: " + dir + "/twice", 0, []string{"timeout"}},
+		{"no colon", "timeout 30", 1, nil},
+		{"no name", ": 30", 1, nil},
+		{"number that is none", "limit_literals: many", 1, []string{"limit_literals", "many"}},
+		{"number too small", "limit_connections: 0", 1, []string{"limit_connections"}},
+		{"negative number", "limit_connections: -1", 1, []string{"limit_connections"}},
+		{"number beyond 64 bits", "limit_connections: 99999999999999999999", 1, []string{"limit_connections"}},
+		{"number with more behind", "limit_connections: 5x", 1, []string{"limit_connections"}},
+		{"size that is none", "maxliteral: 1Q", 1, []string{"maxliteral"}},
+		{"size too large", "maxliteral: 9999999G", 1, []string{"maxliteral"}},
+		{"time that is none", "timeout: soon", 1, []string{"timeout"}},
+		{"time too long", "limit_preauth_time: 99999999h", 1, []string{"limit_preauth_time"}},
+		{"switch that is none", "allowplaintext: maybe", 1, []string{"allowplaintext", "maybe"}},
+		{"word that is none", "maildir_layout: cubic", 1, []string{"maildir_layout", "cubic"}},
+		{"separator of two", "maildir_separator: //", 1, []string{"maildir_separator"}},
+		{"mask that is none", "umask: 9", 1, []string{"umask"}},
+		{"TLS version that is none", "tls_versions: tls9", 1, []string{"tls_versions"}},
+		{"certificate that is not there", "tls_server_cert: " + dir + "/none\ntls_server_key: " + dir + "/none", 1, []string{"tls_server_cert", "/none", "no such file"}},
+		{"certificate that is none", "tls_server_cert: " + dir + "/garbage\ntls_server_key: " + dir + "/garbage", 1, []string{"tls_server_cert"}},
+		{"certificate without a key", "tls_server_cert: " + dir + "/garbage", 1, []string{"tls_server"}},
+		{"file that is not there", "@include: " + dir + "/none", 1, []string{"/none", "no such file"}},
+		{"file that is a directory", "@include: " + dir + "/directory", 1, []string{"directory"}},
+		{"file that includes itself", "@include: " + dir + "/loop", 0, []string{"loop"}},
+		{"passwords that are not there", "", 4, []string{"sasl_passwd_file", "/none", "no such file"}},
+		{"passwords that are a directory", "", 4, []string{"sasl_passwd_file", "/directory", "is a directory"}},
+		{"user that is none", "", 0, []string{"cyrus_user", "no-such-user"}},
+		{"NUL", "maildir_prefix: a\x00b", 1, nil},
+		{"empty value", "limit_connections:", 1, []string{"limit_connections"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			conf := filepath.Join(dir, fmt.Sprintf("%d.conf", i))
+			lines := slices.Clone(base)
+			lines[4] += fmt.Sprint(i)
+			switch tt.name {
+			case "user that is none":
+				lines = append(lines[:5], "cyrus_user: no-such-user")
+			case "passwords that are not there":
+				lines[3] = "sasl_passwd_file: /none"
+			case "passwords that are a directory":
+				lines[3] = "sasl_passwd_file: " + dir + "/directory"
+			}
+			write(t, conf, strings.Join(lines, "\n")+"\n"+tt.lines+"\n")
+			place := conf + ":"
+			switch {
+			case tt.lines == "" && tt.line > 0:
+				place = fmt.Sprintf("%s:%d: ", conf, tt.line)
+			case tt.line > 0:
+				place = fmt.Sprintf("%s:%d: ", conf, len(lines)+tt.line)
+			}
+			for _, option := range []string{"-t", "-l"} {
+				code, out := runImapd(t, binary, option, "-C", conf)
+				if code != 78 {
+					t.Errorf("imapd %s ends with %d: %s", option, code, out)
+				}
+				found := false
+				for line := range strings.Lines(out) {
+					found = found || (strings.Contains(line, place) || tt.line == 0) && containsAll(line, tt.want)
+				}
+				if !found {
+					t.Errorf("imapd %s: no line with %q and %q in\n%s", option, place, tt.want, out)
+				}
+			}
+		})
+	}
+}
+
+// runImapd runs the program, which must end soon, and returns its exit code and
+// what it wrote on standard error.
+func runImapd(t *testing.T, binary string, args ...string) (code int, errs string) {
+	t.Helper()
+	c := exec.Command(binary, args...)
+	var b bytes.Buffer
+	c.Stderr = &b
+	timer := time.AfterFunc(20*time.Second, func() { c.Process.Kill() })
+	defer timer.Stop()
+	err := c.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return c.ProcessState.ExitCode(), b.String()
+}
+
+func containsAll(text string, words []string) bool {
+	for _, w := range words {
+		if !strings.Contains(text, w) {
+			return false
+		}
+	}
+	return true
+}
+
+// TestBadConfigurationAtOnce holds that imapd -t names all faults, and that a
+// configuration file that cannot be read is one.
+func TestBadConfigurationAtOnce(t *testing.T) {
+	t.Parallel()
+	binary := peer.Binary(t)
+	dir := peer.TempDir(t)
+	conf := dir + "/imapd.conf"
+	write(t, conf, "configdirectory: "+dir+"\ntimuot: 5\numask: 9\nlimit_line: x\nsasl_passwd_file: /none\nsasl_pwcheck_method: passwd-file\n")
+	code, out := runImapd(t, binary, "-t", "-C", conf)
+	if code != 78 || !containsAll(out, []string{conf + ":2: ", conf + ":3: ", conf + ":4: ", conf + ":5: "}) {
+		t.Errorf("%d, %s", code, out)
+	}
+	for _, path := range []string{dir, dir + "/none", conf + "/x"} {
+		for _, option := range []string{"-t", "-l"} {
+			if code, out := runImapd(t, binary, option, "-C", path); code != 78 || !strings.Contains(out, path) {
+				t.Errorf("imapd %s -C %s: %d, %s", option, path, code, out)
+			}
+		}
+	}
+}
