@@ -1,10 +1,12 @@
 package control
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"syscall"
 
 	"imapd/control/config"
 )
@@ -79,14 +81,15 @@ func readable(path string) error {
 	if path == "" {
 		return nil
 	}
-	f, err := os.Open(path)
+	// A FIFO, too, must not be waited for.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	_, err = f.Read(make([]byte, 1))
-	if err == io.EOF { // nobody yet
-		return nil
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &os.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
 	}
 	return err
 }

@@ -27,9 +27,11 @@ func TestBadConfiguration(t *testing.T) {
 	write(t, dir+"/loop", "@include: "+dir+"/loop\n")
 	write(t, dir+"/twice", "timeout: 40\n")
 	mkdir(t, dir+"/directory")
+	peer.Own(t, dir+"/directory")
 	base := []string{"configdirectory: " + dir, "maildir: " + dir + "/Maildir", "sasl_pwcheck_method: passwd-file", "sasl_passwd_file: " + dir + "/passwd", "listen: unix:" + dir + "/socket"}
 	if os.Geteuid() == 0 {
-		base = append(base, "cyrus_user: nobody")
+		uid, _ := peer.MailUID()
+		base = append(base, fmt.Sprint("cyrus_user: ", uid))
 	}
 	for i, tt := range []struct {
 		name  string
@@ -65,7 +67,7 @@ func TestBadConfiguration(t *testing.T) {
 		{"file that is a directory", "@include: " + dir + "/directory", 1, []string{"directory"}},
 		{"file that includes itself", "@include: " + dir + "/loop", 0, []string{"loop"}},
 		{"passwords that are not there", "", 4, []string{"sasl_passwd_file", "/none", "no such file"}},
-		{"passwords that are a directory", "", 4, []string{"sasl_passwd_file", "/directory", "is a directory"}},
+		{"passwords that are a directory", "", 4, []string{"sasl_passwd_file", "/directory", "not a regular file"}},
 		{"user that is none", "", 0, []string{"cyrus_user", "no-such-user"}},
 		{"NUL", "maildir_prefix: a\x00b", 1, nil},
 		{"empty value", "limit_connections:", 1, []string{"limit_connections"}},
