@@ -196,7 +196,11 @@ func TestKilled(t *testing.T) {
 func (w *world) settle(s *peer.Server, known map[string]*fate) {
 	w.Helper()
 	c := s.Login(w, s.User)
-	c.Do("SELECT INBOX")
+	for _, name := range []string{"INBOX", "Work"} {
+		// Until the lock of the dead is broken, what has no UID is not shown.
+		c.Do("SELECT %s", name)
+		c.Do("UID EXPUNGE 4294967295")
+	}
 	inbox, copies, found := map[string]int{}, map[string]int{}, map[string]message{}
 	for _, m := range askMailbox(c, "INBOX").Messages {
 		inbox[m.BodyHash]++
