@@ -37,7 +37,7 @@ func (s *Session) command() error {
 		return errForeign
 	}
 	s.cmd, s.tag = c, tag
-	if s.conf.Chatty {
+	if s.conf.Chatty && c != nil { // what is no command may be a password in the wrong place
 		control.LogCommand(s.log, tag, name)
 	}
 	var run func(*Session) error
