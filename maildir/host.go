@@ -80,6 +80,13 @@ type Host struct {
 	// unclaimed remembers, of mailboxes that nobody has open, which messages
 	// are not \Recent to anybody yet. A mailbox without such has no entry.
 	unclaimed map[folderID]unclaimed
+
+	// kept are the mailboxes without a reference, the longest unused first.
+	kept         []*Mailbox
+	keptMessages int // of all of them
+	mostKept     int
+	keptTimer    *time.Timer // closes the oldest; nil while there is none
+	closed       bool        // nothing is kept any more
 }
 
 // unclaimed is Mailbox.recentFrom for one UIDVALIDITY.
@@ -115,7 +122,7 @@ func NewHost(o Options) *Host {
 	if err != nil || name == "" {
 		name = "localhost"
 	}
-	h := &Host{opt: o, slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, unclaimed: map[folderID]unclaimed{}}
+	h := &Host{opt: o, slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, unclaimed: map[folderID]unclaimed{}, mostKept: mostKept()}
 	h.hub.host = h
 	return h
 }
@@ -136,8 +143,12 @@ func fileHost(name string) string {
 	return string(b)
 }
 
-// Close ends the watch. Mailboxes must have been released.
-func (h *Host) Close() error { return h.hub.close() }
+// Close ends the watch and lets go of all folders. A mailbox that is released
+// afterwards is closed at once.
+func (h *Host) Close() error {
+	h.dropKept()
+	return h.hub.close()
+}
 
 // A gate bounds how many operations of one user work on disk at a time, so that
 // one user with a hung disk does not take every slot.

@@ -17,12 +17,14 @@ import (
 // below mu belongs to whoever looks at the folder or edits it. Lock order: the
 // lock file, mu, a disk slot.
 type Mailbox struct {
-	host  *Host
-	store *Store
-	name  string
-	id    folderID
-	refs  int // guarded by host.mu
-	gate  *gate
+	host     *Host
+	store    *Store
+	name     string
+	id       folderID
+	refs     int       // guarded by host.mu; 0: kept, see keep.go
+	released time.Time // when refs became 0; guarded by host.mu
+	site     site
+	gate     *gate
 
 	dir, cur, new, tmp, control vfs.Dir
 	atomic                      bool          // scans of cur and new are
@@ -34,6 +36,7 @@ type Mailbox struct {
 	list       list
 	keys       keywordState
 	clean      stamp     // the folder as it was at the last scan that left no doubt; zero: none
+	trust      trust     // and as we left it; see trust.go
 	locked     bool      // the lock is held by whoever holds mu, in an edit
 	stuck      bool      // new -> cur was refused, do not try again until new/ changes
 	unlistable bool      // the UID list cannot be written; said once

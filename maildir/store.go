@@ -159,17 +159,23 @@ func (h *Host) share(s *Store, name, path, control string) (*Mailbox, error) {
 		return nil, openError(name, err)
 	}
 	id := folderID{uint64(st.Dev), st.Ino}
-	if m := h.reuse(id); m != nil {
+	at := siteOf(path, control)
+	h.mu.Lock()
+	m, stale := h.take(id, at)
+	h.mu.Unlock()
+	closeAll(stale)
+	if m != nil {
 		return m, nil
 	}
-	m := &Mailbox{host: h, store: s, name: name, refs: 1}
+	m = &Mailbox{host: h, store: s, name: name, refs: 1}
 	if err := m.openDirs(path, control); err != nil {
 		m.closeDirs()
 		return nil, openError(name, err)
 	}
+	m.site = siteOf(path, control)
 	h.mu.Lock()
-	if other := h.boxes[m.id]; other != nil {
-		other.refs++
+	other, stale := h.take(m.id, m.site)
+	if other != nil {
 		h.mu.Unlock()
 		m.closeDirs()
 		return other, nil
@@ -179,6 +185,7 @@ func (h *Host) share(s *Store, name, path, control string) (*Mailbox, error) {
 	delete(h.unclaimed, m.id)
 	m.gate = h.gate(s.cfg.Root)
 	h.mu.Unlock()
+	closeAll(stale)
 	m.sweep(time.Now())
 	return m, nil
 }
@@ -206,33 +213,25 @@ func (m *Mailbox) sweep(now time.Time) {
 	}
 }
 
-func (h *Host) reuse(id folderID) *Mailbox {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	m := h.boxes[id]
-	if m != nil {
-		m.refs++
-	}
-	return m
-}
-
 // Release gives back what Store.Mailbox returned.
 func (m *Mailbox) Release() {
 	h := m.host
+	_, err := m.stamp() // a folder that has been deleted is not worth keeping
+	var unused []*Mailbox
 	h.mu.Lock()
 	m.refs--
-	last := m.refs == 0
-	if last {
-		delete(h.boxes, m.id)
-		h.ungate(m.store.cfg.Root)
-		if s := m.Snapshot(); s != nil && m.recentFrom != 0 && m.recentFrom < s.Next {
-			h.unclaimed[m.id] = unclaimed{s.Validity, m.recentFrom}
-		}
+	switch {
+	case m.refs < 0: // once too often
+		m.refs = 0
+	case m.refs > 0:
+	case err != nil || m.Snapshot() == nil:
+		h.forget(m)
+		unused = append(unused, m)
+	default:
+		unused = h.keep(m, time.Now())
 	}
 	h.mu.Unlock()
-	if last {
-		m.closeDirs()
-	}
+	closeAll(unused)
 }
 
 func openError(name string, err error) error {

@@ -1,0 +1,156 @@
+package maildir
+
+import (
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A mailbox that nobody has open any more is kept for a while as it is: most
+// clients come back to what they have just left, and ask for STATUS of the same
+// folders every few minutes. Opening it again then costs three stats instead of
+// reading the UID list and both directories. It is a cache and nothing else: the
+// first look finds what has changed meanwhile, as in a mailbox that is open.
+const (
+	keepFor      = 10 * time.Minute
+	keepMessages = 250_000 // of all kept mailboxes; some 150 octets each
+	keepBoxes    = 1000
+	// Descriptors of one mailbox, and how much of what the process may have
+	// all kept mailboxes may take: one in keepShare.
+	boxFiles  = 6
+	keepShare = 8
+)
+
+// mostKept returns how many mailboxes may be kept.
+func mostKept() int {
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil {
+		return 0
+	}
+	return int(min(keepBoxes, l.Cur/(boxFiles*keepShare)))
+}
+
+// keep keeps m, whose last user has gone, and returns the mailboxes to close
+// for it. h.mu is held.
+func (h *Host) keep(m *Mailbox, now time.Time) (dropped []*Mailbox) {
+	m.released = now
+	h.kept = append(h.kept, m)
+	h.keptMessages += m.messages()
+	if h.closed {
+		return h.drop(len(h.kept))
+	}
+	n := 0
+	for left := h.keptMessages; len(h.kept)-n > h.mostKept || n < len(h.kept) && left > keepMessages; n++ {
+		left -= h.kept[n].messages()
+	}
+	if h.keptTimer == nil {
+		h.keptTimer = time.AfterFunc(keepFor, h.expire)
+	}
+	return h.drop(n)
+}
+
+// drop takes the first n kept mailboxes out of the Host. The caller closes them
+// without h.mu, which is held.
+func (h *Host) drop(n int) []*Mailbox {
+	dropped := slices.Clone(h.kept[:n])
+	h.kept = slices.Delete(h.kept, 0, n)
+	for _, m := range dropped {
+		h.keptMessages -= m.messages()
+		h.forget(m)
+	}
+	return dropped
+}
+
+// forget takes a mailbox that nobody uses out of the Host. h.mu is held.
+func (h *Host) forget(m *Mailbox) {
+	delete(h.boxes, m.id)
+	h.ungate(m.store.cfg.Root)
+	if s := m.Snapshot(); s != nil && m.recentFrom != 0 && m.recentFrom < s.Next {
+		h.unclaimed[m.id] = unclaimed{s.Validity, m.recentFrom}
+	}
+}
+
+// expire closes what has been kept for long enough.
+func (h *Host) expire() {
+	h.mu.Lock()
+	n, now := 0, time.Now()
+	for n < len(h.kept) && now.Sub(h.kept[n].released) >= keepFor {
+		n++
+	}
+	old := h.drop(n)
+	h.keptTimer = nil
+	if len(h.kept) > 0 && !h.closed {
+		h.keptTimer = time.AfterFunc(h.kept[0].released.Add(keepFor).Sub(now), h.expire)
+	}
+	h.mu.Unlock()
+	closeAll(old)
+}
+
+// dropKept closes all that is kept, for good.
+func (h *Host) dropKept() {
+	h.mu.Lock()
+	h.closed = true
+	all := h.drop(len(h.kept))
+	if h.keptTimer != nil {
+		h.keptTimer.Stop()
+	}
+	h.mu.Unlock()
+	closeAll(all)
+}
+
+// A site is what a mailbox was opened by. One that was kept is good only for the
+// same site: its folder may have been renamed, and the watch goes by paths, or
+// somebody has put another cur/ in place, from a backup perhaps.
+type site struct {
+	path, control string
+	cur, new      folderID
+}
+
+// siteOf returns the site at path. What cannot be looked at is left zero.
+func siteOf(path, control string) site {
+	s := site{path: path, control: control}
+	for name, to := range map[string]*folderID{"cur": &s.cur, "new": &s.new} {
+		var st unix.Stat_t
+		if unix.Stat(filepath.Join(path, name), &st) == nil {
+			*to = folderID{uint64(st.Dev), st.Ino}
+		}
+	}
+	return s
+}
+
+// take returns the mailbox with id, open or kept, with one more reference, nil if
+// there is none. The caller closes stale without h.mu, which is held.
+func (h *Host) take(id folderID, at site) (m *Mailbox, stale []*Mailbox) {
+	m = h.boxes[id]
+	if m == nil {
+		return nil, nil
+	}
+	if m.refs == 0 {
+		i := slices.Index(h.kept, m)
+		h.kept = slices.Delete(h.kept, i, i+1)
+		h.keptMessages -= m.messages()
+		if m.site != at {
+			h.forget(m)
+			return nil, []*Mailbox{m}
+		}
+	}
+	m.refs++
+	return m, nil
+}
+
+// messages returns how many messages the last snapshot has. It does not change
+// while m is kept.
+func (m *Mailbox) messages() int {
+	if s := m.Snapshot(); s != nil {
+		return s.Len()
+	}
+	return 0
+}
+
+func closeAll(boxes []*Mailbox) {
+	for _, m := range boxes {
+		m.closeDirs()
+	}
+}

@@ -1,0 +1,149 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// TestKeep leaves a mailbox and comes back to it, after what may have happened
+// to it meanwhile.
+func TestKeep(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		do    func(b *box) error
+		same  bool   // it was kept and was good
+		opens string // "": the same name
+		want  []string
+	}{
+		{"nothing", func(b *box) error { return nil }, true, "", []string{"1 1.h "}},
+		{"a delivery", func(b *box) error { return os.WriteFile(b.in("new", "2.h"), nil, 0o600) }, true, "", []string{"1 1.h ", "2 2.h "}},
+		{"flags", func(b *box) error { return os.Rename(b.in("cur", "1.h:2,"), b.in("cur", "1.h:2,S")) }, true, "", []string{`1 1.h \Seen`}},
+		{"an expunge", func(b *box) error { return os.Remove(b.in("cur", "1.h:2,")) }, true, "", nil},
+		{"a new list", func(b *box) error {
+			return os.WriteFile(b.in("dovecot-uidlist"), []byte("3 V77 N9\n8 :1.h\n"), 0o600)
+		}, true, "", []string{"8 1.h "}},
+		{"another name", func(b *box) error { return b.st.Rename(context.Background(), "a", "b") }, false, "b", []string{"1 1.h "}},
+		{"another cur", func(b *box) error {
+			if err := os.Rename(b.in("cur"), b.in("old")); err != nil {
+				return err
+			}
+			if err := os.Mkdir(b.in("cur"), 0o700); err != nil {
+				return err
+			}
+			return os.WriteFile(b.in("cur", "5.h:2,F"), nil, 0o600)
+		}, false, "", []string{`2 5.h \Flagged`}},
+		{"deleted and made again", func(b *box) error {
+			return errors.Join(b.st.Delete(context.Background(), "a"), b.st.Create(context.Background(), "a"))
+		}, false, "", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBox(t, Options{})
+			if err := b.st.Create(context.Background(), "a"); err != nil {
+				t.Fatal(err)
+			}
+			b.path = filepath.Join(b.path, ".a")
+			b.deliver("cur", "1.h:2,", "")
+			b.Mailbox = b.open("a")
+			b.want("1 1.h ")
+			first := b.Mailbox
+			b.Mailbox.Release()
+			if err := tt.do(b); err != nil {
+				t.Fatal(err)
+			}
+			name := "a"
+			if tt.opens != "" {
+				name = tt.opens
+			}
+			b.Mailbox = b.open(name)
+			b.want(tt.want...)
+			if same := b.Mailbox == first; same != tt.same {
+				t.Errorf("the same mailbox: %v, want %v", same, tt.same)
+			}
+		})
+	}
+}
+
+// in returns a path in the mailbox.
+func (b *box) in(names ...string) string {
+	return filepath.Join(append([]string{b.path}, names...)...)
+}
+
+func TestKeepIsBounded(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	h := b.host
+	h.mostKept = 3
+	var all []*Mailbox
+	for i := range 5 {
+		name := fmt.Sprint(i)
+		if err := b.st.Create(context.Background(), name); err != nil {
+			t.Fatal(err)
+		}
+		m := b.open(name)
+		b.append(m, "x\r\n", FlagSet{})
+		m.Release()
+		m.Release() // once too often does no harm
+		all = append(all, m)
+	}
+	kept := func(want int) {
+		t.Helper()
+		if len(h.kept) != want || h.keptMessages != want || len(h.boxes) != 1+want {
+			t.Fatalf("%d kept with %d messages, %d open or kept; want %d", len(h.kept), h.keptMessages, len(h.boxes), want)
+		}
+	}
+	kept(3)
+	if m := b.open("0"); m == all[0] {
+		t.Error("what was dropped is back")
+	} else {
+		m.Release()
+	}
+	kept(3)
+	if m := b.open("4"); m != all[4] {
+		t.Error("what was kept last is gone")
+	}
+	h.mu.Lock()
+	for _, m := range h.kept {
+		m.released = m.released.Add(-keepFor)
+	}
+	h.mu.Unlock()
+	h.expire()
+	if len(h.kept) != 0 || len(h.boxes) != 2 { // INBOX and "4", which are open
+		t.Fatalf("%d kept for too long, %d in all", len(h.kept), len(h.boxes))
+	}
+	h.Close()
+	all[4].Release()
+	if len(h.kept) != 0 || h.keptMessages != 0 || len(h.boxes) != 1 {
+		t.Errorf("a closed host keeps %d, %d in all", len(h.kept), len(h.boxes))
+	}
+}
+
+func TestMessagesKeptAreBounded(t *testing.T) {
+	t.Parallel()
+	h := NewHost(Options{})
+	h.mostKept = 10
+	defer h.Close()
+	box := func(n int) *Mailbox {
+		m := &Mailbox{host: h, store: &Store{}}
+		m.snap.Store(&Snapshot{sum: summary{n: n}})
+		h.gate("")
+		return m
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	for _, n := range []int{keepMessages / 2, keepMessages / 2, 1} {
+		if dropped := h.keep(box(n), now); len(dropped) != n%2 {
+			t.Errorf("%d dropped for %d messages", len(dropped), n)
+		}
+	}
+	if dropped := h.keep(box(keepMessages+1), now); len(dropped) != 3 {
+		t.Errorf("%d dropped for a mailbox that is too large, it among them", len(dropped))
+	}
+}
