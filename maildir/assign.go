@@ -14,18 +14,19 @@ import (
 // settleUnderLock does the part of a look that needs the lock: it gives new
 // messages UIDs, moves what waits in new/, puts twins apart and names keyword
 // letters. What it did stands in sv afterwards. It reports whether it has
-// changed the directories.
+// changed the directories or the list.
 func (m *Mailbox) settleUnderLock(snap *Snapshot, sv *survey, access Access) (wrote bool, err error) {
+	wrote = !m.list.known || m.list.damaged
 	if err := m.mend(snap); err != nil {
-		return false, err
+		return wrote, err
 	}
 	if snap.Validity == 0 {
 		snap.Validity = m.list.head.Validity
 	}
 	if err := m.keys.adopt(m.control, sv.letters); err != nil {
-		return false, err
+		return wrote, err
 	}
-	wrote = m.partTwins(sv)
+	wrote = m.partTwins(sv) || wrote
 	slices.SortFunc(sv.unknown, func(a, b file) int { return arrivalOrder(a.base(), b.base()) })
 	next := max(snap.Next, m.list.next())
 	if int64(next)+int64(len(sv.unknown)) > uidlist.MaxUID {
@@ -46,6 +47,7 @@ func (m *Mailbox) settleUnderLock(snap *Snapshot, sv *survey, access Access) (wr
 	if err := m.list.append(m.control, entries); err != nil {
 		return wrote, err
 	}
+	wrote = wrote || len(entries)+len(sv.returns) > 0
 	sv.fresh = append(sv.fresh, sv.unknown...)
 	sv.unknown = nil
 	if access == Serve {
@@ -140,6 +142,27 @@ func (m *Mailbox) receive(snap *Snapshot, sv *survey) (wrote bool) {
 		e.name, e.place, wrote = name, inCur, true
 	}
 	return wrote
+}
+
+// receiveKnown moves what we know to be in new/ to cur/, in a folder that need not
+// be scanned. Its stamp is before.
+func (m *Mailbox) receiveKnown(before stamp) error {
+	snap := m.Snapshot()
+	var sv survey
+	for _, msg := range snap.Range(0, snap.Len()) {
+		if msg.rec.place == inNew {
+			sv.moves = append(sv.moves, msg.UID)
+		}
+	}
+	m.spoil()
+	m.receive(snap, &sv)
+	if err := m.commit(snap, &sv, nil); err != nil {
+		return err
+	}
+	if m.waiting() == 0 {
+		m.leftAs(func(now stamp) bool { return now.list == before.list })
+	}
+	return nil
 }
 
 func (m *Mailbox) receiveFile(name string) (string, bool) {
@@ -240,7 +263,7 @@ func (m *Mailbox) relist() error {
 	if !m.list.damaged && m.list.known && s.Validity == m.list.head.Validity && m.list.next() <= s.Next {
 		return nil
 	}
-	m.clean = stamp{}
+	m.spoil()
 	_, err := m.look(Look, true)
 	return err
 }

@@ -34,15 +34,25 @@ func (m *Mailbox) rename(ctx context.Context, fn func() error) error {
 func (m *Mailbox) hold(ctx context.Context, locked bool, fn func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, err := m.stamp(); err != nil {
+	before, err := m.stamp()
+	if err != nil {
 		return err // the folder has been deleted
 	}
 	if err := m.slot(ctx); err != nil {
 		return err
 	}
 	defer m.leave()
-	m.clean, m.locked = stamp{}, locked
-	return fn()
+	known := m.known(before)
+	m.spoil()
+	m.locked = locked
+	if err := fn(); err != nil {
+		return err
+	}
+	if known {
+		// An edit has no business in new/, but for the flags of what lies there.
+		m.leftAs(func(now stamp) bool { return now.new == before.new && (locked || now.list == before.list) })
+	}
+	return nil
 }
 
 func (m *Mailbox) dirOf(p place) vfs.Dir {
@@ -55,7 +65,7 @@ func (m *Mailbox) dirOf(p place) vfs.Dir {
 // refresh looks at the folder again in the middle of an edit: a name was not
 // what we thought.
 func (m *Mailbox) refresh() error {
-	m.clean = stamp{}
+	m.spoil()
 	_, err := m.look(Look, m.locked)
 	return err
 }

@@ -21,9 +21,12 @@ const patience = time.Second
 // Sync looks at the folder and publishes what has changed. Where nothing has it
 // costs three stats. New messages get UIDs, unless the list cannot be written.
 func (m *Mailbox) Sync(ctx context.Context, access Access) error {
-	locking, err := m.glance(ctx, access)
-	if err != nil || !locking {
-		return err
+	news := m.hasNews()
+	if !news {
+		locking, err := m.glance(ctx, access)
+		if err != nil || !locking {
+			return err
+		}
 	}
 	waiting, cancel := context.WithTimeout(ctx, min(patience, m.host.opt.LockWait))
 	if !m.Snapshot().settledDown() {
@@ -32,17 +35,13 @@ func (m *Mailbox) Sync(ctx context.Context, access Access) error {
 	}
 	defer cancel()
 	lock, err := m.host.locks.Acquire(waiting, m.control, uidlist.LockName)
-	switch {
-	case err == nil:
-	case unwritable(err):
-		return m.withoutLock(err)
-	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
-		if m.Snapshot().settledDown() {
-			return nil
+	if err != nil {
+		if news && ctx.Err() == nil { // what needs no lock has not been looked at yet
+			if _, gerr := m.glance(ctx, access); gerr != nil {
+				return gerr
+			}
 		}
-		return fmt.Errorf("%s: %w", m.name, ErrBusy)
-	default:
-		return openError(m.name, err)
+		return m.withoutLock(ctx, err)
 	}
 	defer lock.Unlock()
 	m.mu.Lock()
@@ -56,6 +55,20 @@ func (m *Mailbox) Sync(ctx context.Context, access Access) error {
 		return m.noteUnwritable(err)
 	}
 	return err
+}
+
+// hasNews reports whether something has come to new/, or left it: mail, most
+// likely, that needs UIDs. Then a look without the lock would be one scan for
+// nothing.
+func (m *Mailbox) hasNews() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	last := m.clean
+	if last == (stamp{}) {
+		last = m.trust.stamp
+	}
+	now, err := m.stamp()
+	return err == nil && last != (stamp{}) && last.new != now.new && !m.unlistable && m.Snapshot().settledDown()
 }
 
 // glance is the look without the lock.
@@ -79,11 +92,21 @@ func unwritable(err error) bool {
 	return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
-// withoutLock is Sync where we may not lock: what has a UID is served.
-func (m *Mailbox) withoutLock(err error) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.noteUnwritable(err)
+// withoutLock is the end of Sync where the lock cannot be had for the reason err:
+// what has a UID is served.
+func (m *Mailbox) withoutLock(ctx context.Context, err error) error {
+	switch {
+	case unwritable(err):
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.noteUnwritable(err)
+	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
+		if m.Snapshot().settledDown() {
+			return nil
+		}
+		return fmt.Errorf("%s: %w", m.name, ErrBusy)
+	}
+	return openError(m.name, err)
 }
 
 func (m *Mailbox) noteUnwritable(err error) error {
@@ -129,8 +152,11 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 		return false, err
 	}
 	moving := access == Serve && m.waiting() > 0 && !m.stuck
-	if before == m.clean && !moving {
-		return false, nil
+	if m.unchanged(before) {
+		if moving && locked {
+			err = m.receiveKnown(before)
+		}
+		return moving && !locked, err
 	}
 	if before.new != m.clean.new {
 		m.stuck = false
@@ -163,9 +189,15 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	}
 	locking = !locked && (!m.list.known || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
 		access == Serve && m.waiting() > 0 && !m.stuck)
-	m.clean = stamp{}
-	if calm && !wrote && !locking && len(m.missing) == 0 {
+	m.spoil()
+	switch {
+	case before != after || locking || len(m.missing) > 0:
+	case wrote:
+		m.leftAs(func(stamp) bool { return true })
+	case calm:
 		m.clean = after
+	default:
+		m.trust.stamp = after
 	}
 	return locking, nil
 }
@@ -189,10 +221,13 @@ func (m *Mailbox) survey(snap *Snapshot) (survey, error) {
 		if err != nil {
 			return survey{}, err
 		}
+		begin := time.Now()
 		sv, err := m.scan(snap)
 		if err != nil {
 			return sv, err
 		}
+		m.trust.scanned = time.Now()
+		m.trust.cost = m.trust.scanned.Sub(begin)
 		end, err := m.stamp()
 		if err != nil {
 			return sv, err
@@ -213,7 +248,7 @@ func (m *Mailbox) scan(snap *Snapshot) (survey, error) {
 		return sc.survey, err
 	}
 	sc.place = inCur
-	curAtomic, err := scanDir(m.cur.Fd(), snap.Len(), sc.file)
+	curAtomic, err := scanDir(m.cur.Fd(), max(snap.Len(), len(m.list.uids)), sc.file)
 	sc.atomic = m.atomic && newAtomic && curAtomic
 	return sc.survey, err
 }

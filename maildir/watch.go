@@ -236,8 +236,10 @@ func (m *Mailbox) freshen(ctx context.Context, looks *sync.WaitGroup) {
 		case ctx.Err() != nil || errors.Is(err, ErrNotFound):
 		case err != nil:
 			m.host.opt.Log.Warn("cannot look at a mailbox", "mailbox", m.name, "err", err)
-		case m.doubtful():
-			wait = m.settle + m.settle/4
+		default:
+			if d := m.doubt(); d > 0 {
+				wait = d
+			}
 		}
 		if !m.lookAgain(ctx, wait) {
 			return
@@ -263,12 +265,4 @@ func (m *Mailbox) lookAgain(ctx context.Context, wait time.Duration) bool {
 	}
 	w.looking, w.again = false, false
 	return false
-}
-
-// doubtful reports whether the last look must be repeated soon: a change may
-// share its clock tick.
-func (m *Mailbox) doubtful() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.clean == stamp{}
 }
