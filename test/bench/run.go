@@ -77,7 +77,9 @@ func run(t testing.TB, o options, out io.Writer) error {
 		if err := os.Mkdir(root, 0o755); err != nil {
 			return err
 		}
-		server := k.start(t, root+"/%u/Maildir", peer.Options{Users: users})
+		server := k.start(t, root+"/%u/Maildir", peer.Options{Users: users, Dovecot: []string{
+			"default_idle_kill = 1 hours", // the processor time of a process that is gone is lost
+		}})
 		b.sides[i] = &side{Server: server, root: root}
 	}
 	return errors.Join(b.all(groups), b.table.verdict(), b.table.write(out, b.about()))
