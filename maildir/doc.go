@@ -27,7 +27,9 @@
 //     look be skipped only if it was taken around a scan, unchanged, and was
 //     old enough not to share a clock tick with a change: 10 ms on local file
 //     systems, 2 s elsewhere. Our own renames spoil it: one modification time
-//     cannot tell our change from another that came with it.
+//     cannot tell our change from another that came with it. In a large local
+//     folder the scan that follows may be put off for up to a second (trust.go);
+//     a file that is not where we believed it has it made at once.
 //   - Every rename, link or unlink of ours in cur/ and new/ is made under
 //     dovecot-uidlist.lock, one lock for each edit; only the files in tmp/ are
 //     free. A running Dovecot that meets an unlocked renamer loses UIDs.

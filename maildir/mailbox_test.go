@@ -697,7 +697,13 @@ func TestUnwritable(t *testing.T) {
 	if err := os.Remove(filepath.Join(b.path, "dovecot-uidlist")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.st.Mailbox(context.Background(), "INBOX"); !errors.Is(err, ErrNoUIDs) {
+	b.host.Close() // and with it what the Host remembers
+	other := NewHost(Options{Open: sealed.open})
+	st, err := other.Open(tree.Config{Root: b.path, Separator: '/'})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Mailbox(context.Background(), "INBOX"); !errors.Is(err, ErrNoUIDs) {
 		t.Errorf("a folder without a list: %v", err)
 	}
 	b.start(Options{Open: sealed.open, ReadOnly: true})

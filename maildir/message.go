@@ -104,6 +104,7 @@ func (m *Mailbox) withFile(ctx context.Context, msg Message, fn func(vfs.Dir, st
 		if try == tries {
 			return fmt.Errorf("%s: UID %d is renamed all the time: %w", m.name, msg.UID, ErrBusy)
 		}
+		m.distrust()
 		if serr := m.Sync(ctx, Look); serr != nil {
 			return serr
 		}

@@ -52,6 +52,13 @@ func (m *Mailbox) known(s stamp) bool { return s == m.clean || s == m.trust.stam
 // spoil forgets what the folder looked like.
 func (m *Mailbox) spoil() { m.clean, m.trust.stamp = stamp{}, stamp{} }
 
+// distrust has the next look scan: a file was not where we believed it.
+func (m *Mailbox) distrust() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.spoil()
+}
+
 // leftAs notes the folder as our own change has left it, which was known before.
 // What the change cannot have touched must be as it was: keeps says so of the
 // stamp.
