@@ -39,7 +39,8 @@ func AppendNString(b []byte, s string, ok bool) []byte {
 }
 
 // AppendAString appends s as an atom if it can be one (and is not NIL), else as
-// AppendString does.
+// AppendString does. The grammar allows "]" in it, where a client may take it for the
+// end of a section: such a string is quoted.
 func AppendAString(b []byte, s string) []byte {
 	if atomic(s) {
 		return append(b, s...)
@@ -53,7 +54,7 @@ func atomic(s string) bool {
 		return false
 	}
 	for i := range len(s) {
-		if class[s[i]]&isAString == 0 {
+		if class[s[i]]&isAtom == 0 {
 			return false
 		}
 	}

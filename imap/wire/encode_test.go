@@ -12,7 +12,7 @@ func TestAppendStrings(t *testing.T) {
 	for _, tt := range []struct{ in, str, utf8, astring string }{
 		{"", `""`, `""`, `""`},
 		{"a", `"a"`, `"a"`, `a`},
-		{"a]b", `"a]b"`, `"a]b"`, `a]b`},
+		{"a]b", `"a]b"`, `"a]b"`, `"a]b"`},
 		{"a b", `"a b"`, `"a b"`, `"a b"`},
 		{"nil", `"nil"`, `"nil"`, `"nil"`},
 		{"a%", `"a%"`, `"a%"`, `"a%"`},
