@@ -13,20 +13,22 @@ import (
 // What the server asked the kernel for, as strace tells it. The messages go
 // from INBOX, or Work, to Sent.
 var (
-	writesData = regexp.MustCompile(`^(write|pwrite64|writev)\(\d+<[^>]*/\.Sent/tmp/`)
-	setsTime   = regexp.MustCompile(`^utimensat\(\d+<[^>]*/\.Sent/tmp`)
-	syncsData  = regexp.MustCompile(`^(fsync|fdatasync)\(\d+<[^>]*/\.Sent/tmp/`)
-	placesNew  = regexp.MustCompile(`^(renameat2?|linkat)\(\d+<[^>]*/\.Sent/tmp>, .*, \d+<[^>]*/\.Sent/(cur|new)>`)
-	placesCopy = regexp.MustCompile(`^(renameat2?|linkat)\(\d+<[^>]*/Maildir/cur>, .*, \d+<[^>]*/\.Sent/(cur|new)>`)
-	writesList = regexp.MustCompile(`^(write|pwrite64|writev)\(\d+<[^>]*/\.Sent/dovecot-uidlist(\.tmp)?>`)
-	syncsList  = regexp.MustCompile(`^(fsync|fdatasync)\(\d+<[^>]*/\.Sent/dovecot-uidlist(\.tmp)?>`)
-	syncsDir   = regexp.MustCompile(`^fsync\(\d+<[^>]*/\.Sent/(cur|new)>`)
-	syncsCur   = regexp.MustCompile(`^fsync\(\d+<[^>]*/cur>`)
-	syncsNew   = regexp.MustCompile(`^fsync\(\d+<[^>]*/new>`)
-	syncsFrom  = regexp.MustCompile(`^fsync\(\d+<[^>]*/Maildir/cur>`)
-	renames    = regexp.MustCompile(`^renameat2?\(\d+<[^>]*/cur>, .*, \d+<[^>]*/cur>`)
-	unlinks    = regexp.MustCompile(`^unlinkat\(\d+<[^>]*/cur>`)
-	replies    = regexp.MustCompile(`^(write|sendto|sendmsg|writev)\(\d+<(TCP|socket)[^>]*>, "(t3 OK|[^"]*[^"\d]t3 OK)`)
+	writesData  = regexp.MustCompile(`^(write|pwrite64|writev)\(\d+<[^>]*/\.Sent/tmp/`)
+	setsTime    = regexp.MustCompile(`^utimensat\(\d+<[^>]*/\.Sent/tmp`)
+	syncsData   = regexp.MustCompile(`^(fsync|fdatasync)\(\d+<[^>]*/\.Sent/tmp/`)
+	placesNew   = regexp.MustCompile(`^(renameat2?|linkat)\(\d+<[^>]*/\.Sent/tmp>, .*, \d+<[^>]*/\.Sent/(cur|new)>`)
+	syncsWords  = regexp.MustCompile(`^(fsync|fdatasync)\(\d+<[^>]*/\.Sent/dovecot-keywords[^>]*>`)
+	placesWords = regexp.MustCompile(`^renameat2?\(\d+<[^>]*/\.Sent>, "dovecot-keywords[^"]*", \d+<[^>]*/\.Sent>, "dovecot-keywords"`)
+	placesCopy  = regexp.MustCompile(`^(renameat2?|linkat)\(\d+<[^>]*/Maildir/cur>, .*, \d+<[^>]*/\.Sent/(cur|new)>`)
+	writesList  = regexp.MustCompile(`^(write|pwrite64|writev)\(\d+<[^>]*/\.Sent/dovecot-uidlist(\.tmp)?>`)
+	syncsList   = regexp.MustCompile(`^(fsync|fdatasync)\(\d+<[^>]*/\.Sent/dovecot-uidlist(\.tmp)?>`)
+	syncsDir    = regexp.MustCompile(`^fsync\(\d+<[^>]*/\.Sent/(cur|new)>`)
+	syncsCur    = regexp.MustCompile(`^fsync\(\d+<[^>]*/cur>`)
+	syncsNew    = regexp.MustCompile(`^fsync\(\d+<[^>]*/new>`)
+	syncsFrom   = regexp.MustCompile(`^fsync\(\d+<[^>]*/Maildir/cur>`)
+	renames     = regexp.MustCompile(`^renameat2?\(\d+<[^>]*/cur>, .*, \d+<[^>]*/cur>`)
+	unlinks     = regexp.MustCompile(`^unlinkat\(\d+<[^>]*/cur>`)
+	replies     = regexp.MustCompile(`^(write|sendto|sendmsg|writev)\(\d+<(TCP|socket)[^>]*>, "(t3 OK|[^"]*[^"\d]t3 OK)`)
 )
 
 // TestDurability holds the order in which things become durable before they are
@@ -45,6 +47,10 @@ func TestDurability(t *testing.T) {
 		{"optimized", "INBOX", appends, []calls{
 			{writesData, setsTime, syncsData, placesNew, syncsDir, writesList, syncsList, replies},
 		}, nil},
+		{"optimized", "INBOX", strings.Replace(appends, "Seen", "Seen new-keyword", 1), []calls{
+			{syncsWords, placesWords, placesNew, syncsDir, replies},
+		}, nil},
+		{"optimized", "INBOX", "SELECT Sent", []calls{{writesList, syncsList, replies}}, nil}, // has a delivery
 		{"optimized", "INBOX", "UID COPY 2 Sent", []calls{
 			{placesCopy, syncsDir, writesList, syncsList, replies},
 		}, nil},
@@ -99,6 +105,9 @@ func traced(t *testing.T, fsync, mailbox, command string) (log string) {
 	})
 	c := s.Login(t, s.User)
 	c.Do("SELECT %s", mailbox)
+	if command == "SELECT Sent" {
+		drop(t, dir+"/.Sent", "Subject: x\n\ntext\n")
+	}
 	c.Do("%s", command)
 	eventually(t, func() string { return "strace has not written the reply down" }, func() bool {
 		log = read(t, file)
