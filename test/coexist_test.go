@@ -250,21 +250,25 @@ func (k *worker) pinned(uid int) bool {
 	return first
 }
 
-// TestBesideDovecot holds that our server and a Dovecot can work on one Maildir
-// at the same time, with deliveries going on: nobody is told of a message that
-// is gone which is not, no UID changes its message, no change of a flag is
-// lost, and in the end both see the same.
-func TestBesideDovecot(t *testing.T) {
+// TestBeside holds that our server and a Dovecot, or another process of ours,
+// can work on one Maildir at the same time, with deliveries going on: nobody is
+// told of a message that is gone which is not, no UID changes its message, no
+// change of a flag is lost, and in the end both see the same.
+func TestBeside(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, 2500)
-	dovecot := peer.Dovecot(t, w.dir, peer.Options{})
-	ours := peer.Imapd(t, w.dir, peer.Options{})
-	before := askMailbox(dovecot.Login(t, dovecot.User), "INBOX")
+	peer.Each(t, func(t *testing.T, start peer.Starter) {
+		w := newWorld(t, 2500)
+		w.beside(peer.Imapd(t, w.dir, peer.Options{}), start(t, w.dir, peer.Options{}))
+	})
+}
+
+func (w *world) beside(ours, other *peer.Server) {
+	before := askMailbox(other.Login(w, other.User), "INBOX")
 	if len(before.Messages) != 2504 {
-		t.Fatalf("%d messages at the beginning", len(before.Messages))
+		w.Fatalf("%d messages at the beginning", len(before.Messages))
 	}
 	var workers []*worker
-	for i, s := range []*peer.Server{ours, dovecot} {
+	for i, s := range []*peer.Server{ours, other} {
 		k := &worker{mirror: w.mirror(s, "worker"), rand: rand.New(rand.NewPCG(1, uint64(i))), own: map[int]*message{}, work: map[int]*message{}}
 		for _, m := range before.Messages {
 			if m.UID%2 == i {
@@ -278,7 +282,7 @@ func TestBesideDovecot(t *testing.T) {
 	for _, k := range workers {
 		all.Go(k.run)
 	}
-	watchers := []*mirror{w.mirror(ours, "watcher"), w.mirror(dovecot, "watcher"), w.mirror(ours, "idler"), w.mirror(dovecot, "idler")}
+	watchers := []*mirror{w.mirror(ours, "watcher"), w.mirror(other, "watcher"), w.mirror(ours, "idler"), w.mirror(other, "idler")}
 	for i, m := range watchers {
 		if i < 2 {
 			all.Go(m.watch)
@@ -291,13 +295,13 @@ func TestBesideDovecot(t *testing.T) {
 	<-time.After(duration())
 	w.stop.Store(true)
 	all.Wait()
-	t.Logf("commands: %d ours, %d Dovecot's; %d deliveries", workers[0].done, workers[1].done, dropped)
-	if t.Failed() {
+	w.Logf("%d commands here, %d at the other %s; %d deliveries", workers[0].done, workers[1].done, other.Kind, dropped)
+	if w.Failed() {
 		return
 	}
-	w.compare(ours, dovecot, before, workers, watchers, dropped)
-	for _, s := range []*peer.Server{ours, dovecot} {
-		uncomplaining(t, s)
+	w.compare(ours, other, before, workers, watchers, dropped)
+	for _, s := range []*peer.Server{ours, other} {
+		uncomplaining(w.T, s)
 	}
 }
 
@@ -359,14 +363,14 @@ func (w *world) deliveries(every time.Duration) int {
 
 // compare holds that both servers, the clients and those who made the changes
 // agree in the end on what there is.
-func (w *world) compare(ours, dovecot *peer.Server, before mailbox, workers []*worker, watchers []*mirror, dropped int) {
+func (w *world) compare(ours, other *peer.Server, before mailbox, workers []*worker, watchers []*mirror, dropped int) {
 	w.Helper()
 	for _, name := range []string{"INBOX", "Work"} {
 		c := ours.Login(w, ours.User)
 		c.Do("SELECT %s", name) // gives UIDs to the last deliveries
 		got := askMailbox(c, name)
-		if diff := cmp.Diff(got, askMailbox(dovecot.Login(w, dovecot.User), name)); diff != "" {
-			w.Errorf("%s (-imapd +dovecot):\n%s", name, diff)
+		if diff := cmp.Diff(got, askMailbox(other.Login(w, other.User), name)); diff != "" {
+			w.Errorf("%s (-ours +other):\n%s", name, diff)
 		}
 		byUID := map[int]message{}
 		hashes := map[string]int{}
