@@ -53,6 +53,9 @@ func TestIdle(t *testing.T) {
 			t.Parallel()
 			dir := basic(t)
 			s := peer.Imapd(t, dir, tt.o)
+			if tt.name == "events" {
+				needEvents(t, s)
+			}
 			idleBeside(t, s, peer.Dovecot(t, dir, peer.Options{}), dir)
 			if told := strings.Contains(s.Log(), "no file system events"); told != (tt.name == "poll") {
 				t.Errorf("events are missing: %v\n%s", told, s.Log())
@@ -100,6 +103,15 @@ func idleBeside(t *testing.T, s, dovecot *peer.Server, dir string) {
 	idle.Wait("i OK")
 }
 
+// needEvents skips a test where other programs of the same user watch so much
+// that nothing is left for s.
+func needEvents(t testing.TB, s *peer.Server) {
+	t.Helper()
+	if strings.Contains(s.Log(), "couldn't initialize inotify") {
+		t.Skip("NOT TESTED: fs.inotify.max_user_instances of this user is used up")
+	}
+}
+
 // matching returns the one file that matches a pattern.
 func matching(t *testing.T, pattern string) string {
 	t.Helper()
@@ -119,6 +131,7 @@ func deliveries(t testing.TB, s *peer.Server, dir string, n int) []time.Duration
 	c.Do("SELECT INBOX")
 	c.Send("i IDLE")
 	c.Wait("+ ")
+	needEvents(t, s)
 	times := make([]time.Duration, 0, n)
 	for i := range n {
 		begin := drop(t, dir, "Subject: delivered\n\nx\n")
