@@ -104,6 +104,7 @@ func TestAttackCommands(t *testing.T) {
 		{name: "message of 2^40", in: user, send: say("a APPEND INBOX {1099511627776}\r\n"), want: "a NO [TOOBIG]"},
 		{name: "message of 2^63", in: user, send: say("a APPEND INBOX {9223372036854775808}\r\n"), want: "a BAD"},
 		{name: "message of 2^40, coming", in: user, send: say("a APPEND INBOX {1099511627776+}\r\n"), want: "BYE, closed"},
+		{name: "message above limit_skip, coming", in: user, send: flood("a APPEND Sent {73400320+}\r\n", strings.Repeat("x", 1022)+"\r\n", 71680, "\r\n"), want: "a OK"},
 		{name: "message of commands into no mailbox", in: "INBOX", send: flood("a APPEND None {4700000+}\r\n", evil, 4700000/len(evil), "\r\n"), want: "a NO [TRYCREATE]"},
 		{name: "literal of commands", in: "INBOX", send: flood("a SELECT {"+octets(len(evil)*10000)+"+}\r\n", evil, 10000, "\r\n"), want: "a NO [TOOBIG]"},
 		{name: "literal of commands for no command", in: "INBOX", send: say("a FROB {" + octets(len(evil)) + "+}\r\n" + evil + "\r\n"), want: "a BAD"},
