@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	gomaildir "github.com/emersion/go-maildir"
 )
 
 // A file name is base[":" info]. The base is everything before the first ':'
@@ -14,7 +16,8 @@ import (
 // to us, and an info of another kind, are kept.
 
 // systemLetters are the letters of the system flags, in the order of the bits.
-const systemLetters = "SRFTD"
+const systemLetters = string(rune(gomaildir.FlagSeen)) + string(rune(gomaildir.FlagReplied)) +
+	string(rune(gomaildir.FlagFlagged)) + string(rune(gomaildir.FlagTrashed)) + string(rune(gomaildir.FlagDraft))
 
 // baseLen returns the length of the base of a file name.
 func baseLen[T ~string | ~[]byte](name T) int {
