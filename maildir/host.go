@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
+
 	"imapd/maildir/tree"
 	"imapd/maildir/uidlist"
 	"imapd/maildir/vfs"
@@ -123,7 +125,7 @@ func NewHost(o Options) *Host {
 		name = "localhost"
 	}
 	h := &Host{opt: o, slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, unclaimed: map[folderID]unclaimed{}, mostKept: mostKept()}
-	h.hub.host = h
+	h.hub.host, h.hub.open = h, fsnotify.NewWatcher
 	return h
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 
 	"imapd/maildir/tree"
@@ -625,6 +626,26 @@ func TestForeignLock(t *testing.T) {
 		b.sync(Serve)
 		if b.Snapshot().Len() != 2 {
 			t.Error("the delivery is not seen when the lock is gone")
+		}
+	}
+}
+
+// A watch that begins when the system can watch again is told of deliveries,
+// though one before had to poll.
+func TestWatchComesBack(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{Poll: time.Hour})
+	b.host.hub.open = func() (*fsnotify.Watcher, error) { return nil, unix.EMFILE }
+	b.Watch(Serve, nil)()
+	b.host.hub.open = fsnotify.NewWatcher
+	told := make(chan struct{}, 100)
+	defer b.Watch(Serve, func() { told <- struct{}{} })()
+	for i := range 2 { // the first may come from the look at the beginning
+		b.deliver("new", fmt.Sprintf("%d.h", 1700000000+i), "x\n")
+		select {
+		case <-told:
+		case <-time.After(5 * time.Second):
+			t.Fatalf("not told of delivery %d", i)
 		}
 	}
 }

@@ -20,10 +20,12 @@ import (
 // A hub hands the events of the file system to mailboxes.
 type hub struct {
 	host *Host
+	open func() (*fsnotify.Watcher, error)
 
 	mu      sync.Mutex
-	watcher *fsnotify.Watcher   // nil until needed, or where there is none to have
-	failed  bool                // no instance was left; polling must do
+	watcher *fsnotify.Watcher // nil until needed, or where there is none to have
+	missing bool              // no instance was left, and the log says so
+	closed  bool
 	boxes   map[string]*Mailbox // by the path of cur and new
 	done    chan struct{}       // closed when the reader has ended
 }
@@ -33,14 +35,18 @@ type hub struct {
 func (h *hub) add(m *Mailbox) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.host.opt.NoNotify || h.failed {
+	if h.host.opt.NoNotify || h.closed {
 		return false
 	}
 	if h.watcher == nil {
-		w, err := fsnotify.NewWatcher()
+		// Asked for again at each watch: other programs of the user have the
+		// instances that are missing, and give them back.
+		w, err := h.open()
 		if err != nil {
-			h.failed = true
-			h.host.opt.Log.Warn("no file system events, polling", "err", err)
+			if !h.missing {
+				h.host.opt.Log.Warn("no file system events, polling", "err", err)
+			}
+			h.missing = true
 			return false
 		}
 		h.watcher, h.boxes, h.done = w, map[string]*Mailbox{}, make(chan struct{})
@@ -79,7 +85,7 @@ func (h *hub) removeLocked(m *Mailbox) {
 func (h *hub) close() error {
 	h.mu.Lock()
 	w, done := h.watcher, h.done
-	h.watcher, h.failed = nil, true
+	h.watcher, h.closed = nil, true
 	h.mu.Unlock()
 	if w == nil {
 		return nil
