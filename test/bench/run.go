@@ -19,6 +19,7 @@ type group struct {
 	name   string
 	layout layout
 	rounds int                 // 0: as many as asked for
+	alone  bool                // on servers that have done nothing before
 	setUp  func(s *side) error // once a round, after the copy is there; may be nil
 	steps  []step
 }
@@ -47,7 +48,9 @@ type bench struct {
 	t     testing.TB
 	sides [2]*side // ours, Dovecot's
 	mail  *corpus
-	load  string // before the run
+	dir   string   // holds everything on disk
+	users []string // that there may be
+	load  string   // before the run
 	table table
 }
 
@@ -69,24 +72,50 @@ func run(t testing.TB, o options, out io.Writer) error {
 	for i := range max(o.clients, idlers) {
 		users = append(users, crowd(i))
 	}
+	b.users, b.dir = users, dir
+	return errors.Join(b.all(groups), b.table.verdict(), b.table.write(out, b.about()))
+}
+
+// start starts both servers.
+func (b *bench) start() error {
 	for i, k := range []struct {
 		name  string
 		start peer.Starter
 	}{{"imapd", peer.Imapd}, {"dovecot", peer.Dovecot}} {
-		root := filepath.Join(dir, k.name)
-		if err := os.Mkdir(root, 0o755); err != nil {
+		root, err := os.MkdirTemp(b.dir, k.name)
+		if err == nil {
+			err = os.Chmod(root, 0o755)
+		}
+		if err != nil {
 			return err
 		}
-		server := k.start(t, root+"/%u/Maildir", peer.Options{Users: users, Dovecot: []string{
+		server := k.start(b.t, root+"/%u/Maildir", peer.Options{Users: b.users, Dovecot: []string{
 			"default_idle_kill = 1 hours", // the processor time of a process that is gone is lost
 		}})
 		b.sides[i] = &side{Server: server, root: root}
 	}
-	return errors.Join(b.all(groups), b.table.verdict(), b.table.write(out, b.about()))
+	return nil
 }
 
+// stop stops both servers, if they run.
+func (b *bench) stop() {
+	for i, s := range b.sides {
+		if s != nil {
+			s.Stop()
+			b.sides[i] = nil
+		}
+	}
+}
+
+// all does the groups, each alone on new servers or together with the others.
 func (b *bench) all(groups []group) error {
-	for _, g := range groups {
+	for i, g := range groups {
+		if i == 0 || g.alone || groups[i-1].alone {
+			b.stop()
+			if err := b.start(); err != nil {
+				return err
+			}
+		}
 		b.t.Logf("%s", g.name)
 		for round := range b.roundsOf(g) {
 			if err := b.round(g, round); err != nil {

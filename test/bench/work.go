@@ -9,8 +9,7 @@ import (
 	"imapd/test/peer"
 )
 
-// groups returns all work in the order in which it is done. What needs servers
-// that have done nothing yet comes first.
+// groups returns all work in the order in which it is done.
 func (b *bench) groups() []group {
 	all := layout{messages: b.messages}
 	groups := []group{
