@@ -30,6 +30,8 @@
 //     cannot tell our change from another that came with it. In a large local
 //     folder the scan that follows may be put off for up to a second (trust.go);
 //     a file that is not where we believed it has it made at once.
+//   - A mailbox that nobody has open is kept for a while, as a cache: whoever
+//     opens it again looks as if it had been open (keep.go).
 //   - Every rename, link or unlink of ours in cur/ and new/ is made under
 //     dovecot-uidlist.lock, one lock for each edit; only the files in tmp/ are
 //     free. A running Dovecot that meets an unlocked renamer loses UIDs.
