@@ -3,7 +3,7 @@
 # Only -race needs gcc and libc6-dev.
 set -euo pipefail
 
-packages=(ca-certificates curl dovecot-imapd gcc isync libc6-dev mandoc mutt offlineimap3 openssl python3 strace tmux)
+packages=(ca-certificates curl dovecot-imapd e2fsprogs gcc isync libc6-dev mandoc mutt offlineimap3 openssl python3 strace tmux)
 
 missing=()
 for p in "${packages[@]}"; do

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,12 +36,50 @@ func mounts(t *testing.T, source, dir, kind string, flags uintptr, data string) 
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	peer.Need(t, "dovecot")
+	for kind, mount := range map[string]func(*testing.T, string){"tmpfs": mountTmpfs, "ext4": mountExt4} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			disk := peer.TempDir(t) + "/disk"
+			if err := os.Mkdir(disk, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			mount(t, disk)
+			diskFull(t, disk)
+		})
+	}
+}
+
+func mountTmpfs(t *testing.T, disk string) {
 	uid, gid := peer.MailUID()
-	disk := peer.TempDir(t) + "/disk"
-	if err := os.Mkdir(disk, 0o755); err != nil {
+	mounts(t, "tmpfs", disk, "tmpfs", 0, fmt.Sprintf("size=1m,mode=700,uid=%d,gid=%d", uid, gid))
+}
+
+// mountExt4 makes a disk of a file.
+func mountExt4(t *testing.T, disk string) {
+	peer.Need(t, "mkfs.ext4", "mount", "umount")
+	image := filepath.Join(peer.TempDir(t), "image")
+	err := os.WriteFile(image, nil, 0o600)
+	if err == nil {
+		err = os.Truncate(image, 4<<20)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	mounts(t, "tmpfs", disk, "tmpfs", 0, fmt.Sprintf("size=1m,mode=700,uid=%d,gid=%d", uid, gid))
+	for _, c := range [][]string{{"mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", image}, {"mount", "-o", "loop", image, disk}} {
+		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
+			t.Skipf("NOT TESTED, for want of a loop device: %q: %v\n%s", c, err, out)
+		}
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", "-l", disk).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v\n%s", err, out)
+		}
+	})
+	peer.Own(t, disk)
+}
+
+// diskFull fills disk and looks what becomes of a Maildir there.
+func diskFull(t *testing.T, disk string) {
 	dir := disk + "/Maildir"
 	peer.CopyTree(t, basic(t), dir)
 	s := peer.Imapd(t, dir, peer.Options{})
@@ -50,7 +89,7 @@ func TestDiskFull(t *testing.T) {
 	text := "Subject: large\r\n\r\n" + strings.Repeat(strings.Repeat("x", 62)+"\r\n", 2000)
 	stored := 4
 	answer := ""
-	for ; stored < 30; stored++ {
+	for ; stored < 100; stored++ {
 		if _, answer = c.Try("APPEND INBOX (\\Seen) %s", peer.Literal(text)); !strings.HasPrefix(answer, "OK") {
 			break
 		}
