@@ -128,12 +128,7 @@ func diskFull(t *testing.T, disk string) {
 	if len(ours.Messages) != stored+1 {
 		t.Errorf("the mailbox has %d messages, want %d", len(ours.Messages), stored+1)
 	}
-	elsewhere := peer.TempDir(t) + "/Maildir"
-	peer.CopyTree(t, dir, elsewhere)
-	d := peer.Dovecot(t, elsewhere, peer.Options{})
-	if diff := cmp.Diff(ours, askMailbox(d.Login(t, d.User), "INBOX")); diff != "" {
-		t.Errorf("Dovecot sees another mailbox (-imapd +dovecot):\n%s", diff)
-	}
+	compareElsewhere(t, dir, ours)
 	// A client makes room itself.
 	c.Do("SELECT INBOX")
 	c.Do("UID STORE 8:* +FLAGS.SILENT (\\Deleted)")
@@ -143,6 +138,18 @@ func diskFull(t *testing.T, disk string) {
 	}
 	c.Do("APPEND INBOX (new-keyword) {20+}\r\nSubject: small\r\n\r\nx\r\n")
 	leftOver(t, dir)
+}
+
+// compareElsewhere holds that a Dovecot sees the same INBOX in a copy of the
+// Maildir.
+func compareElsewhere(t *testing.T, dir string, ours mailbox) {
+	t.Helper()
+	elsewhere := peer.TempDir(t) + "/Maildir"
+	peer.CopyTree(t, dir, elsewhere)
+	d := peer.Dovecot(t, elsewhere, peer.Options{})
+	if diff := cmp.Diff(ours, askMailbox(d.Login(t, d.User), "INBOX")); diff != "" {
+		t.Errorf("Dovecot sees another mailbox (-imapd +dovecot):\n%s", diff)
+	}
 }
 
 // fill takes what room is left below dir.
