@@ -109,16 +109,16 @@ func (a *advance) merge(cur *Snapshot) {
 		case op == np && o.r == 0 && n.r == 0 && op.sum.ghosts == 0:
 			o.nextPage()
 			n.nextPage()
-		case op.recs[o.r].uid == np.recs[n.r].uid:
-			if m := np.recs[n.r].modseq; m != op.recs[o.r].modseq {
+		case op.recs[o.r].UID == np.recs[n.r].UID:
+			if np.recs[n.r].ModSeq() != op.recs[o.r].ModSeq() {
 				a.Changed = append(a.Changed, n.index()+len(a.ghosts))
 			}
 			o.next()
 			n.next()
-		case op.recs[o.r].uid < np.recs[n.r].uid:
+		case op.recs[o.r].UID < np.recs[n.r].UID:
 			a.gone(&o, op)
 		default:
-			a.err = fmt.Errorf("UID %d appeared below UID %d, which a client has seen", np.recs[n.r].uid, a.last)
+			a.err = fmt.Errorf("UID %d appeared below UID %d, which a client has seen", np.recs[n.r].UID, a.last)
 			return
 		}
 	}
@@ -131,14 +131,14 @@ func (a *advance) gone(o *cursor, p *page) {
 		a.ghosts = append(a.ghosts, e)
 	} else {
 		a.Gone = append(a.Gone, o.index())
-		a.GoneUIDs = append(a.GoneUIDs, p.recs[o.r].uid)
+		a.GoneUIDs = append(a.GoneUIDs, UID(p.recs[o.r].UID))
 	}
 	o.next()
 }
 
 func (a *advance) added(n *cursor) {
 	p := n.page()
-	if first := p.recs[n.r].uid; first <= a.last {
+	if first := UID(p.recs[n.r].UID); first <= a.last {
 		a.err = fmt.Errorf("UID %d appeared below UID %d, which a client has seen", first, a.last)
 		return
 	}
@@ -190,15 +190,15 @@ func (d *dir) haunt(ghosts []entry) []*dir {
 
 func (p *page) haunt(ghosts []entry) []*page {
 	var pages []*page
-	b := newPageBuilder(pageLen, len(p.names))
+	b := newPageBuilder(pageLen, p.namesLen())
 	full := func() {
 		if len(b.recs) == pageLen {
 			pages = append(pages, b.page())
-			b = newPageBuilder(pageLen, len(p.names))
+			b = newPageBuilder(pageLen, p.namesLen())
 		}
 	}
 	for i := range p.recs {
-		for len(ghosts) > 0 && ghosts[0].uid < p.recs[i].uid {
+		for len(ghosts) > 0 && ghosts[0].uid < UID(p.recs[i].UID) {
 			full()
 			b.add(&ghosts[0])
 			ghosts = ghosts[1:]

@@ -1,6 +1,10 @@
 package maildir
 
-import "slices"
+import (
+	"slices"
+
+	"imapd/maildir/index"
+)
 
 // An entry is a message outside a snapshot: what a builder takes in.
 type entry struct {
@@ -11,6 +15,7 @@ type entry struct {
 	modseq ModSeq
 	name   string
 	base   int // length of the base name
+	facts  index.Facts
 }
 
 // A change says what becomes of one message of a snapshot.
@@ -75,10 +80,10 @@ func (d *dir) apply(changes []change) *dir {
 
 // apply returns nil where no message is left.
 func (p *page) apply(changes []change) *page {
-	b := newPageBuilder(len(p.recs), len(p.names)+64)
+	b := newPageBuilder(len(p.recs), p.namesLen()+64)
 	for i := range p.recs {
 		r := &p.recs[i]
-		if len(changes) == 0 || changes[0].uid != r.uid {
+		if len(changes) == 0 || changes[0].uid != UID(r.UID) {
 			b.copy(p, r)
 			continue
 		}
@@ -91,7 +96,7 @@ func (p *page) apply(changes []change) *page {
 }
 
 func join(p, q *page) *page {
-	b := newPageBuilder(len(p.recs)+len(q.recs), len(p.names)+len(q.names))
+	b := newPageBuilder(len(p.recs)+len(q.recs), p.namesLen()+q.namesLen())
 	for _, p := range [...]*page{p, q} {
 		for i := range p.recs {
 			b.copy(p, &p.recs[i])
@@ -147,25 +152,39 @@ func mergeDirs(dirs []*dir) []*dir {
 type pageBuilder struct {
 	recs  []record
 	names []byte
+	newer bool
 }
 
 func newPageBuilder(recs, names int) *pageBuilder {
-	return &pageBuilder{make([]record, 0, recs), make([]byte, 0, names)}
+	return &pageBuilder{recs: make([]record, 0, recs), names: make([]byte, 0, names)}
 }
 
+// copy takes over a record of p, with what is known of its file by now.
 func (b *pageBuilder) copy(p *page, r *record) {
+	name := p.name(r)
+	p.mu.Lock()
 	n := *r
-	n.nameOff = uint16(len(b.names))
-	b.names = append(b.names, p.names[r.nameOff:int(r.nameOff)+int(r.nameLen)]...)
+	b.newer = b.newer || p.newer
+	p.mu.Unlock()
+	b.put(n, name)
+}
+
+func (b *pageBuilder) put(n record, name []byte) {
+	n.NameOff, n.NameLen = uint16(len(b.names)), uint8(len(name))
+	n.BaseLen = min(n.BaseLen, n.NameLen)
+	b.names = append(b.names, name...)
 	b.recs = append(b.recs, n)
 }
 
 func (b *pageBuilder) add(e *entry) {
-	b.recs = append(b.recs, record{
-		uid: e.uid, nameOff: uint16(len(b.names)), nameLen: uint8(len(e.name)), baseLen: uint8(e.base),
-		place: e.place, ghost: e.ghost, flags: e.flags, modseq: e.modseq,
-	})
-	b.names = append(b.names, e.name...)
+	n := record{UID: uint32(e.uid), BaseLen: uint8(e.base), Flags: uint64(e.flags), Mod: uint64(e.modseq), Facts: e.facts}
+	if e.place == inNew {
+		n.Mod |= index.InNew
+	}
+	if e.ghost {
+		n.Mod |= index.Ghost
+	}
+	b.put(n, []byte(e.name))
 }
 
 // page returns the page that was built, nil if it has no message.
@@ -173,10 +192,23 @@ func (b *pageBuilder) page() *page {
 	if len(b.recs) == 0 {
 		return nil
 	}
-	return (&page{recs: b.recs, names: b.names}).finish()
+	return (&page{recs: b.recs, names: b.names, newer: b.newer}).finish()
+}
+
+// namesLen returns the octets of all names of p.
+func (p *page) namesLen() int {
+	if p.lazy != nil {
+		return p.lazy.Len()
+	}
+	return len(p.names)
 }
 
 // entryOf returns the message as a builder takes it.
 func entryOf(m Message) entry {
-	return entry{m.UID, m.rec.place, m.rec.ghost, m.Flags, m.ModSeq, string(m.name()), int(m.rec.baseLen)}
+	return entry{m.UID, m.place(), m.Ghost(), m.Flags, m.ModSeq, string(m.name()), int(m.rec.BaseLen), m.facts()}
+}
+
+// newEntry returns a message of which nothing is known but its name.
+func newEntry(u UID, p place, name string, mod ModSeq) entry {
+	return entry{uid: u, place: p, flags: parseFlags(name), modseq: mod, name: name, base: baseLen(name), facts: index.NoFacts}
 }

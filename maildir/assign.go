@@ -145,24 +145,18 @@ func (m *Mailbox) receive(snap *Snapshot, sv *survey) (wrote bool) {
 }
 
 // receiveKnown moves what we know to be in new/ to cur/, in a folder that need not
-// be scanned. Its stamp is before.
-func (m *Mailbox) receiveKnown(before stamp) error {
+// be looked at otherwise.
+func (m *Mailbox) receiveKnown() error {
 	snap := m.Snapshot()
 	var sv survey
 	for _, msg := range snap.Range(0, snap.Len()) {
-		if msg.rec.place == inNew {
+		if msg.place() == inNew {
 			sv.moves = append(sv.moves, msg.UID)
 		}
 	}
-	m.spoil()
+	m.clean = stamp{}
 	m.receive(snap, &sv)
-	if err := m.commit(snap, &sv, nil); err != nil {
-		return err
-	}
-	if m.waiting() == 0 {
-		m.leftAs(func(now stamp) bool { return now.list == before.list })
-	}
-	return nil
+	return m.commit(snap, &sv)
 }
 
 func (m *Mailbox) receiveFile(name string) (string, bool) {
@@ -178,6 +172,7 @@ func (m *Mailbox) receiveFile(name string) (string, bool) {
 		}
 		return "", false
 	}
+	m.track.ownRename(inNew, name, inCur, to)
 	return to, true
 }
 
@@ -219,7 +214,7 @@ func (m *Mailbox) twinOf(sv *survey, f file) (file, bool) {
 	}
 	if s := m.Snapshot(); s != nil && f.uid != 0 {
 		if msg, ok := s.lookup(f.uid); ok {
-			return file{name: string(msg.name()), place: msg.rec.place}, true
+			return file{name: string(msg.name()), place: msg.place()}, true
 		}
 	}
 	return file{}, false
@@ -237,7 +232,7 @@ func (m *Mailbox) pretend() error {
 	}
 	m.list.head = uidlist.New(uint32(m.tick() >> 20)).Header
 	snap := newSnapshot(m.list.head.Validity, 1, m.tick(), m.keys.names())
-	sv, err := m.survey(snap)
+	sv, err := m.survey(snap, stamp{})
 	if err != nil {
 		return err
 	}
@@ -249,7 +244,7 @@ func (m *Mailbox) pretend() error {
 	m.list.known = true
 	m.list.head.Next = uint32(len(sv.unknown) + 1)
 	sv.fresh = sv.unknown
-	return m.commit(snap, &sv, nil)
+	return m.commit(snap, &sv)
 }
 
 // relist reads the list again under the lock. Lines of others above all that we
@@ -263,7 +258,7 @@ func (m *Mailbox) relist() error {
 	if !m.list.damaged && m.list.known && s.Validity == m.list.head.Validity && m.list.next() <= s.Next {
 		return nil
 	}
-	m.spoil()
+	m.clean = stamp{}
 	_, err := m.look(Look, true)
 	return err
 }

@@ -40,7 +40,7 @@ func (m *Mailbox) sources(uids []UID) []source {
 	list := make([]source, 0, len(uids))
 	for _, u := range uids {
 		if msg, ok := snap.lookup(u); ok {
-			list = append(list, source{u, msg.rec.place, string(msg.name()), m.list.guids[u], snap.flagSet(msg.Flags), msg.Flags})
+			list = append(list, source{u, msg.place(), string(msg.name()), m.list.guids[u], snap.flagSet(msg.Flags), msg.Flags})
 		}
 	}
 	return list
@@ -62,7 +62,10 @@ func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox) (Copied,
 	var done Copied
 	err := to.edit(ctx, func() error {
 		// A scan, not only the list: a base name that a file has is taken.
-		if err := to.refresh(); err != nil {
+		if err := to.refresh(0); err != nil {
+			return err
+		}
+		if err := to.list.load(to.control); err != nil {
 			return err
 		}
 		add := make([]newcomer, len(list))
@@ -266,7 +269,7 @@ func (m *Mailbox) remove(ctx context.Context, list []source) (map[int]FlagSet, e
 				_, gone := slices.BinarySearch(done, u)
 				return gone
 			})
-			if err := m.refresh(); err != nil {
+			if err := m.refresh(try); err != nil {
 				return err
 			}
 		}

@@ -250,7 +250,7 @@ func (m *Mailbox) admit(add []newcomer) (uint32, []UID, error) {
 		return m.list.head.Validity, nil, nil
 	}
 	snap := m.Snapshot()
-	next, now := max(snap.Next, m.list.next()), m.tick()
+	next := max(snap.Next, m.list.next())
 	if int64(next)+int64(len(add)) > uidlist.MaxUID {
 		return 0, nil, fmt.Errorf("%s: %w: all have been used", m.name, ErrNoUIDs)
 	}
@@ -263,7 +263,10 @@ func (m *Mailbox) admit(add []newcomer) (uint32, []UID, error) {
 		if err := a.put(name); err != nil {
 			return 0, nil, errors.Join(err, m.retract(entries))
 		}
-		entries = append(entries, entry{uid: u, flags: a.flags, modseq: now, name: name, base: len(a.base)})
+		m.track.own(created, inCur, name)
+		e := newEntry(u, inCur, name, 0)
+		e.flags, e.facts.Saved = a.flags, uint32(time.Now().Unix())
+		entries = append(entries, e)
 		lines = append(lines, uidlist.Entry{UID: uint32(u), Base: a.base, Extra: a.extra})
 		uids = append(uids, u)
 	}
@@ -275,10 +278,10 @@ func (m *Mailbox) admit(add []newcomer) (uint32, []UID, error) {
 	if err := m.list.append(m.control, lines); err != nil {
 		return 0, nil, errors.Join(err, m.retract(entries))
 	}
-	s := snap.apply(nil, entries)
-	s.Next, s.ModSeq, s.keywords = next+UID(len(add)), now, m.keys.names()
-	m.publish(s)
-	return s.Validity, uids, nil
+	if _, err := m.record(snap, nil, entries, next+UID(len(add))); err != nil {
+		return 0, nil, err
+	}
+	return m.list.head.Validity, uids, nil
 }
 
 // retract removes files that were placed for a command that failed. None of them
@@ -289,6 +292,7 @@ func (m *Mailbox) retract(placed []entry) error {
 		if err := m.cur.Unlink(e.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
+		m.track.own(unlinked, inCur, e.name)
 	}
 	return errors.Join(errs...)
 }

@@ -24,12 +24,17 @@
 //     one scan lacks is gone. Elsewhere two calm scans, or five over a second,
 //     must lack it, and lstat of its name must fail.
 //   - A stamp is what stat(2) says of cur/, new/ and dovecot-uidlist. It lets a
-//     look be skipped only if it was taken around a scan, unchanged, and was
+//     look be skipped only if it was taken around a look, unchanged, and was
 //     old enough not to share a clock tick with a change: 10 ms on local file
 //     systems, 2 s elsewhere. Our own renames spoil it: one modification time
-//     cannot tell our change from another that came with it. In a large local
-//     folder the scan that follows may be put off for up to a second (trust.go);
-//     a file that is not where we believed it has it made at once.
+//     cannot tell our change from another that came with it.
+//   - In a folder that the kernel tells us everything of, a look takes what has
+//     happened from the events, up to a fence that it rings itself, and asks
+//     lstat about what it takes for gone. Events that may be missing, or do not
+//     say enough, are made up for by a scan (track.go).
+//   - What a look finds and an edit does is recorded in the index before it is
+//     published, under a lock that all our processes share, below what they
+//     have recorded: one change has one modseq (history.go).
 //   - A mailbox that nobody has open is kept for a while, as a cache: whoever
 //     opens it again looks as if it had been open (keep.go).
 //   - Every rename, link or unlink of ours in cur/ and new/ is made under
@@ -55,6 +60,6 @@
 //
 // A database or a change of the file names: neither could live beside the
 // programs that people have. go-maildir for more than flag letters and tests:
-// it loses messages without an info part and syncs nothing. Applying events of
-// the file system without looking: events say when to look.
+// it loses messages without an info part and syncs nothing. Trusting events
+// alone, or a modification time alone.
 package maildir

@@ -42,17 +42,11 @@ func (m *Mailbox) hold(ctx context.Context, locked bool, fn func() error) error 
 		return err
 	}
 	defer m.leave()
-	known := m.known(before)
-	m.spoil()
-	m.locked = locked
-	if err := fn(); err != nil {
-		return err
+	if before == m.clean || m.track.sound {
+		m.followLocked()
 	}
-	if known {
-		// An edit has no business in new/, but for the flags of what lies there.
-		m.leftAs(func(now stamp) bool { return now.new == before.new && (locked || now.list == before.list) })
-	}
-	return nil
+	m.clean, m.locked = stamp{}, locked
+	return fn()
 }
 
 func (m *Mailbox) dirOf(p place) vfs.Dir {
@@ -63,9 +57,12 @@ func (m *Mailbox) dirOf(p place) vfs.Dir {
 }
 
 // refresh looks at the folder again in the middle of an edit: a name was not
-// what we thought.
-func (m *Mailbox) refresh() error {
-	m.spoil()
+// what we thought, for the try-th time. What the kernel tells is believed once.
+func (m *Mailbox) refresh(try int) error {
+	m.clean = stamp{}
+	if try > 0 {
+		m.track.unsound()
+	}
 	_, err := m.look(Look, m.locked)
 	return err
 }
@@ -156,7 +153,7 @@ func (m *Mailbox) setFlags(uids []UID, op FlagOp, flags Flags) (Changed, error) 
 		}
 		// Another program has renamed them: what it said stays, and our change
 		// comes on top of it.
-		if err := m.refresh(); err != nil {
+		if err := m.refresh(try); err != nil {
 			return done, err
 		}
 		todo = left
@@ -175,7 +172,6 @@ func (m *Mailbox) setFlags(uids []UID, op FlagOp, flags Flags) (Changed, error) 
 // those that changed.
 func (m *Mailbox) renameForFlags(uids []UID, op FlagOp, flags Flags) (left []UID, mod ModSeq, err error) {
 	snap := m.Snapshot()
-	now := m.tick()
 	var changes []change
 	for _, u := range uids {
 		msg, ok := snap.lookup(u)
@@ -196,16 +192,14 @@ func (m *Mailbox) renameForFlags(uids []UID, op FlagOp, flags Flags) (left []UID
 		if err != nil {
 			break
 		}
-		e.name, e.place, e.flags, e.modseq = name, inCur, to, now
+		m.track.ownRename(e.place, e.name, inCur, name)
+		e.name, e.place, e.flags = name, inCur, to
 		changes = append(changes, change{uid: u, entry: e})
 	}
 	if len(changes) > 0 || !m.keys.same(snap) {
-		s := snap.apply(changes, nil)
-		s.keywords = m.keys.names()
-		if len(changes) > 0 {
-			s.ModSeq, mod = now, now
-		}
-		m.publish(s)
+		var rerr error
+		mod, rerr = m.record(snap, changes, nil, snap.Next)
+		err = errors.Join(err, rerr)
 	}
 	return left, mod, err
 }
@@ -240,7 +234,7 @@ func (m *Mailbox) Expunge(ctx context.Context, in func(UID) bool) ([]UID, error)
 			if err != nil || left == 0 || try == tries {
 				return errors.Join(err, m.syncAfterEdit())
 			}
-			if err := m.refresh(); err != nil {
+			if err := m.refresh(try); err != nil {
 				return err
 			}
 		}
@@ -258,7 +252,7 @@ func (s *Snapshot) deleted() func(yield func(UID) bool) {
 			}
 			for _, p := range d.pages {
 				for i := range p.recs {
-					if p.sum.deleted > 0 && p.recs[i].flags&Deleted != 0 && !yield(p.recs[i].uid) {
+					if p.sum.deleted > 0 && Flags(p.recs[i].Flags)&Deleted != 0 && !yield(UID(p.recs[i].UID)) {
 						return
 					}
 				}
@@ -281,7 +275,7 @@ func (m *Mailbox) unlink(uids []UID, deleted bool) (done []UID, left int, err er
 		if !ok || deleted && msg.Flags&Deleted == 0 {
 			continue
 		}
-		err = m.dirOf(msg.rec.place).Unlink(string(msg.name()))
+		err = m.dirOf(msg.place()).Unlink(string(msg.name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			left, err = left+1, nil
 			continue
@@ -289,14 +283,13 @@ func (m *Mailbox) unlink(uids []UID, deleted bool) (done []UID, left int, err er
 		if err != nil {
 			break
 		}
+		m.track.own(unlinked, msg.place(), string(msg.name()))
 		done = append(done, u)
 		changes = append(changes, change{uid: u, remove: true})
 	}
 	if len(changes) > 0 {
-		s := snap.apply(changes, nil)
-		s.ModSeq = m.tick()
-		m.publish(s)
-		m.facts.forget(done)
+		_, rerr := m.record(snap, changes, nil, snap.Next)
+		err = errors.Join(err, rerr)
 	}
 	return done, left, err
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -75,6 +76,7 @@ type Host struct {
 	slots chan struct{}
 	name  string // of this machine, as it stands in file names
 	hub   hub
+	scans atomic.Int64 // directories read
 
 	mu    sync.Mutex // held briefly, never over I/O
 	boxes map[folderID]*Mailbox

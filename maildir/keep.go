@@ -149,8 +149,21 @@ func (m *Mailbox) messages() int {
 	return 0
 }
 
+// lastUser reports whether m will be without a reference after the next Release.
+func (h *Host) lastUser(m *Mailbox) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return m.refs == 1
+}
+
+// closeAll closes mailboxes that nobody can open any more.
 func closeAll(boxes []*Mailbox) {
 	for _, m := range boxes {
+		m.mu.Lock()
+		if _, err := m.stamp(); err == nil {
+			m.save(true)
+		}
+		m.mu.Unlock()
 		m.closeDirs()
 	}
 }

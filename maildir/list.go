@@ -24,10 +24,15 @@ type list struct {
 	damaged bool // must be rewritten before a line is appended
 	lines   int
 	foreign bool // has lines that another process wrote and we have not synced
+	// again says that the file may call a message otherwise than it did before:
+	// it was read anew, or has a second line of one base name. Every file of
+	// the folder must be looked up again.
+	again bool
 
 	// uids maps the hash of a base name to its UID, for live and stale lines.
 	// A hash with a random seed, not the name: 100,000 strings would cost the
-	// garbage collector what the pages save it.
+	// garbage collector what the pages save it. nil: not loaded, for what is in
+	// the index is known without it.
 	uids map[uint64]UID
 	seed maphash.Seed
 	// guids holds the GUIDs of messages whose base name is not their GUID.
@@ -46,9 +51,22 @@ func (l *list) has(base string) bool {
 
 func (l *list) set(base string, u UID) { l.uids[maphash.String(l.seed, base)] = u }
 
+// fresh forgets all lines.
+func (l *list) fresh(n int) {
+	l.uids, l.seed, l.guids = make(map[uint64]UID, n), maphash.MakeSeed(), map[UID]string{}
+}
+
+// enter adds lines, unless they will be loaded all at once.
 func (l *list) enter(entries []uidlist.Entry) {
+	if l.uids == nil {
+		return
+	}
 	for _, e := range entries {
-		l.set(e.Base, UID(e.UID))
+		h := maphash.String(l.seed, e.Base)
+		if old, ok := l.uids[h]; ok && old != UID(e.UID) {
+			l.again = true
+		}
+		l.uids[h] = UID(e.UID)
 		if g, ok := e.Field('G'); ok {
 			l.guids[UID(e.UID)] = strings.Clone(g)
 		}
@@ -69,12 +87,12 @@ func (l *list) close() {
 // from where the last reading ended. Without a file, what was known stays, and
 // must be written anew.
 func (l *list) read(dir vfs.Dir) error {
-	if l.uids == nil {
-		l.uids, l.seed, l.guids = map[uint64]UID{}, maphash.MakeSeed(), map[UID]string{}
-	}
 	st, err := uidlist.StatFile(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		l.close()
+		if l.uids == nil {
+			l.fresh(0)
+		}
 		l.damaged = true
 		return nil
 	}
@@ -84,7 +102,7 @@ func (l *list) read(dir vfs.Dir) error {
 	if l.file != nil && st == l.stat {
 		return nil
 	}
-	if l.file != nil && st.Dev == l.stat.Dev && st.Ino == l.stat.Ino && st.Size > l.stat.Size && !l.damaged {
+	if l.file != nil && st.Dev == l.stat.Dev && st.Ino == l.stat.Ino && st.Size > l.stat.Size && !l.damaged && l.uids != nil {
 		return l.readTail()
 	}
 	return l.readAll(dir)
@@ -122,11 +140,48 @@ func (l *list) take(p uidlist.List, usable bool) {
 	case l.known:
 		l.head.Next = max(l.head.Next, p.Next)
 	default:
+		if l.uids == nil {
+			l.fresh(0)
+		}
 		return
 	}
-	l.uids = make(map[uint64]UID, len(p.Entries))
-	l.guids = map[UID]string{}
+	l.fresh(len(p.Entries))
 	l.enter(p.Entries)
+	l.again = true
+}
+
+// load reads the lines of a list that was resumed.
+func (l *list) load(dir vfs.Dir) error {
+	if l.uids != nil {
+		return nil
+	}
+	before, again := l.stat, l.again
+	if err := l.readAll(dir); err != nil {
+		return err
+	}
+	if l.uids == nil {
+		l.fresh(0)
+	}
+	if l.stat == before {
+		l.again = again
+	}
+	return nil
+}
+
+// resume goes on with a list that looks as st says, of which the first size octets
+// were read by a process before us. Its lines are read when they are needed.
+func (l *list) resume(dir vfs.Dir, st uidlist.Stat, size int64, lines int, head uidlist.Header) error {
+	f, err := uidlist.Open(dir)
+	if err != nil {
+		return err
+	}
+	if now, err := f.Stat(); err != nil || now != st {
+		f.Close()
+		return l.read(dir)
+	}
+	l.close()
+	l.file, l.stat, l.size, l.lines, l.head, l.known = f, st, size, lines, head, true
+	return nil
 }
 
 func (l *list) readTail() error {
@@ -182,6 +237,9 @@ func (l *list) append(dir vfs.Dir, entries []uidlist.Entry) error {
 // rewrite replaces the file by what edit makes of its entries, durably. The
 // lock is held.
 func (l *list) rewrite(dir vfs.Dir, edit func([]uidlist.Entry) []uidlist.Entry) error {
+	if err := l.load(dir); err != nil {
+		return err
+	}
 	var p uidlist.List
 	if l.file != nil {
 		var err error

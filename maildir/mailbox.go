@@ -27,6 +27,7 @@ type Mailbox struct {
 	gate     *gate
 
 	dir, cur, new, tmp, control vfs.Dir
+	indexDir                    vfs.Dir       // where imapd.index is; not closed: it is one of these
 	atomic                      bool          // scans of cur and new are
 	settle                      time.Duration // age from which a stamp is clean
 
@@ -35,8 +36,9 @@ type Mailbox struct {
 	mu         sync.Mutex
 	list       list
 	keys       keywordState
-	clean      stamp     // the folder as it was at the last scan that left no doubt; zero: none
-	trust      trust     // and as we left it; see trust.go
+	past       history   // see history.go
+	restored   bool      // the index has been looked for
+	clean      stamp     // the folder as it was at the last look that left no doubt; zero: none
 	locked     bool      // the lock is held by whoever holds mu, in an edit
 	stuck      bool      // new -> cur was refused, do not try again until new/ changes
 	unlistable bool      // the UID list cannot be written; said once
@@ -45,7 +47,7 @@ type Mailbox struct {
 	missing    map[UID]absence
 	seen       []bool // scratch of scans
 
-	facts facts
+	track tracker
 	watch watchers
 }
 
@@ -157,27 +159,17 @@ func (m *Mailbox) begin() {
 		return
 	}
 	m.recentFrom = s.Next
-	if m.left.validity == s.Validity {
+	if m.left.validity == s.Validity && !m.past.on {
 		m.recentFrom = min(m.left.from, s.Next)
 	}
 	if s.sum.waiting > 0 {
 		for _, msg := range s.Range(0, s.Len()) {
-			if msg.rec.place == inNew {
+			if msg.place() == inNew {
 				m.recentFrom = min(msg.UID, m.recentFrom)
 				break
 			}
 		}
 	}
-}
-
-// tick returns the modseq of a change that is made now: above all before, and
-// above what a lost history can have reached (seconds << 20).
-func (m *Mailbox) tick() ModSeq {
-	now := ModSeq(time.Now().Unix()) << 20
-	if s := m.snap.Load(); s != nil {
-		return max(s.ModSeq+1, now)
-	}
-	return now
 }
 
 // Recent returns the UIDs, from up to but not including to, that no session has
@@ -189,12 +181,15 @@ func (m *Mailbox) Recent() (from, to UID) {
 	return min(m.recentFrom, next), next
 }
 
-// ClaimRecent returns what Recent does, for one session only: no other will be
-// given these UIDs.
+// ClaimRecent returns what Recent does, for one session only: no other, in any
+// process, will be given these UIDs.
 func (m *Mailbox) ClaimRecent() (from, to UID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	next := m.Snapshot().Next
+	if m.recentFrom < next && m.past.on {
+		m.claimWithOthers(next)
+	}
 	from, m.recentFrom = min(m.recentFrom, next), next
 	return from, next
 }

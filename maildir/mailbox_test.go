@@ -41,13 +41,14 @@ func newBox(t *testing.T, o Options) *box {
 // start opens the folder as a process would that knows nothing of it.
 func (b *box) start(o Options) {
 	b.t.Helper()
-	b.host = NewHost(o)
+	host := NewHost(o)
+	b.host = host
 	var err error
 	if b.st, err = b.host.Open(tree.Config{Root: b.path, Separator: '/'}); err != nil {
 		b.t.Fatal(err)
 	}
 	b.Mailbox = b.open("INBOX")
-	b.t.Cleanup(func() { b.host.Close() })
+	b.t.Cleanup(func() { host.Close() })
 }
 
 func (b *box) open(name string) *Mailbox {
@@ -720,6 +721,7 @@ func TestUnwritable(t *testing.T) {
 	}
 	b.host.Close() // and with it what the Host remembers
 	other := NewHost(Options{Open: sealed.open})
+	defer other.Close()
 	st, err := other.Open(tree.Config{Root: b.path, Separator: '/'})
 	if err != nil {
 		t.Fatal(err)

@@ -5,22 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"imapd/imap/body"
+	"imapd/maildir/index"
 	"imapd/maildir/vfs"
 )
 
-// facts is what has been found out about files. It is a cache: the file is the
-// truth, and is asked again where a fact is missing.
-type facts struct {
-	mu sync.Mutex // innermost, never held over I/O
-	of map[UID]fact
-}
-
+// fact is what has been found out about a file. It is a cache, in the records of
+// the snapshot: the file is the truth, and is asked again where a fact is missing.
 type fact struct {
 	date    int64 // seconds since 1970
 	size    int64 // octets on disk
@@ -28,38 +24,63 @@ type fact struct {
 	counted bool  // virtual comes from reading the file
 }
 
-func (f *facts) get(u UID) (fact, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	x, ok := f.of[u]
-	return x, ok
+// facts returns what the record of m knows.
+func (m Message) facts() index.Facts {
+	m.page.mu.Lock()
+	defer m.page.mu.Unlock()
+	return m.rec.Facts
 }
 
-// put notes x unless more is known, and returns what is known then.
-func (f *facts) put(u UID, x fact) fact {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.of == nil {
-		f.of = map[UID]fact{}
+// fact returns what the record of m knows, false if that is nothing.
+func (m Message) fact() (fact, bool) {
+	f := m.facts()
+	if f.Size == index.NoSize {
+		return fact{}, false
 	}
-	if old := f.of[u]; old.counted && old.size == x.size && old.date == x.date && !x.counted {
+	x := fact{date: int64(f.Date), size: int64(f.Size), virtual: -1}
+	if v := f.Virtual &^ index.Counted; v != index.NoVirtual {
+		x.virtual, x.counted = int64(v), f.Virtual&index.Counted != 0
+	}
+	return x, true
+}
+
+// learn notes f in the record of m, unless more is known, and returns what is
+// known then. What does not fit into a record is not kept.
+func (m Message) learn(f fact) fact {
+	old, known := m.fact()
+	if known && (old == f || old.counted && !f.counted && old.size == f.size && old.date == f.date) {
 		return old
 	}
-	f.of[u] = x
-	return x
+	if f.date < 0 || f.date > math.MaxUint32 || f.size >= index.NoSize {
+		return f
+	}
+	virtual := uint32(index.NoVirtual)
+	if f.virtual >= 0 && f.virtual < index.NoVirtual {
+		virtual = uint32(f.virtual)
+		if f.counted {
+			virtual |= index.Counted
+		}
+	}
+	p := m.page
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m.rec.Date, m.rec.Size, m.rec.Virtual = uint32(f.date), uint32(f.size), virtual
+	p.newer = true
+	return f
 }
 
-func (f *facts) forget(uids []UID) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, u := range uids {
-		delete(f.of, u)
+// learn notes f for the message u, in the snapshot that is published and in msg,
+// which may be of an older one.
+func (m *Mailbox) learn(msg Message, f fact) fact {
+	if now, ok := m.Snapshot().lookup(msg.UID); ok && now.rec != msg.rec {
+		now.learn(f)
 	}
+	return msg.learn(f)
 }
 
 // fact returns what stat(2) says of the file of msg, from the cache if it can.
 func (m *Mailbox) fact(msg Message) (fact, error) {
-	if f, ok := m.facts.get(msg.UID); ok {
+	if f, ok := msg.fact(); ok {
 		return f, nil
 	}
 	ctx := context.Background()
@@ -73,7 +94,7 @@ func (m *Mailbox) fact(msg Message) (fact, error) {
 		return nil
 	})
 	if err == nil {
-		m.facts.put(msg.UID, f)
+		m.learn(msg, f)
 	}
 	return f, err
 }
@@ -96,7 +117,7 @@ func (m *Mailbox) withFile(ctx context.Context, msg Message, fn func(vfs.Dir, st
 		if err := m.slot(ctx); err != nil {
 			return err
 		}
-		err := fn(m.dirOf(msg.rec.place), string(msg.name()))
+		err := fn(m.dirOf(msg.place()), string(msg.name()))
 		m.leave()
 		if !errors.Is(err, unix.ENOENT) {
 			return err
@@ -104,7 +125,7 @@ func (m *Mailbox) withFile(ctx context.Context, msg Message, fn func(vfs.Dir, st
 		if try == tries {
 			return fmt.Errorf("%s: UID %d is renamed all the time: %w", m.name, msg.UID, ErrBusy)
 		}
-		m.distrust()
+		m.distrust(try)
 		if serr := m.Sync(ctx, Look); serr != nil {
 			return serr
 		}
@@ -113,6 +134,17 @@ func (m *Mailbox) withFile(ctx context.Context, msg Message, fn func(vfs.Dir, st
 			return fmt.Errorf("%s: UID %d: %w", m.name, msg.UID, ErrGone)
 		}
 		msg = now
+	}
+}
+
+// distrust has the next look find out: a file was not where we believed it, for
+// the try-th time.
+func (m *Mailbox) distrust(try int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clean = stamp{}
+	if try > 0 {
+		m.track.unsound()
 	}
 }
 
@@ -147,7 +179,7 @@ func (m *Mailbox) Size(msg Message) (int64, error) {
 // for what another program may do that breaks the rules of Maildir.
 type File struct {
 	m   *Mailbox
-	uid UID
+	msg Message
 	fd  int
 	st  fact
 }
@@ -156,7 +188,7 @@ type File struct {
 // is ErrGone if the message is gone. A file that is not a regular one is not
 // opened. The caller closes it.
 func (m *Mailbox) OpenMessage(ctx context.Context, msg Message) (*File, error) {
-	f := &File{m: m, uid: msg.UID}
+	f := &File{m: m, msg: msg}
 	err := m.withFile(ctx, msg, func(dir vfs.Dir, name string) error {
 		fd, st, err := vfs.OpenRegular(dir, name)
 		if err != nil {
@@ -168,7 +200,7 @@ func (m *Mailbox) OpenMessage(ctx context.Context, msg Message) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.st = m.facts.put(f.uid, f.st)
+	f.st = m.learn(msg, f.st)
 	return f, nil
 }
 
@@ -176,7 +208,7 @@ func (m *Mailbox) OpenMessage(ctx context.Context, msg Message) (*File, error) {
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	n, err := vfs.ReadFullAt(f.fd, p, off)
 	if err != nil && err != io.EOF {
-		err = fmt.Errorf("%s: UID %d: %w", f.m.name, f.uid, err)
+		err = fmt.Errorf("%s: UID %d: %w", f.m.name, f.msg.UID, err)
 	}
 	return n, err
 }
@@ -194,7 +226,7 @@ func (f *File) Virtual() (n int64, counted bool) { return f.st.virtual, f.st.cou
 // message's size, whatever its name claims.
 func (f *File) SetVirtual(n int64) {
 	f.st.virtual, f.st.counted = n, true
-	f.m.facts.put(f.uid, f.st)
+	f.m.learn(f.msg, f.st)
 }
 
 // Close gives the descriptor back.

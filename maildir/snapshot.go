@@ -4,6 +4,10 @@ import (
 	"iter"
 	"sort"
 	"strings"
+	"sync"
+	"sync/atomic"
+
+	"imapd/maildir/index"
 )
 
 // A UID is the unique identifier of a message in its mailbox, 1 to
@@ -38,22 +42,13 @@ func keywordFlag(i int) Flags { return 1 << (firstKeyword + i) }
 // A page holds up to pageLen messages and is never written once a snapshot
 // refers to it. At 256 names of at most 255 octets an offset fits 16 bits.
 const (
-	pageLen = 256
+	pageLen = index.PageLen
 	dirLen  = 64 // pages a dir
 )
 
 // record is one message. It holds no pointer, so that the garbage collector
-// never looks into a page.
-type record struct {
-	uid     UID
-	nameOff uint16
-	nameLen uint8
-	baseLen uint8
-	place   place
-	ghost   bool
-	flags   Flags
-	modseq  ModSeq
-}
+// never looks into a page. It is 40 octets, in memory as in the index.
+type record = index.Record
 
 // place is the directory that a message's file lies in.
 type place uint8
@@ -63,10 +58,51 @@ const (
 	inNew
 )
 
+func placeOf(r *record) place {
+	if r.Mod&index.InNew != 0 {
+		return inNew
+	}
+	return inCur
+}
+
+func ghost(r *record) bool { return r.Mod&index.Ghost != 0 }
+
 type page struct {
-	recs  []record // ascending by UID, never empty
-	names []byte
-	sum   summary
+	recs []record // ascending by UID, never empty; but for Facts never written
+	sum  summary
+
+	names []byte       // of a page that was built here
+	lazy  *index.Names // of one that came from the index; nil: names holds them
+	read  atomic.Pointer[[]byte]
+
+	mu    sync.Mutex // guards Facts of recs, and newer; innermost, never held over I/O
+	newer bool       // Facts were learned that the index does not have
+}
+
+// allNames returns the names of the page, nil if the index does not give them
+// any more: then no record of the page has a name, and the next scan finds it.
+func (p *page) allNames() []byte {
+	if p.lazy == nil {
+		return p.names
+	}
+	if b := p.read.Load(); b != nil {
+		return *b
+	}
+	b, err := p.lazy.Read()
+	if err != nil {
+		return nil
+	}
+	p.read.Store(&b)
+	return b
+}
+
+// name returns the file name of r, empty if it is not known.
+func (p *page) name(r *record) []byte {
+	b := p.allNames()
+	if b == nil {
+		return nil
+	}
+	return b[r.NameOff : int(r.NameOff)+int(r.NameLen)]
 }
 
 // A dir is a run of pages: the upper level of the page list, so that a change
@@ -129,19 +165,23 @@ type Message struct {
 
 // Ghost reports whether the message has been expunged and is kept only so that
 // sequence numbers hold still (RFC 7162 section 3.2).
-func (m Message) Ghost() bool { return m.rec.ghost }
+func (m Message) Ghost() bool { return ghost(m.rec) }
 
-// name returns the file name. It is shared with the page.
-func (m Message) name() []byte {
-	return m.page.names[m.rec.nameOff : int(m.rec.nameOff)+int(m.rec.nameLen)]
-}
+// name returns the file name, empty if it is not known: then a scan will find
+// it. It is shared with the page.
+func (m Message) name() []byte { return m.page.name(m.rec) }
 
 // base returns the file name up to the first ':'.
-func (m Message) base() []byte { return m.name()[:m.rec.baseLen] }
+func (m Message) base() []byte {
+	n := m.name()
+	return n[:min(int(m.rec.BaseLen), len(n))]
+}
+
+func (m Message) place() place { return placeOf(m.rec) }
 
 func (p *page) message(i int) Message {
 	r := &p.recs[i]
-	return Message{r.uid, r.flags, r.modseq, p, r}
+	return Message{UID(r.UID), Flags(r.Flags), ModSeq(r.ModSeq()), p, r}
 }
 
 // Len returns the number of messages, ghosts included.
@@ -167,12 +207,12 @@ func (s *Snapshot) Find(uid UID) (i int, ok bool) {
 	pi := sort.Search(len(d.pages), func(i int) bool { return d.pages[i].sum.last >= uid })
 	p := d.pages[pi]
 	ri := p.find(uid)
-	return s.start[di] + d.start[pi] + ri, p.recs[ri].uid == uid
+	return s.start[di] + d.start[pi] + ri, UID(p.recs[ri].UID) == uid
 }
 
 // find returns the index in p of the first record with a UID of at least uid.
 func (p *page) find(uid UID) int {
-	return sort.Search(len(p.recs), func(i int) bool { return p.recs[i].uid >= uid })
+	return sort.Search(len(p.recs), func(i int) bool { return UID(p.recs[i].UID) >= uid })
 }
 
 // lookup returns the message with the given UID.
@@ -232,7 +272,7 @@ func (s *Snapshot) FirstUnseen() (i int, ok bool) {
 				continue
 			}
 			for ri := range p.recs {
-				if p.recs[ri].flags&Seen == 0 {
+				if Flags(p.recs[ri].Flags)&Seen == 0 {
 					return s.start[di] + d.start[pi] + ri, true
 				}
 			}
@@ -287,20 +327,20 @@ func (p *page) finish() *page {
 	p.sum = summary{n: len(p.recs)}
 	for i := range p.recs {
 		r := &p.recs[i]
-		if r.flags&Seen == 0 {
+		if Flags(r.Flags)&Seen == 0 {
 			p.sum.unseen++
 		}
-		if r.flags&Deleted != 0 {
+		if Flags(r.Flags)&Deleted != 0 {
 			p.sum.deleted++
 		}
-		if r.ghost {
+		if ghost(r) {
 			p.sum.ghosts++
 		}
-		if r.place == inNew {
+		if placeOf(r) == inNew {
 			p.sum.waiting++
 		}
-		p.sum.modseq = max(p.sum.modseq, r.modseq)
-		p.sum.last = r.uid
+		p.sum.modseq = max(p.sum.modseq, ModSeq(r.ModSeq()))
+		p.sum.last = UID(r.UID)
 	}
 	return p
 }

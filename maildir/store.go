@@ -217,6 +217,11 @@ func (m *Mailbox) sweep(now time.Time) {
 func (m *Mailbox) Release() {
 	h := m.host
 	_, err := m.stamp() // a folder that has been deleted is not worth keeping
+	if err == nil && h.lastUser(m) {
+		m.mu.Lock()
+		m.save(false)
+		m.mu.Unlock()
+	}
 	var unused []*Mailbox
 	h.mu.Lock()
 	m.refs--
@@ -264,6 +269,7 @@ func (m *Mailbox) openDirs(path, control string) (err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		m.control, err = m.store.tree.OpenControl(control)
 	}
+	m.indexDir = m.dir
 	m.atomic = atomicScans(m.cur.Fd()) && atomicScans(m.new.Fd())
 	m.settle = distantSettle
 	if localClock(m.cur.Fd()) && localClock(m.new.Fd()) {
@@ -294,6 +300,8 @@ func (m *Mailbox) closeDirs() {
 			d.Close()
 		}
 	}
+	m.host.hub.remove(m)
+	m.past.file.Close()
 	m.list.close()
 }
 

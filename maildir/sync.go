@@ -63,12 +63,8 @@ func (m *Mailbox) Sync(ctx context.Context, access Access) error {
 func (m *Mailbox) hasNews() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	last := m.clean
-	if last == (stamp{}) {
-		last = m.trust.stamp
-	}
 	now, err := m.stamp()
-	return err == nil && last != (stamp{}) && last.new != now.new && !m.unlistable && m.Snapshot().settledDown()
+	return err == nil && m.clean != (stamp{}) && m.clean.new != now.new && !m.unlistable && m.Snapshot().settledDown()
 }
 
 // glance is the look without the lock.
@@ -140,6 +136,8 @@ type survey struct {
 	twins   []file   // a second file of a base name that the scan has had
 	returns []string // bases of unknown that have an old line
 	moves   []UID    // messages in new/
+	gone    []UID    // expunged for certain
+	told    bool     // it comes from events: what is not in it has not changed
 	letters Flags    // all keyword letters in use
 	atomic  bool
 }
@@ -147,14 +145,20 @@ type survey struct {
 // look brings the snapshot up to the folder. Without the lock it gives no UIDs
 // and moves nothing; it reports whether there is such work. m.mu is held.
 func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
+	if !m.restored {
+		m.restored = true
+		if err := m.restore(); err != nil {
+			return false, err
+		}
+	}
 	before, err := m.stamp()
 	if err != nil {
 		return false, err
 	}
 	moving := access == Serve && m.waiting() > 0 && !m.stuck
-	if m.unchanged(before) {
+	if before == m.clean && m.track.quiet() {
 		if moving && locked {
-			err = m.receiveKnown(before)
+			err = m.receiveKnown()
 		}
 		return moving && !locked, err
 	}
@@ -167,8 +171,9 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	if err := m.keys.read(m.control); err != nil {
 		return false, err
 	}
+	m.hearOthers()
 	snap := m.base()
-	sv, err := m.survey(snap)
+	sv, err := m.survey(snap, before)
 	if err != nil {
 		return false, err
 	}
@@ -183,23 +188,32 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 		}
 	}
 	calm := before == after && m.settled(after, time.Now())
-	gone := m.departed(snap, &sv, calm, locked)
-	if err := m.commit(snap, &sv, gone); err != nil {
+	m.departed(snap, &sv, calm, locked)
+	if err := m.commit(snap, &sv); err != nil {
 		return false, err
 	}
 	locking = !locked && (!m.list.known || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
 		access == Serve && m.waiting() > 0 && !m.stuck)
-	m.spoil()
-	switch {
-	case before != after || locking || len(m.missing) > 0:
-	case wrote:
-		m.leftAs(func(stamp) bool { return true })
-	case calm:
-		m.clean = after
-	default:
-		m.trust.stamp = after
-	}
+	m.settleLook(after, calm && !wrote, !locking && len(sv.unknown) == 0)
 	return locking, nil
+}
+
+// settleLook notes how far the folder is known after a look: whether all in it has
+// been published, and nothing has happened since its stamp was s.
+func (m *Mailbox) settleLook(s stamp, calm, whole bool) {
+	t := &m.track
+	m.clean = stamp{}
+	if !whole || len(m.missing) > 0 || m.past.others {
+		m.past.others = false
+		return
+	}
+	t.todo, m.list.again = nil, false
+	if calm {
+		m.clean = s
+	}
+	if !t.sound && (calm || m.atomic) {
+		m.startTracking()
+	}
 }
 
 // base returns the snapshot to work from: the published one, unless the list
@@ -209,46 +223,86 @@ func (m *Mailbox) base() *Snapshot {
 	if s != nil && (!m.list.known || s.Validity == m.list.head.Validity) {
 		return s
 	}
+	if s != nil {
+		m.past.reset() // another mailbox now, with a history of its own
+	}
 	return newSnapshot(m.list.head.Validity, 1, m.tick(), m.keys.names())
 }
 
-// survey scans the folder and compares it with snap. Where messages seem to be
-// missing while the folder changes it scans again: a file may have been moved
-// between the two directories, against the order of the scans.
-func (m *Mailbox) survey(snap *Snapshot) (survey, error) {
+// survey finds out how the folder differs from snap: from what the kernel has
+// told, or by scanning what is not as it was. Where messages seem to be missing
+// while the folder changes it scans again: a file may have been moved between
+// the two directories, against the order of the scans.
+func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
+	if m.track.sound {
+		if sv, ok := m.fromEvents(snap); ok {
+			return sv, nil
+		}
+	}
+	if m.large(snap) {
+		m.followLocked()
+	}
+	m.track.unsound()
+	m.track.take() // what comes from here on is not in the scan for certain
+	if err := m.list.load(m.control); err != nil {
+		return survey{}, err
+	}
+	skip := m.unchanged(before)
 	for try := 0; ; try++ {
 		start, err := m.stamp()
 		if err != nil {
 			return survey{}, err
 		}
-		begin := time.Now()
-		sv, err := m.scan(snap)
+		sv, err := m.scan(snap, skip)
 		if err != nil {
 			return sv, err
 		}
-		m.trust.scanned = time.Now()
-		m.trust.cost = m.trust.scanned.Sub(begin)
 		end, err := m.stamp()
 		if err != nil {
 			return sv, err
 		}
-		if start.new == end.new || try == 3 || !slices.Contains(m.seen, false) {
+		if skip[inCur] && end.cur != before.cur || skip[inNew] && end.new != before.new {
+			skip = [2]bool{}
+			continue
+		}
+		if start.new == end.new || try >= 3 || !slices.Contains(m.seen, false) {
 			return sv, nil
 		}
 	}
 }
 
-func (m *Mailbox) scan(snap *Snapshot) (survey, error) {
+// unchanged returns which of the two directories are as the last clean look left
+// them, and need not be scanned.
+func (m *Mailbox) unchanged(now stamp) (skip [2]bool) {
+	if m.clean == (stamp{}) || m.list.again || len(m.missing) > 0 {
+		return skip
+	}
+	return [2]bool{inCur: now.cur == m.clean.cur, inNew: now.new == m.clean.new}
+}
+
+func (m *Mailbox) scan(snap *Snapshot, skip [2]bool) (survey, error) {
 	m.seen = slices.Grow(m.seen[:0], snap.Len())[:snap.Len()]
 	clear(m.seen)
-	sc := scanner{m: m, snap: snap, fresh: map[UID]bool{}, strange: map[string]bool{}}
-	sc.place = inNew
-	newAtomic, err := scanDir(m.new.Fd(), m.waiting(), sc.file)
-	if err != nil {
-		return sc.survey, err
+	if skip != [2]bool{} {
+		for i, msg := range snap.Range(0, snap.Len()) {
+			m.seen[i] = skip[msg.place()]
+		}
 	}
-	sc.place = inCur
-	curAtomic, err := scanDir(m.cur.Fd(), max(snap.Len(), len(m.list.uids)), sc.file)
+	sc := scanner{m: m, snap: snap, fresh: map[UID]bool{}, strange: map[string]bool{}}
+	newAtomic, curAtomic := true, true
+	var err error
+	if !skip[inNew] {
+		sc.place = inNew
+		m.host.scans.Add(1)
+		if newAtomic, err = scanDir(m.new.Fd(), m.waiting(), sc.file); err != nil {
+			return sc.survey, err
+		}
+	}
+	if !skip[inCur] {
+		sc.place = inCur
+		m.host.scans.Add(1)
+		curAtomic, err = scanDir(m.cur.Fd(), max(snap.Len(), len(m.list.uids)), sc.file)
+	}
 	sc.atomic = m.atomic && newAtomic && curAtomic
 	return sc.survey, err
 }
@@ -271,7 +325,8 @@ func (sc *scanner) file(name []byte) {
 	uid, listed := sc.m.list.uid(base)
 	if listed && uid < sc.snap.Next {
 		if i, live := sc.snap.Find(uid); live {
-			if msg := sc.snap.At(i); bytes.Equal(msg.base(), base) {
+			// A record whose name could not be read gets it from here.
+			if msg := sc.snap.At(i); len(msg.name()) == 0 || bytes.Equal(msg.base(), base) {
 				sc.known(i, msg, name)
 				return
 			}
@@ -307,12 +362,12 @@ func (sc *scanner) known(i int, msg Message, name []byte) {
 	if sc.place == inNew {
 		sc.moves = append(sc.moves, msg.UID)
 	}
-	if sc.place == msg.rec.place && bytes.Equal(msg.name(), name) {
+	if sc.place == msg.place() && bytes.Equal(msg.name(), name) {
 		sc.letters |= msg.Flags
 		return
 	}
 	e := entryOf(msg)
-	e.name, e.place, e.flags = string(name), sc.place, parseFlags(name)
+	e.name, e.place, e.flags, e.base = string(name), sc.place, parseFlags(name), baseLen(name)
 	sc.letters |= e.flags
 	sc.changes = append(sc.changes, change{uid: msg.UID, entry: e})
 }
@@ -324,10 +379,12 @@ type absence struct {
 	since time.Time
 }
 
-// departed returns the messages that are gone for certain: their indexes in
-// snap are those that no scan has seen. See doc.go for when it is certain.
-func (m *Mailbox) departed(snap *Snapshot, sv *survey, calm, locked bool) []UID {
-	var gone []UID
+// departed adds the messages to sv.gone that are gone for certain: of those that
+// no scan has seen. See doc.go for when it is certain.
+func (m *Mailbox) departed(snap *Snapshot, sv *survey, calm, locked bool) {
+	if sv.told {
+		return
+	}
 	still := map[UID]absence{}
 	for i, seen := range m.seen {
 		if seen {
@@ -335,7 +392,7 @@ func (m *Mailbox) departed(snap *Snapshot, sv *survey, calm, locked bool) []UID 
 		}
 		msg := snap.At(i)
 		if sv.atomic {
-			gone = append(gone, msg.UID)
+			sv.gone = append(sv.gone, msg.UID)
 			continue
 		}
 		a := m.missing[msg.UID]
@@ -347,23 +404,22 @@ func (m *Mailbox) departed(snap *Snapshot, sv *survey, calm, locked bool) []UID 
 		}
 		sure := a.calm >= 2 || a.scans >= 5 && locked && time.Since(a.since) >= time.Second
 		if sure && m.lacks(msg) {
-			gone = append(gone, msg.UID)
+			sv.gone = append(sv.gone, msg.UID)
 			continue
 		}
 		still[msg.UID] = a
 	}
 	m.missing = still
-	return gone
 }
 
 // lacks reports whether the file of msg is not there under the name we know.
 func (m *Mailbox) lacks(msg Message) bool {
 	var st unix.Stat_t
-	return unix.Fstatat(m.dirOf(msg.rec.place).Fd(), string(msg.name()), &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT
+	return unix.Fstatat(m.dirOf(msg.place()).Fd(), string(msg.name()), &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT
 }
 
-// commit makes and publishes the snapshot that follows from a look.
-func (m *Mailbox) commit(snap *Snapshot, sv *survey, gone []UID) error {
+// commit records and publishes what a look has found.
+func (m *Mailbox) commit(snap *Snapshot, sv *survey) error {
 	if !m.list.known && m.Snapshot() == nil {
 		return nil // the look under the lock will make a list
 	}
@@ -372,46 +428,22 @@ func (m *Mailbox) commit(snap *Snapshot, sv *survey, gone []UID) error {
 			return err
 		}
 	}
-	mod := m.tick()
-	changes, changed := mergeChanges(snap, sv.changes, gone, mod)
+	changes := sv.changes
+	for _, u := range sv.gone {
+		changes = append(changes, change{uid: u, remove: true})
+	}
+	slices.SortFunc(changes, func(a, b change) int { return int(int64(a.uid) - int64(b.uid)) })
 	slices.SortFunc(sv.fresh, func(a, b file) int { return int(int64(a.uid) - int64(b.uid)) })
 	added := make([]entry, 0, len(sv.fresh))
 	for _, f := range sv.fresh {
-		added = append(added, entry{uid: f.uid, place: f.place, flags: parseFlags(f.name), modseq: mod, name: f.name, base: baseLen(f.name)})
+		added = append(added, newEntry(f.uid, f.place, f.name, 0))
 	}
 	next := max(snap.Next, m.list.next())
 	if snap == m.Snapshot() && len(changes) == 0 && len(added) == 0 && next == snap.Next && m.keys.same(snap) {
 		return nil
 	}
-	s := snap.apply(changes, added)
-	s.Next, s.keywords = next, m.keys.names()
-	if s.Validity == 0 {
-		s.Validity = m.list.head.Validity
-	}
-	if changed || len(added) > 0 {
-		s.ModSeq = mod
-	}
-	m.publish(s)
-	m.facts.forget(gone)
-	return nil
-}
-
-// mergeChanges joins both kinds of changes in the order of UIDs and gives mod to
-// those that a client can see.
-func mergeChanges(snap *Snapshot, changes []change, gone []UID, mod ModSeq) (all []change, visible bool) {
-	visible = len(gone) > 0
-	for i := range changes {
-		c := &changes[i]
-		if old, ok := snap.lookup(c.uid); ok && old.Flags != c.entry.flags {
-			c.entry.modseq = mod
-			visible = true
-		}
-	}
-	for _, u := range gone {
-		changes = append(changes, change{uid: u, remove: true})
-	}
-	slices.SortFunc(changes, func(a, b change) int { return int(int64(a.uid) - int64(b.uid)) })
-	return changes, visible
+	_, err := m.record(snap, changes, added, next)
+	return err
 }
 
 // waiting returns how many messages lie in new/.

@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"imapd/maildir/vfs"
 )
 
-// Watching: fsnotify says when to look, a look says what there is, and a slow
-// poll stands behind fsnotify where it cannot work. The host has one inotify
-// instance, made at the first watch, and one goroutine that reads it. A mailbox
-// has a goroutine only while it is looked at.
+// Watching: fsnotify says what happened in a folder, and a slow poll stands behind
+// it where it cannot work. The host has one inotify instance, made at the first
+// watch, and one goroutine that reads it. A mailbox has a goroutine only while
+// it is looked at. How events are used is in track.go.
 
 // A hub hands the events of the file system to mailboxes.
 type hub struct {
@@ -26,11 +28,21 @@ type hub struct {
 	watcher *fsnotify.Watcher // nil until needed, or where there is none to have
 	missing bool              // no instance was left, and the log says so
 	closed  bool
-	boxes   map[string]*Mailbox // by the path of cur and new
-	done    chan struct{}       // closed when the reader has ended
+	boxes   map[string]watched // by the path of cur and new
+	done    chan struct{}      // closed when the reader has ended
+
+	fence   *vfs.Fence // nil where the kernel has none
+	ring    sync.Mutex // held from ringing the fence to its event
+	arrived chan struct{}
 }
 
-// add has m poked when its directories change. It reports whether the kernel
+// watched is a directory of a mailbox.
+type watched struct {
+	box   *Mailbox
+	place place
+}
+
+// add has m told what happens in its directories. It reports whether the kernel
 // will tell.
 func (h *hub) add(m *Mailbox) bool {
 	h.mu.Lock()
@@ -38,29 +50,47 @@ func (h *hub) add(m *Mailbox) bool {
 	if h.host.opt.NoNotify || h.closed {
 		return false
 	}
-	if h.watcher == nil {
-		// Asked for again at each watch: other programs of the user have the
-		// instances that are missing, and give them back.
-		w, err := h.open()
-		if err != nil {
-			if !h.missing {
-				h.host.opt.Log.Warn("no file system events, polling", "err", err)
-			}
-			h.missing = true
-			return false
-		}
-		h.watcher, h.boxes, h.done = w, map[string]*Mailbox{}, make(chan struct{})
-		go h.read(w, h.done)
+	if h.watcher == nil && !h.start() {
+		return false
 	}
-	for _, p := range []string{m.cur.Path(), m.new.Path()} {
-		p = filepath.Clean(p)
-		if err := h.watcher.Add(p); err != nil {
+	for p, dir := range []vfs.Dir{inCur: m.cur, inNew: m.new} {
+		path := filepath.Clean(dir.Path())
+		if w, ok := h.boxes[path]; ok && w.box != m {
+			w.box.track.lose() // its folder is not there any more
+			h.removeLocked(w.box)
+		}
+		if err := h.watcher.Add(path); err != nil {
 			h.host.opt.Log.Warn("no file system events, polling", "mailbox", m.name, "err", err)
 			h.removeLocked(m)
 			return false
 		}
-		h.boxes[p] = m
+		h.boxes[path] = watched{m, place(p)}
 	}
+	return true
+}
+
+// start makes the watcher. h.mu is held. It is asked for again at each watch:
+// other programs of the user have the instances that are missing, and give them
+// back.
+func (h *hub) start() bool {
+	w, err := h.open()
+	if err != nil {
+		if !h.missing {
+			h.host.opt.Log.Warn("no file system events, polling", "err", err)
+		}
+		h.missing = true
+		return false
+	}
+	h.watcher, h.boxes, h.done = w, map[string]watched{}, make(chan struct{})
+	h.arrived = make(chan struct{}, 1)
+	if f, err := vfs.NewFence(); err == nil {
+		if w.Add(f.Path()) == nil {
+			h.fence = f
+		} else {
+			f.Close()
+		}
+	}
+	go h.read(w, h.fence, h.done)
 	return true
 }
 
@@ -71,12 +101,15 @@ func (h *hub) remove(m *Mailbox) {
 }
 
 func (h *hub) removeLocked(m *Mailbox) {
-	for _, p := range []string{m.cur.Path(), m.new.Path()} {
-		p = filepath.Clean(p)
-		if h.boxes[p] == m {
-			delete(h.boxes, p)
+	for _, d := range []vfs.Dir{m.cur, m.new} {
+		if d == nil {
+			continue
+		}
+		path := filepath.Clean(d.Path())
+		if h.boxes[path].box == m {
+			delete(h.boxes, path)
 			if h.watcher != nil { // the host may have been closed meanwhile
-				h.watcher.Remove(p) // fails if the directory is gone, and with it the watch
+				h.watcher.Remove(path) // fails if the directory is gone, and with it the watch
 			}
 		}
 	}
@@ -95,44 +128,99 @@ func (h *hub) close() error {
 	return err
 }
 
+// fenceWait bounds how long events may be on their way.
+const fenceWait = time.Second
+
+// catchUp waits until all that has happened so far has been handed to the
+// mailboxes. It reports whether it has.
+func (h *hub) catchUp() bool {
+	h.mu.Lock()
+	fence, done := h.fence, h.done
+	if h.watcher == nil {
+		fence = nil
+	}
+	h.mu.Unlock()
+	if fence == nil {
+		return false
+	}
+	h.ring.Lock()
+	defer h.ring.Unlock()
+	select { // of a ring that was given up
+	case <-h.arrived:
+	default:
+	}
+	if fence.Ring() != nil {
+		return false
+	}
+	timer := time.NewTimer(fenceWait)
+	defer timer.Stop()
+	select {
+	case <-h.arrived:
+		return true
+	case <-done:
+	case <-timer.C:
+	}
+	return false
+}
+
 // read belongs to the hub and ends when the watcher is closed.
-func (h *hub) read(w *fsnotify.Watcher, done chan<- struct{}) {
+func (h *hub) read(w *fsnotify.Watcher, fence *vfs.Fence, done chan<- struct{}) {
 	defer close(done)
+	path := ""
+	if fence != nil {
+		defer fence.Close()
+		path = fence.Path()
+	}
 	for {
 		select {
 		case e, ok := <-w.Events:
-			if !ok {
+			switch {
+			case !ok:
 				return
-			}
-			if e.Op&^(fsnotify.Chmod|fsnotify.Write) != 0 {
-				h.poke(filepath.Dir(e.Name))
+			case e.Name == path:
+				select {
+				case h.arrived <- struct{}{}:
+				default:
+				}
+			case e.Op&^(fsnotify.Chmod|fsnotify.Write) != 0:
+				h.event(e)
 			}
 		case err, ok := <-w.Errors:
 			if !ok {
 				return
 			}
 			if errors.Is(err, fsnotify.ErrEventOverflow) {
-				h.pokeAll()
+				h.overflow()
 			}
 		}
 	}
 }
 
-func (h *hub) poke(dir string) {
+// event hands e to its mailbox.
+func (h *hub) event(e fsnotify.Event) {
+	dir, name := filepath.Split(e.Name)
 	h.mu.Lock()
-	m := h.boxes[dir]
+	w, ok := h.boxes[filepath.Clean(dir)]
+	self, gone := h.boxes[e.Name] // a watched directory was moved or removed itself
 	h.mu.Unlock()
-	if m != nil {
-		m.poke()
+	if gone {
+		self.box.track.lose()
+		self.box.poke()
+	}
+	if ok {
+		w.box.track.note(w.place, e.Op, name)
+		w.box.poke()
 	}
 }
 
-func (h *hub) pokeAll() {
+// overflow follows events that the kernel has dropped.
+func (h *hub) overflow() {
 	h.mu.Lock()
 	boxes := slices.Collect(maps.Values(h.boxes))
 	h.mu.Unlock()
-	for _, m := range boxes {
-		m.poke()
+	for _, w := range boxes {
+		w.box.track.lose()
+		w.box.poke()
 	}
 }
 
@@ -175,6 +263,7 @@ func (w *watchers) tell() {
 // selected. changed, if it is not nil, is called whenever a newer snapshot has
 // been published, whoever made it; it must not block, nor call the mailbox.
 func (m *Mailbox) Watch(access Access, changed func()) (stop func()) {
+	m.follow()
 	w := &m.watch
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -182,7 +271,6 @@ func (m *Mailbox) Watch(access Access, changed func()) (stop func()) {
 		w.calls = map[*func()]Access{}
 		w.ctx, w.stop = context.WithCancel(context.Background())
 		w.looks = new(sync.WaitGroup)
-		m.host.hub.add(m)
 		w.timer = time.AfterFunc(0, m.poke) // what happened before the watch began
 	}
 	w.calls[&changed] = access
@@ -197,7 +285,6 @@ func (m *Mailbox) unwatch(call *func()) {
 		w.mu.Unlock()
 		return
 	}
-	m.host.hub.remove(m)
 	w.stop()
 	w.timer.Stop()
 	looks := w.looks
@@ -271,4 +358,15 @@ func (m *Mailbox) lookAgain(ctx context.Context, wait time.Duration) bool {
 	}
 	w.looking, w.again = false, false
 	return false
+}
+
+// doubt returns how long the next look should wait that takes the last doubts
+// away, 0 if there are none: a change may share the clock tick of the last one.
+func (m *Mailbox) doubt() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.clean != (stamp{}) || m.track.sound {
+		return 0
+	}
+	return m.settle + m.settle/4
 }

@@ -1,0 +1,459 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"imapd/maildir/index"
+)
+
+// The history of a mailbox is when each message changed last and which have been
+// expunged: what CONDSTORE and QRESYNC tell a client that comes back (RFC 7162).
+// It stands in imapd.index, and every process that changes the folder writes to
+// it (package index).
+//
+// Files come first: a change is made there, then recorded, then published. What
+// another process recorded is taken over, so that one change has one modseq
+// whoever saw it first. A record that is lost costs nothing but a fresh look:
+//
+//   - Modseqs are given below a ceiling that is on disk before they are. After a
+//     loss the next one is above the ceiling.
+//   - After a crash of the machine flags may be older than what was told. So an
+//     index that was not closed in this boot has a floor: every message counts
+//     as changed now. The same for an index that came with a copy of the folder.
+//   - An expunge is on disk before a client hears of it.
+type history struct {
+	file   index.File
+	state  index.State
+	gone   []index.Range // expunges after state.Since, ascending by modseq
+	on     bool          // there is an index, and it holds all that was published
+	lost   bool          // it could not be written; modseqs hold for this process only
+	others bool          // it held what we did not know: look again
+	saved  index.Stamp   // as in the file
+}
+
+// ahead is how far above the last modseq the ceiling is put: two minutes.
+const ahead = 120 << 20
+
+// mostGone bounds the ranges of expunged UIDs that are kept.
+const mostGone = 100_000
+
+// boot tells this run of the machine from others.
+var boot = sync.OnceValue(func() (id [16]byte) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err == nil {
+		copy(id[:], strings.ReplaceAll(string(b), "-", ""))
+	}
+	return id
+})
+
+// tick returns the modseq of a change that is made now: above all before, and
+// above what a lost history can have reached (seconds << 20).
+func (m *Mailbox) tick() ModSeq {
+	mod := ModSeq(time.Now().Unix()) << 20
+	if s := m.snap.Load(); s != nil {
+		mod = max(mod, s.ModSeq+1)
+	}
+	return max(mod, ModSeq(m.past.state.ModSeq)+1)
+}
+
+// record gives modseqs to what has been found or done, writes it to the index and
+// publishes it. changes and added are what differs from snap; an entry of
+// changes whose flags are those of snap keeps its modseq. m.mu is held.
+func (m *Mailbox) record(snap *Snapshot, changes []change, added []entry, next UID) (ModSeq, error) {
+	h := &m.past
+	if h.lost {
+		m.recover()
+	}
+	if !h.on {
+		mod := m.stampChanges(snap, changes, added, m.tick())
+		m.forgetGone(changes, mod)
+		m.publishAs(snap, changes, added, next)
+		return mod, nil
+	}
+	if err := h.file.Lock(context.Background()); err != nil {
+		return m.unrecorded(err, snap, changes, added, next)
+	}
+	defer h.file.Unlock()
+	base, err := m.takeTail(snap)
+	if err != nil {
+		return m.unrecorded(err, snap, changes, added, next)
+	}
+	if base != snap {
+		changes, added = rebase(base, changes, added)
+	}
+	mod := m.stampChanges(base, changes, added, m.tick())
+	if err := m.append(changes, added, mod, next); err != nil {
+		return m.unrecorded(err, base, changes, added, next)
+	}
+	m.publishAs(base, changes, added, next)
+	m.compact()
+	return mod, nil
+}
+
+// compact writes the index anew if its journal has grown long. Its lock is held.
+func (m *Mailbox) compact() {
+	h := &m.past
+	if !h.file.JournalIsLong() {
+		return
+	}
+	if err := m.writeIndex(m.Snapshot()); err != nil {
+		h.file.Defer()
+		m.host.opt.Log.Warn("cannot write the index anew", "mailbox", m.name, "err", err)
+		if !h.file.Loaded() {
+			m.lose(err)
+		}
+	}
+}
+
+// publishAs publishes what follows from snap.
+func (m *Mailbox) publishAs(snap *Snapshot, changes []change, added []entry, next UID) {
+	s := snap.apply(changes, added)
+	s.Next, s.keywords = max(next, snap.Next), m.keys.names()
+	s.ModSeq = max(s.ModSeq, ModSeq(m.past.state.ModSeq))
+	if s.Validity == 0 {
+		s.Validity = m.list.head.Validity
+	}
+	m.publish(s)
+}
+
+// stampChanges gives mod to what a client can see, and returns it, 0 if there is
+// no such change.
+func (m *Mailbox) stampChanges(snap *Snapshot, changes []change, added []entry, mod ModSeq) ModSeq {
+	visible := len(added) > 0
+	for i := range changes {
+		c := &changes[i]
+		old, ok := snap.lookup(c.uid)
+		switch {
+		case c.remove:
+			visible = true
+		case !ok || old.Flags != c.entry.flags:
+			c.entry.modseq = mod
+			visible = true
+		default:
+			c.entry.modseq = old.ModSeq
+		}
+	}
+	for i := range added {
+		added[i].modseq = mod
+	}
+	if !visible {
+		return 0
+	}
+	m.past.state.ModSeq = max(m.past.state.ModSeq, uint64(mod))
+	return mod
+}
+
+// append writes changes and added to the index. Its lock is held.
+func (m *Mailbox) append(changes []change, added []entry, mod ModSeq, next UID) error {
+	h := &m.past
+	var b index.Batch
+	durable := false
+	for i := range changes {
+		if c := &changes[i]; !c.remove {
+			r := c.entry.record()
+			b.Put(&r, []byte(c.entry.name))
+		}
+	}
+	for _, r := range removed(changes, mod) {
+		b.Gone(r)
+		durable = true
+	}
+	for i := range added {
+		r := added[i].record()
+		b.Put(&r, []byte(added[i].name))
+	}
+	if mod != 0 && m.raise(mod) {
+		h.state.Next = uint32(max(next, UID(h.state.Next)))
+		b.State(&h.state)
+		durable = true
+	}
+	if err := h.file.Append(&b, durable && m.host.opt.Fsync != FsyncNever); err != nil {
+		return err
+	}
+	m.forgetGone(changes, mod)
+	return nil
+}
+
+// raise reports whether the state must be written before mod is told: the ceiling
+// is below it, or the index says that all is durable.
+func (m *Mailbox) raise(mod ModSeq) bool {
+	s := &m.past.state
+	if uint64(mod) < s.Ceiling && !s.Clean && s.Boot == boot() {
+		return false
+	}
+	s.Ceiling, s.Clean, s.Boot = max(s.Ceiling, uint64(mod)+ahead), false, boot()
+	return true
+}
+
+// removed returns the UIDs that changes remove, as ranges.
+func removed(changes []change, mod ModSeq) (gone []index.Range) {
+	for _, c := range changes {
+		u := uint32(c.uid)
+		switch k := len(gone) - 1; {
+		case !c.remove:
+		case k >= 0 && gone[k].To+1 == u:
+			gone[k].To = u
+		default:
+			gone = append(gone, index.Range{From: u, To: u, ModSeq: uint64(mod)})
+		}
+	}
+	return gone
+}
+
+// forgetGone remembers that messages are gone.
+func (m *Mailbox) forgetGone(changes []change, mod ModSeq) {
+	m.addGone(removed(changes, mod))
+}
+
+func (m *Mailbox) addGone(gone []index.Range) {
+	h := &m.past
+	h.gone = append(h.gone, gone...)
+	if drop := len(h.gone) - mostGone; drop > 0 {
+		drop += mostGone / 4
+		h.state.Since = h.gone[drop-1].ModSeq
+		h.gone = slices.Clone(h.gone[drop:])
+	}
+}
+
+// record returns e as the index has it.
+func (e *entry) record() record {
+	var b pageBuilder
+	b.add(e)
+	return b.recs[0]
+}
+
+// takeTail returns the snapshot that follows from snap with what other processes
+// have recorded. The index is locked.
+func (m *Mailbox) takeTail(snap *Snapshot) (*Snapshot, error) {
+	h := &m.past
+	events, err := h.file.Tail(true)
+	switch {
+	case errors.Is(err, index.ErrReplaced):
+		h.others = true
+		return m.reload(snap)
+	case err != nil:
+		return snap, err
+	case len(events) == 0:
+		return snap, nil
+	}
+	for i := range events {
+		if events[i].Kind == index.Floored {
+			h.others = true
+			return m.reload(snap)
+		}
+	}
+	h.others = true
+	return m.replay(snap, events), nil
+}
+
+// reload reads the whole index again. Where there is none any more, it is
+// written anew.
+func (m *Mailbox) reload(snap *Snapshot) (*Snapshot, error) {
+	h := &m.past
+	ceiling := h.state.Ceiling
+	img, err := h.file.Load()
+	if err == nil && img.Validity == snap.Validity {
+		s := m.fromImage(img)
+		s.Next = max(s.Next, snap.Next)
+		return s, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, index.ErrDamaged) {
+		return snap, err
+	}
+	// The history of expunges that we hold is good, but nobody else's is.
+	h.state.ModSeq = max(h.state.ModSeq, ceiling)
+	return snap, m.writeIndex(snap)
+}
+
+// rebase returns what is left to do of changes and added, which were made for a
+// snapshot that base has followed.
+func rebase(base *Snapshot, changes []change, added []entry) ([]change, []entry) {
+	left := changes[:0]
+	for _, c := range changes {
+		now, ok := base.lookup(c.uid)
+		if !ok || !c.remove && now.Flags == c.entry.flags && now.place() == c.entry.place && string(now.name()) == c.entry.name {
+			continue // done by another process
+		}
+		left = append(left, c)
+	}
+	more := added[:0]
+	for _, e := range added {
+		if now, ok := base.lookup(e.uid); !ok && e.uid > base.sum.last {
+			more = append(more, e)
+		} else if ok && (now.Flags != e.flags || string(now.name()) != e.name) {
+			left = append(left, change{uid: e.uid, entry: e})
+		}
+	}
+	slices.SortFunc(left, func(a, b change) int { return int(int64(a.uid) - int64(b.uid)) })
+	return left, more
+}
+
+// replay returns the snapshot that follows from s with events, and takes over the
+// state of the folder that they tell.
+func (m *Mailbox) replay(s *Snapshot, events []index.Event) *Snapshot {
+	h := &m.past
+	changes := map[UID]change{}
+	added := map[UID]entry{}
+	learned := map[UID]index.Facts{}
+	for i := range events {
+		e := &events[i]
+		switch e.Kind {
+		case index.Put:
+			x := putEntry(e)
+			h.state.ModSeq = max(h.state.ModSeq, uint64(x.modseq))
+			if _, ok := s.Find(x.uid); ok {
+				changes[x.uid] = change{uid: x.uid, entry: x}
+			} else if x.uid > s.sum.last {
+				added[x.uid] = x
+			}
+		case index.Gone:
+			h.state.ModSeq = max(h.state.ModSeq, e.Range.ModSeq)
+			m.addGone([]index.Range{e.Range})
+			s.each(UID(e.Range.From), UID(e.Range.To), func(msg Message) { changes[msg.UID] = change{uid: msg.UID, remove: true} })
+			for u := range added {
+				if UID(e.Range.From) <= u && u <= UID(e.Range.To) {
+					delete(added, u)
+				}
+			}
+		case index.Learned:
+			learned[UID(e.Rec.UID)] = e.Rec.Facts
+		case index.Stated:
+			e.State.ModSeq = max(e.State.ModSeq, h.state.ModSeq)
+			e.State.Since = max(e.State.Since, h.state.Since)
+			h.state, h.saved = e.State, e.State.Stamp
+			m.recentFrom = max(m.recentFrom, UID(e.State.Recent))
+		}
+	}
+	n := s.apply(sorted(changes, func(c change) UID { return c.uid }), sorted(added, func(e entry) UID { return e.uid }))
+	n.ModSeq = max(s.ModSeq, ModSeq(h.state.ModSeq))
+	n.Next = max(s.Next, UID(h.state.Next), n.sum.last+1)
+	for u, f := range learned {
+		if msg, ok := n.lookup(u); ok {
+			msg.page.mu.Lock()
+			msg.rec.Facts = f
+			msg.page.mu.Unlock()
+		}
+	}
+	return n
+}
+
+func putEntry(e *index.Event) entry {
+	x := entry{uid: UID(e.Rec.UID), flags: Flags(e.Rec.Flags), modseq: ModSeq(e.Rec.ModSeq()), name: string(e.Name), base: int(e.Rec.BaseLen), facts: e.Rec.Facts}
+	if e.Rec.Mod&index.InNew != 0 {
+		x.place = inNew
+	}
+	return x
+}
+
+// sorted returns the values of m, ascending by UID.
+func sorted[V any](m map[UID]V, uid func(V) UID) []V {
+	list := make([]V, 0, len(m))
+	for _, v := range m {
+		list = append(list, v)
+	}
+	slices.SortFunc(list, func(a, b V) int { return int(int64(uid(a)) - int64(uid(b))) })
+	return list
+}
+
+// each calls f for the messages with UIDs from to to.
+func (s *Snapshot) each(from, to UID, f func(Message)) {
+	lo, _ := s.Find(from)
+	hi, ok := s.Find(to)
+	if ok {
+		hi++
+	}
+	for _, msg := range s.Range(lo, hi) {
+		f(msg)
+	}
+}
+
+// unrecorded publishes what could not be recorded, for the reason err: the files
+// say so, and nobody must be told otherwise.
+func (m *Mailbox) unrecorded(err error, snap *Snapshot, changes []change, added []entry, next UID) (ModSeq, error) {
+	m.lose(err)
+	mod := m.stampChanges(snap, changes, added, m.tick())
+	m.publishAs(snap, changes, added, next)
+	return mod, nil
+}
+
+// lose goes on without the index.
+func (m *Mailbox) lose(err error) {
+	h := &m.past
+	h.on, h.lost, h.gone = false, true, nil
+	h.state.Since = h.state.ModSeq
+	m.host.opt.Log.Warn("cannot write the index, changes are not recorded", "mailbox", m.name, "err", err)
+}
+
+// recover tries to have an index again after lose: above the ceiling, so that no
+// modseq that was given without it is given again.
+func (m *Mailbox) recover() {
+	h := &m.past
+	h.state.ModSeq = max(h.state.ModSeq, h.state.Ceiling)
+	h.state.Since = h.state.ModSeq
+	if err := m.makeIndex(); err == nil {
+		h.lost = false
+	}
+}
+
+// reset begins a new history.
+func (h *history) reset() {
+	h.on, h.lost = false, false
+	h.gone, h.saved = nil, index.Stamp{}
+	h.state = index.State{ModSeq: max(h.state.ModSeq, h.state.Ceiling)}
+}
+
+// hearOthers takes over what other processes have recorded since the last look,
+// before the folder is looked at: what a look finds then has not been told yet.
+func (m *Mailbox) hearOthers() {
+	h := &m.past
+	if !h.on || !h.file.Changed() {
+		return
+	}
+	if err := h.file.Lock(context.Background()); err != nil {
+		m.lose(err)
+		return
+	}
+	defer h.file.Unlock()
+	m.takeOthers()
+	h.others = false // a look follows
+}
+
+// takeOthers publishes what other processes have recorded. The index is locked.
+func (m *Mailbox) takeOthers() {
+	s := m.Snapshot()
+	base, err := m.takeTail(s)
+	if err != nil {
+		m.lose(err)
+	} else if base != s {
+		m.clean = stamp{}
+		m.publishAs(base, nil, nil, base.Next)
+	}
+}
+
+// claimWithOthers brings recentFrom up to what other processes have claimed, and
+// records that all below next is claimed now.
+func (m *Mailbox) claimWithOthers(next UID) {
+	h := &m.past
+	if err := h.file.Lock(context.Background()); err != nil {
+		m.lose(err)
+		return
+	}
+	defer h.file.Unlock()
+	if m.takeOthers(); !h.on || m.recentFrom >= next {
+		return
+	}
+	h.state.Recent = uint32(next)
+	h.state.Next = max(h.state.Next, uint32(m.Snapshot().Next))
+	var b index.Batch
+	b.State(&h.state)
+	if err := h.file.Append(&b, false); err != nil {
+		m.lose(err)
+	}
+}

@@ -1,0 +1,312 @@
+package index
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"imapd/maildir/vfs"
+)
+
+// memory is a Source.
+type memory []memoryPage
+
+type memoryPage struct {
+	recs  []Record
+	names []byte
+}
+
+func (m memory) Pages(yield func([]Record, int, func() ([]byte, error)) error) error {
+	for _, p := range m {
+		if err := yield(p.recs, len(p.names), func() ([]byte, error) { return p.names, nil }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// messages returns n messages in pages.
+func messages(n int) (m memory) {
+	for uid := uint32(1); int(uid) <= n; uid++ {
+		if len(m) == 0 || len(m[len(m)-1].recs) == PageLen {
+			m = append(m, memoryPage{})
+		}
+		p := &m[len(m)-1]
+		name := fmt.Sprintf("17%08d.host:2,S", uid)
+		p.recs = append(p.recs, Record{
+			UID: uid, NameOff: uint16(len(p.names)), NameLen: uint8(len(name)), BaseLen: uint8(len(name) - 4),
+			Flags: uint64(uid) << 3, Mod: uint64(uid)*3 | uint64(uid%2)*InNew,
+			Facts: Facts{Date: uid, Size: 2 * uid, Virtual: 3*uid | Counted, Saved: 4 * uid},
+		})
+		p.names = append(p.names, name...)
+	}
+	return m
+}
+
+func newFile(t *testing.T) *File {
+	t.Helper()
+	dir, err := vfs.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &File{Dir: dir}
+	t.Cleanup(func() {
+		f.Close()
+		dir.Close()
+	})
+	return f
+}
+
+func lock(t *testing.T, f *File) {
+	t.Helper()
+	if err := f.Lock(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var (
+	folder = Folder{Validity: 7, GUID: "0123456789abcdef0123456789abcdef", Ino: 99}
+	state  = State{ModSeq: 5000, Ceiling: 6000, Since: 3, Boot: [16]byte{1, 2}, Clean: true, Next: 9000, Recent: 17, Stamp: Stamp{1, 2, 15: 3}}
+	gone   = []Range{{3, 9, 100}, {20, 20, 101}}
+)
+
+// written returns a File with n messages, locked.
+func written(t *testing.T, n int) *File {
+	t.Helper()
+	f := newFile(t)
+	lock(t, f)
+	if err := f.Replace(folder, &state, gone, messages(n)); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// again loads the index as another process does.
+func again(t *testing.T, f *File) (*File, *Image) {
+	t.Helper()
+	g := &File{Dir: f.Dir}
+	t.Cleanup(g.Close)
+	img, err := g.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g, img
+}
+
+func TestBaseIsReadAsWritten(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{0, 1, PageLen, PageLen + 1, 70 * PageLen} {
+		f := written(t, n)
+		_, img := again(t, f)
+		if d := cmp.Diff(folder, img.Folder) + cmp.Diff(state, img.State) + cmp.Diff(gone, img.Gone); d != "" {
+			t.Errorf("%d messages: %s", n, d)
+		}
+		want := messages(n)
+		if len(img.Pages) != len(want) {
+			t.Fatalf("%d messages: %d pages, want %d", n, len(img.Pages), len(want))
+		}
+		for i, p := range img.Pages {
+			names, err := p.Names.Read()
+			if d := cmp.Diff(want[i].recs, p.Recs); d != "" || err != nil || !bytes.Equal(names, want[i].names) || p.Names.Len() != len(names) {
+				t.Fatalf("%d messages, page %d: %v %s", n, i, err, d)
+			}
+		}
+	}
+}
+
+// batch returns one of each kind of event, and them as they are read.
+func batch() (*Batch, []Event) {
+	r := Record{UID: 5, NameLen: 6, BaseLen: 3, Flags: 1, Mod: 77 | InNew, Facts: NoFacts}
+	s := state
+	s.ModSeq = 8
+	var b Batch
+	b.Put(&r, []byte("abc:2,"))
+	b.Gone(Range{1, 2, 78})
+	b.Learned(5, Facts{Date: 1, Size: 2})
+	b.State(&s)
+	b.Floor(79)
+	return &b, []Event{
+		{Kind: Put, Rec: r, Name: []byte("abc:2,")},
+		{Kind: Gone, Range: Range{1, 2, 78}},
+		{Kind: Learned, Rec: Record{UID: 5, Facts: Facts{Date: 1, Size: 2}}},
+		{Kind: Stated, State: s},
+		{Kind: Floored, Range: Range{0, 0, 79}},
+	}
+}
+
+// Two processes that take turns see each other's batches, each once.
+func TestJournalIsShared(t *testing.T) {
+	t.Parallel()
+	f := written(t, 10)
+	g, _ := again(t, f)
+	b, events := batch()
+	if err := f.Append(b, true); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := f.Tail(true); err != nil || len(got) > 0 {
+		t.Errorf("own batch comes back: %v %v", got, err)
+	}
+	if !g.Changed() || f.Changed() {
+		t.Error("who has changed the file?")
+	}
+	got, err := g.Tail(false)
+	if d := cmp.Diff(events, got); d != "" || err != nil {
+		t.Errorf("%v %s", err, d)
+	}
+	f.Unlock()
+	lock(t, g)
+	if err := g.Append(b, false); err != nil {
+		t.Fatal(err)
+	}
+	g.Unlock()
+	got, err = f.Tail(false)
+	if d := cmp.Diff(events, got); d != "" || err != nil {
+		t.Errorf("%v %s", err, d)
+	}
+	if _, img := again(t, f); len(img.Tail) != 2*len(events) {
+		t.Errorf("%d events in the file, want %d", len(img.Tail), 2*len(events))
+	}
+}
+
+// A batch that its writer did not finish is not seen, wherever it was cut, and
+// is no harm to what is appended later.
+func TestTornBatch(t *testing.T) {
+	t.Parallel()
+	b, events := batch()
+	whole := bytes.Clone(b.bytes())
+	for cut := 1; cut < len(whole); cut += 7 {
+		f := written(t, 3)
+		g, _ := again(t, f)
+		path := filepath.Join(f.Dir.Path(), Name)
+		a, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Write(whole[:cut]); err != nil {
+			t.Fatal(err)
+		}
+		a.Close()
+		if _, img := again(t, f); len(img.Tail) > 0 {
+			t.Fatalf("cut at %d: %d events", cut, len(img.Tail))
+		}
+		if got, err := f.Tail(true); err != nil || len(got) > 0 {
+			t.Fatalf("cut at %d: %v %v", cut, got, err)
+		}
+		if err := f.Append(b, true); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := g.Tail(false); err != nil || len(got) != len(events) {
+			t.Fatalf("cut at %d: %d events after the repair: %v", cut, len(got), err)
+		}
+	}
+}
+
+// A process that had the old file open learns that there is another.
+func TestReplaced(t *testing.T) {
+	t.Parallel()
+	f := written(t, 300)
+	g, img := again(t, f)
+	if err := f.Replace(folder, &state, nil, messages(2)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Tail(false); !errors.Is(err, ErrReplaced) {
+		t.Errorf("Tail: %v", err)
+	}
+	if _, err := img.Pages[1].Names.Read(); err != nil {
+		t.Errorf("names of the old file: %v", err)
+	}
+	if err := os.Remove(filepath.Join(f.Dir.Path(), Name)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Tail(true); !errors.Is(err, ErrReplaced) {
+		t.Errorf("Tail without a file: %v", err)
+	}
+	if _, err := g.Load(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Load without a file: %v", err)
+	}
+}
+
+// No octet of the base can change without being noticed, at the latest when the
+// names are read; and no file makes Load fail otherwise.
+func TestDamage(t *testing.T) {
+	t.Parallel()
+	f := written(t, 300)
+	path := filepath.Join(f.Dir.Path(), Name)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(good); i += 11 {
+		bad := bytes.Clone(good)
+		bad[i] ^= 0x40
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if sound(t, f.Dir) && !(i >= 68 && i < 72) { // the padding of the prefix
+			t.Errorf("octet %d of %d changed, and nobody noticed", i, len(good))
+		}
+	}
+	for _, n := range []int{0, 1, 71, 72, 100, len(good) / 2, len(good) - 1} {
+		if err := os.WriteFile(path, good[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if sound(t, f.Dir) {
+			t.Errorf("cut to %d octets, and nobody noticed", n)
+		}
+	}
+}
+
+func sound(t *testing.T, dir vfs.Dir) bool {
+	t.Helper()
+	f := &File{Dir: dir}
+	defer f.Close()
+	img, err := f.Load()
+	if err != nil {
+		if !errors.Is(err, ErrDamaged) {
+			t.Errorf("Load: %v", err)
+		}
+		return false
+	}
+	for _, p := range img.Pages {
+		if _, err := p.Names.Read(); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func FuzzLoad(f *testing.F) {
+	var t testing.T
+	dir, err := vfs.Open(f.TempDir())
+	if err != nil {
+		f.Fatal(err)
+	}
+	x := &File{Dir: dir}
+	lock(&t, x)
+	if err := x.Replace(folder, &state, gone, messages(3)); err != nil {
+		f.Fatal(err)
+	}
+	b, _ := batch()
+	if err := x.Append(b, false); err != nil {
+		f.Fatal(err)
+	}
+	good, err := os.ReadFile(filepath.Join(dir.Path(), Name))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := os.WriteFile(filepath.Join(dir.Path(), Name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		sound(t, dir)
+		parseJournal(data)
+	})
+}

@@ -1,0 +1,283 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"imapd/maildir/vfs"
+)
+
+// PageLen is how many records a page has at most.
+const PageLen = 256
+
+// An Image is a whole index: the base, and what the journal has behind it.
+type Image struct {
+	Folder
+	State State
+	Pages []Page
+	Gone  []Range
+	Tail  []Event // to be applied in their order; State is from before them
+}
+
+// Folder is which folder an index is about.
+type Folder struct {
+	Validity uint32 // UIDVALIDITY
+	GUID     string // of dovecot-uidlist, at most 32 octets
+	Ino      uint64 // of cur/: a folder that was copied or restored has another
+}
+
+// A Page is up to PageLen messages, ascending by UID.
+type Page struct {
+	Recs  []Record
+	Names *Names
+}
+
+// Names are the file names of a page, which are read when they are needed. They
+// are safe for use by several goroutines.
+type Names struct {
+	fd   *os.File
+	off  int64
+	size int
+	sum  uint32
+}
+
+// Len returns the octets that the names have together.
+func (n *Names) Len() int { return n.size }
+
+// Read returns the names. The error is ErrDamaged, or that of the read.
+func (n *Names) Read() ([]byte, error) {
+	b := make([]byte, n.size)
+	if _, err := vfs.ReadFullAt(int(n.fd.Fd()), b, n.off); err != nil {
+		if err == io.EOF {
+			err = ErrDamaged
+		}
+		return nil, err
+	}
+	if checksum(b) != n.sum {
+		return nil, ErrDamaged
+	}
+	return b, nil
+}
+
+const (
+	magic      = "imapd ix"
+	version    = 1
+	prefixSize = 72
+	guidSize   = 32
+	pageSize   = 12 // of an entry of the page table
+	tailFixed  = stateSize + 12
+	maxFile    = 1 << 40
+)
+
+// Load reads the index of the folder and opens it for appending, if it can be.
+// It fails with fs.ErrNotExist where there is none, and with ErrDamaged where it
+// is not worth anything.
+func (f *File) Load() (*Image, error) {
+	if f.file != nil {
+		f.file.Close()
+	}
+	f.file, f.fd = nil, nil
+	fd, st, err := vfs.OpenRegular(f.Dir, Name)
+	if err != nil {
+		return nil, err
+	}
+	r := os.NewFile(uintptr(fd), f.path())
+	img, base, err := readBase(r, st.Size)
+	if err != nil {
+		r.Close()
+		return nil, fmt.Errorf("%s: %w", f.path(), err)
+	}
+	journal := make([]byte, st.Size-base)
+	n, err := vfs.ReadFullAt(fd, journal, base)
+	if err != nil && err != io.EOF {
+		r.Close()
+		return nil, &fs.PathError{Op: "read", Path: f.path(), Err: err}
+	}
+	var size int64
+	img.Tail, size = parseJournal(journal[:n])
+	f.fd, f.ident = r, ident{uint64(st.Dev), st.Ino}
+	f.base, f.end = base, base+size
+	return img, f.openAppend(st)
+}
+
+// openAppend opens the file that was loaded for appending. That we may not is no
+// error.
+func (f *File) openAppend(loaded unix.Stat_t) error {
+	a, err := f.Dir.Append(Name)
+	if err != nil {
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+			return nil
+		}
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(a.Fd(), &st); err != nil || st.Dev != loaded.Dev || st.Ino != loaded.Ino {
+		a.Close()
+		return nil // replaced meanwhile: Tail says so
+	}
+	f.file = a
+	return nil
+}
+
+// readBase reads all but the journal, and returns where that begins.
+func readBase(r *os.File, size int64) (*Image, int64, error) {
+	fd := int(r.Fd())
+	var prefix [prefixSize]byte
+	if n, err := vfs.ReadFullAt(fd, prefix[:], 0); err != nil || n < prefixSize {
+		return nil, 0, readError(err)
+	}
+	if string(prefix[:8]) != magic || order.Uint32(prefix[8:]) != version || order.Uint32(prefix[64:]) != checksum(prefix[:64]) {
+		return nil, 0, ErrDamaged
+	}
+	img := &Image{Folder: Folder{order.Uint32(prefix[12:]), strings.TrimRight(string(prefix[16:16+guidSize]), "\x00"), order.Uint64(prefix[48:])}}
+	at := order.Uint64(prefix[56:])
+	if at < prefixSize || at > uint64(size) || size > maxFile {
+		return nil, 0, ErrDamaged
+	}
+	t, err := readTrailer(fd, int64(at), size)
+	if err != nil {
+		return nil, 0, err
+	}
+	img.State = t.state
+	if img.Pages, err = t.readPages(r, int64(at)); err != nil {
+		return nil, 0, err
+	}
+	if img.Gone, err = t.readGone(fd, int64(at)); err != nil {
+		return nil, 0, err
+	}
+	return img, int64(at) + t.size, nil
+}
+
+func readError(err error) error {
+	if err == nil || err == io.EOF {
+		return ErrDamaged
+	}
+	return err
+}
+
+// trailer is what stands behind the names.
+type trailer struct {
+	state   State
+	pages   []pageEntry
+	gone    int // ranges
+	goneSum uint32
+	size    int64
+}
+
+type pageEntry struct {
+	n, names         int
+	recSum, namesSum uint32
+}
+
+// readTrailer reads the trailer at offset at: State, the counts of pages and of
+// ranges, the checksum of the ranges, the page table, and the checksum of it all.
+func readTrailer(fd int, at, size int64) (*trailer, error) {
+	var fixed [tailFixed]byte
+	if n, err := vfs.ReadFullAt(fd, fixed[:], at); err != nil || n < tailFixed {
+		return nil, readError(err)
+	}
+	t := &trailer{gone: int(order.Uint32(fixed[stateSize+4:])), goneSum: order.Uint32(fixed[stateSize+8:])}
+	t.state.read(fixed[:])
+	pages := int64(order.Uint32(fixed[stateSize:]))
+	t.size = tailFixed + pages*pageSize + 4
+	if t.size > size-at {
+		return nil, ErrDamaged
+	}
+	b := make([]byte, t.size)
+	if n, err := vfs.ReadFullAt(fd, b, at); err != nil || int64(n) < t.size {
+		return nil, readError(err)
+	}
+	if checksum(b[:t.size-4]) != order.Uint32(b[t.size-4:]) {
+		return nil, ErrDamaged
+	}
+	t.pages = make([]pageEntry, pages)
+	for i := range t.pages {
+		e := b[tailFixed+i*pageSize:]
+		t.pages[i] = pageEntry{int(order.Uint16(e)), int(order.Uint16(e[2:])), order.Uint32(e[4:]), order.Uint32(e[8:])}
+	}
+	return t, nil
+}
+
+// readChunk is how much is read at once: pages share one buffer of records no
+// longer than that, so that a page that is dropped gives memory back.
+const readChunk = 64 * PageLen * recordSize
+
+// readPages reads the records of all pages, and notes where their names are.
+func (t *trailer) readPages(r *os.File, at int64) ([]Page, error) {
+	var records, names int64
+	for _, e := range t.pages {
+		if e.n == 0 || e.n > PageLen {
+			return nil, ErrDamaged
+		}
+		records += int64(e.n)
+		names += int64(e.names)
+	}
+	if prefixSize+records*recordSize+names+int64(t.gone)*rangeSize != at {
+		return nil, ErrDamaged
+	}
+	pages := make([]Page, 0, len(t.pages))
+	off, namesAt := int64(prefixSize), prefixSize+records*recordSize
+	buf := make([]byte, min(readChunk, records*recordSize))
+	var last uint32
+	for todo := t.pages; len(todo) > 0; {
+		n, k := 0, 0 // records and pages of this chunk
+		for k < len(todo) && (n+todo[k].n)*recordSize <= readChunk {
+			n += todo[k].n
+			k++
+		}
+		b := buf[:n*recordSize]
+		if m, err := vfs.ReadFullAt(int(r.Fd()), b, off); err != nil || m < len(b) {
+			return nil, readError(err)
+		}
+		off += int64(len(b))
+		recs := make([]Record, n)
+		for _, e := range todo[:k] {
+			if !e.decode(recs[:e.n], b, &last) {
+				return nil, ErrDamaged
+			}
+			pages = append(pages, Page{recs[:e.n:e.n], &Names{r, namesAt, e.names, e.namesSum}})
+			recs, b, namesAt = recs[e.n:], b[e.n*recordSize:], namesAt+int64(e.names)
+		}
+		todo = todo[k:]
+	}
+	return pages, nil
+}
+
+// decode fills recs from b and checks them. last is the UID before them.
+func (e *pageEntry) decode(recs []Record, b []byte, last *uint32) bool {
+	b = b[:len(recs)*recordSize]
+	if checksum(b) != e.recSum {
+		return false
+	}
+	for i := range recs {
+		r := &recs[i]
+		r.read(b[i*recordSize:])
+		if r.UID <= *last || int(r.NameOff)+int(r.NameLen) > e.names || r.BaseLen > r.NameLen {
+			return false
+		}
+		*last = r.UID
+	}
+	return true
+}
+
+func (t *trailer) readGone(fd int, at int64) ([]Range, error) {
+	size := int64(t.gone) * rangeSize
+	b := make([]byte, size)
+	if _, err := vfs.ReadFullAt(fd, b, at-size); err != nil {
+		return nil, readError(err)
+	}
+	if checksum(b) != t.goneSum {
+		return nil, ErrDamaged
+	}
+	gone := make([]Range, t.gone)
+	for i := range gone {
+		gone[i].read(b[i*rangeSize:])
+	}
+	return gone, nil
+}

@@ -1,0 +1,176 @@
+package index
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+
+	"imapd/maildir/vfs"
+)
+
+// A Source is what Replace writes: the pages of a snapshot, in order.
+type Source interface {
+	// Pages calls yield for each page, with the octets of its names and a
+	// function that returns them, until yield fails. It is called more than
+	// once and must do the same each time, but for Facts.
+	Pages(yield func(recs []Record, size int, names func() ([]byte, error)) error) error
+}
+
+// Replace writes the whole index anew, durably, and goes on with it. The lock is
+// held. Records without a name are left out by the Source.
+func (f *File) Replace(folder Folder, state *State, gone []Range, src Source) error {
+	if err := f.Dir.Unlink(tmpName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	out, err := vfs.CreateLike(f.Dir, tmpName)
+	if err != nil {
+		return err
+	}
+	w := writer{out: out}
+	base, err := w.write(folder, state, gone, src)
+	if err == nil {
+		err = out.Datasync()
+	}
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		f.Dir.Unlink(tmpName)
+		return err
+	}
+	return f.install(base)
+}
+
+// install puts the new file in the place of the old one.
+func (f *File) install(base int64) error {
+	if err := f.Dir.Rename(tmpName, f.Dir, Name); err != nil {
+		f.Dir.Unlink(tmpName)
+		return err
+	}
+	if f.file != nil {
+		f.file.Close()
+		f.file = nil
+	}
+	if err := f.Dir.Sync(); err != nil {
+		return err
+	}
+	fd, st, err := vfs.OpenRegular(f.Dir, Name)
+	if err != nil {
+		return err
+	}
+	f.fd, f.ident = os.NewFile(uintptr(fd), f.path()), ident{uint64(st.Dev), st.Ino}
+	f.base, f.end = base, base
+	return f.openAppend(st)
+}
+
+// writer buffers, and counts what it writes.
+type writer struct {
+	out vfs.File
+	buf []byte
+	n   int64
+	err error
+}
+
+const writeBuffer = 256 << 10
+
+func (w *writer) put(b []byte) {
+	w.n += int64(len(b))
+	w.buf = append(w.buf, b...)
+	if len(w.buf) >= writeBuffer {
+		w.flush()
+	}
+}
+
+func (w *writer) flush() {
+	if w.err == nil {
+		_, w.err = w.out.Write(w.buf)
+	}
+	w.buf = w.buf[:0]
+}
+
+// write writes the file and returns its length.
+func (w *writer) write(folder Folder, state *State, gone []Range, src Source) (int64, error) {
+	table, at, err := plan(src)
+	if err != nil {
+		return 0, err
+	}
+	at += int64(len(gone)) * rangeSize
+	w.put(prefix(folder, at))
+	var b []byte
+	i := 0
+	err = src.Pages(func(recs []Record, _ int, _ func() ([]byte, error)) error {
+		b = b[:0]
+		for k := range recs {
+			b = recs[k].append(b)
+		}
+		table[i].recSum = checksum(b)
+		i++
+		w.put(b)
+		return w.err
+	})
+	if err != nil {
+		return 0, err
+	}
+	i = 0
+	err = src.Pages(func(_ []Record, _ int, names func() ([]byte, error)) error {
+		b, err := names()
+		if err != nil {
+			return err
+		}
+		table[i].namesSum = checksum(b)
+		i++
+		w.put(b)
+		return w.err
+	})
+	if err != nil {
+		return 0, err
+	}
+	b = b[:0]
+	for i := range gone {
+		b = gone[i].append(b)
+	}
+	w.put(b)
+	w.put(encodeTrailer(state, table, len(gone), checksum(b)))
+	w.flush()
+	return w.n, w.err
+}
+
+// plan counts the pages, and returns where the names end.
+func plan(src Source) (table []pageEntry, at int64, err error) {
+	at = prefixSize
+	err = src.Pages(func(recs []Record, size int, _ func() ([]byte, error)) error {
+		table = append(table, pageEntry{n: len(recs), names: size})
+		at += int64(len(recs))*recordSize + int64(size)
+		return nil
+	})
+	return table, at, err
+}
+
+func prefix(f Folder, trailer int64) []byte {
+	b := make([]byte, 0, prefixSize)
+	b = append(b, magic...)
+	b = order.AppendUint32(b, version)
+	b = order.AppendUint32(b, f.Validity)
+	var guid [guidSize]byte
+	copy(guid[:], f.GUID)
+	b = append(b, guid[:]...)
+	b = order.AppendUint64(b, f.Ino)
+	b = order.AppendUint64(b, uint64(trailer))
+	b = order.AppendUint32(b, checksum(b))
+	return append(b, 0, 0, 0, 0)
+}
+
+func encodeTrailer(s *State, table []pageEntry, gone int, goneSum uint32) []byte {
+	b := make([]byte, 0, tailFixed+len(table)*pageSize+4)
+	b = s.append(b)
+	b = order.AppendUint32(b, uint32(len(table)))
+	b = order.AppendUint32(b, uint32(gone))
+	b = order.AppendUint32(b, goneSum)
+	for _, e := range table {
+		b = order.AppendUint16(b, uint16(e.n))
+		b = order.AppendUint16(b, uint16(e.names))
+		b = order.AppendUint32(b, e.recSum)
+		b = order.AppendUint32(b, e.namesSum)
+	}
+	return order.AppendUint32(b, checksum(b))
+}

@@ -1,0 +1,401 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"imapd/maildir/index"
+	"imapd/maildir/uidlist"
+)
+
+// restore begins with what the index says of the folder, so that a look has only
+// to find what is new. Without an index, or with one of another folder, nothing
+// is restored. m.mu is held; there is no snapshot yet.
+func (m *Mailbox) restore() error {
+	h := &m.past
+	h.file.Dir = m.indexDir
+	img, err := h.file.Load()
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			m.host.opt.Log.Warn("the index cannot be used, changes are counted anew", "mailbox", m.name, "err", err)
+		}
+		return nil
+	}
+	s := m.fromImage(img)
+	ours, err := m.resumeList(img)
+	if err != nil || !ours {
+		h.state = index.State{ModSeq: max(h.state.ModSeq, h.state.Ceiling)}
+		h.gone, h.saved, m.recentFrom = nil, index.Stamp{}, 0
+		h.file.Close()
+		return err
+	}
+	if err := m.keys.read(m.control); err != nil {
+		return err
+	}
+	s.Validity, s.keywords = m.list.head.Validity, m.keys.names()
+	h.on = h.file.Loaded()
+	if h.on && (h.state.Boot != boot() && !h.state.Clean || img.Ino != m.curIno()) {
+		if s, err = m.floor(img, s); err != nil {
+			m.lose(err)
+		}
+	}
+	m.recentFrom = UID(h.state.Recent)
+	m.snap.Store(s)
+	if now, err := m.stamp(); err == nil && h.saved != (index.Stamp{}) && m.packStamp(now) == h.saved {
+		m.clean = now
+	}
+	return nil
+}
+
+// fromImage returns the snapshot that an index holds, and takes over its state.
+func (m *Mailbox) fromImage(img *index.Image) *Snapshot {
+	h := &m.past
+	h.state, h.gone, h.saved = img.State, img.Gone, img.State.Stamp
+	var floor uint64
+	for i := range img.Tail {
+		if e := &img.Tail[i]; e.Kind == index.Floored {
+			floor = max(floor, e.Range.ModSeq)
+		}
+	}
+	pages := make([]*page, len(img.Pages))
+	for i, p := range img.Pages {
+		lift(p.Recs, floor)
+		pages[i] = (&page{recs: p.Recs, lazy: p.Names}).finish()
+	}
+	var dirs []*dir
+	for len(pages) > 0 {
+		n := min(dirLen, len(pages))
+		dirs = append(dirs, newDir(pages[:n:n]))
+		pages = pages[n:]
+	}
+	s := newSnapshot(img.Validity, 1, ModSeq(max(img.State.ModSeq, floor)), m.keys.names()).with(dirs)
+	s.Next = max(UID(img.State.Next), s.sum.last+1)
+	h.state.ModSeq = max(h.state.ModSeq, floor)
+	if len(img.Tail) > 0 {
+		s = m.replay(s, img.Tail)
+	}
+	return s
+}
+
+// lift has records that changed before floor count as changed then.
+func lift(recs []record, floor uint64) {
+	for i := range recs {
+		if recs[i].ModSeq() < floor {
+			recs[i].SetModSeq(floor)
+		}
+	}
+}
+
+// resumeList goes on with dovecot-uidlist where the index was saved, without
+// reading it if it has not changed. It reports whether the index is about this
+// list. A folder whose list has been deleted gets it back from the index.
+func (m *Mailbox) resumeList(img *index.Image) (ours bool, err error) {
+	l := &m.list
+	st, err := uidlist.StatFile(m.control)
+	if errors.Is(err, fs.ErrNotExist) {
+		if img.Ino != m.curIno() || img.Validity == 0 {
+			return false, nil
+		}
+		m.host.opt.Log.Warn("the UID list is gone, restoring it from the index", "mailbox", m.name)
+		next := max(m.past.state.Next, 1)
+		l.head = uidlist.Header{Version: 3, Validity: img.Validity, Next: min(next+restoredGap, uidlist.MaxUID), GUID: img.GUID}
+		l.known, l.damaged = true, true
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if saved := m.past.saved; saved != (index.Stamp{}) && unpackList(saved) == st {
+		return true, l.resume(m.control, st, int64(saved[stampSize]), int(saved[stampLines]), uidlist.Header{
+			Version: 3, Validity: img.Validity, Next: uint32(saved[stampNext]), GUID: img.GUID,
+		})
+	}
+	if err := l.read(m.control); err != nil {
+		return false, err
+	}
+	return l.known && l.head.Validity == img.Validity && l.head.GUID == img.GUID, nil
+}
+
+// restoredGap is how far above the last UID that the index knows a restored list
+// goes on: UIDs may have been given that the index had not heard of.
+const restoredGap = 10_000
+
+// floor has every message count as changed now, durably, and returns the
+// snapshot that says so.
+func (m *Mailbox) floor(img *index.Image, s *Snapshot) (*Snapshot, error) {
+	h := &m.past
+	if err := h.file.Lock(context.Background()); err != nil {
+		return s, err
+	}
+	defer h.file.Unlock()
+	events, err := h.file.Tail(true)
+	if len(events) > 0 || errors.Is(err, index.ErrReplaced) { // another process was first
+		if img, err = h.file.Load(); err != nil {
+			return s, err
+		}
+		s = m.fromImage(img)
+		s.Validity, s.keywords = m.list.head.Validity, m.keys.names()
+	}
+	if err != nil || h.state.Boot == boot() && img.Ino == m.curIno() {
+		return s, err
+	}
+	mod := max(uint64(m.tick()), h.state.Ceiling+1)
+	h.state.ModSeq, h.state.Ceiling, h.state.Boot, h.state.Clean = mod, mod+ahead, boot(), false
+	s = s.lifted(ModSeq(mod))
+	if img.Ino != m.curIno() {
+		// A copy of a folder: only a new index can say that it is this one's.
+		return s, m.writeIndex(s)
+	}
+	var b index.Batch
+	b.Floor(mod)
+	b.State(&h.state)
+	return s, h.file.Append(&b, m.host.opt.Fsync != FsyncNever)
+}
+
+// lifted returns s, which nobody else has yet, with every message changed at mod.
+func (s *Snapshot) lifted(mod ModSeq) *Snapshot {
+	for i, d := range s.dirs {
+		for _, p := range d.pages {
+			lift(p.recs, uint64(mod))
+			p.finish()
+		}
+		s.dirs[i] = newDir(d.pages)
+	}
+	n := s.with(s.dirs)
+	n.ModSeq = mod
+	return n
+}
+
+func (m *Mailbox) curIno() uint64 {
+	var st unix.Stat_t
+	if unix.Fstat(m.cur.Fd(), &st) != nil {
+		return 0
+	}
+	return st.Ino
+}
+
+// Places in an index.Stamp behind those of the stamp itself.
+const (
+	stampSize  = 11 // octets of the list that were understood
+	stampLines = 12
+	stampNext  = 13
+)
+
+// packStamp returns s, and how far the list has been read, as the index keeps it.
+func (m *Mailbox) packStamp(s stamp) index.Stamp {
+	return index.Stamp{
+		s.cur.dev, s.cur.ino, uint64(s.cur.mtime), s.new.dev, s.new.ino, uint64(s.new.mtime),
+		s.list.dev, s.list.ino, s.list.size, uint64(s.list.mtime), uint64(s.list.ctime),
+		stampSize: uint64(m.list.size), stampLines: uint64(m.list.lines), stampNext: uint64(m.list.head.Next),
+	}
+}
+
+func unpackList(s index.Stamp) uidlist.Stat {
+	return uidlist.Stat{Dev: s[6], Ino: s[7], Size: int64(s[8]), MtimeNs: int64(s[9]), CtimeNs: int64(s[10])}
+}
+
+// ModSeqs reports whether the mailbox remembers when messages change, and makes
+// it do so if it can: from now on modseqs may be told to a client. It is false
+// where there is no place for an index (NOMODSEQ, RFC 7162 section 3.1.2.2).
+func (m *Mailbox) ModSeqs() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := &m.past
+	s := m.Snapshot()
+	if s == nil || h.lost {
+		return false
+	}
+	if !h.on {
+		if err := m.makeIndex(); err != nil {
+			m.lose(err)
+			return false
+		}
+	}
+	if uint64(s.ModSeq) < h.state.Ceiling && h.state.Boot == boot() && !h.state.Clean {
+		return true
+	}
+	return m.declare() == nil
+}
+
+// declare makes the ceiling durable that modseqs may be told below.
+func (m *Mailbox) declare() error {
+	h := &m.past
+	if err := h.file.Lock(context.Background()); err != nil {
+		return err
+	}
+	defer h.file.Unlock()
+	s, err := m.takeTail(m.Snapshot())
+	if err != nil {
+		return err
+	}
+	if s != m.Snapshot() {
+		m.publishAs(s, nil, nil, s.Next)
+	}
+	if !m.raise(s.ModSeq) {
+		return nil
+	}
+	var b index.Batch
+	b.State(&h.state)
+	return h.file.Append(&b, m.host.opt.Fsync != FsyncNever)
+}
+
+// makeIndex writes the first index of a folder, or goes on with the one that
+// another process has made meanwhile.
+func (m *Mailbox) makeIndex() error {
+	h := &m.past
+	h.file.Dir = m.indexDir
+	if err := h.file.Lock(context.Background()); err != nil {
+		return err
+	}
+	defer h.file.Unlock()
+	ours, mine := m.Snapshot(), h.state
+	img, err := h.file.Load()
+	if err != nil || img.Validity != ours.Validity || img.GUID != m.list.head.GUID || img.Ino != m.curIno() || !h.file.Loaded() {
+		if h.state.Since == 0 {
+			h.gone, h.state.Since = nil, uint64(ours.ModSeq)
+		}
+		return m.writeIndex(ours)
+	}
+	theirs := m.fromImage(img)
+	// What we gave on our own may have been given by them too, for other changes.
+	h.state.ModSeq = max(h.state.ModSeq, mine.ModSeq, mine.Ceiling)
+	if mine.Since != 0 {
+		h.gone, h.state.Since = nil, h.state.ModSeq
+	}
+	changes, added := difference(theirs, ours)
+	mod := m.stampChanges(theirs, changes, added, m.tick())
+	if err := m.append(changes, added, mod, ours.Next); err != nil {
+		return err
+	}
+	m.clean, h.on = stamp{}, true
+	m.publishAs(theirs, changes, added, ours.Next)
+	return nil
+}
+
+// difference returns what makes b of a.
+func difference(a, b *Snapshot) (changes []change, added []entry) {
+	for _, old := range a.Range(0, a.Len()) {
+		if _, ok := b.Find(old.UID); !ok {
+			changes = append(changes, change{uid: old.UID, remove: true})
+		}
+	}
+	for _, msg := range b.Range(0, b.Len()) {
+		if _, ok := a.Find(msg.UID); ok {
+			changes = append(changes, change{uid: msg.UID, entry: entryOf(msg)})
+		} else if msg.UID > a.sum.last {
+			added = append(added, entryOf(msg))
+		}
+	}
+	slices.SortFunc(changes, func(a, b change) int { return int(int64(a.uid) - int64(b.uid)) })
+	return rebase(a, changes, added)
+}
+
+// writeIndex writes the index of s anew. Its lock is held.
+func (m *Mailbox) writeIndex(s *Snapshot) error {
+	h := &m.past
+	mod := max(s.ModSeq, ModSeq(h.state.ModSeq))
+	m.raise(mod)
+	h.state.ModSeq = uint64(mod)
+	h.state.Next = uint32(s.Next)
+	h.state.Recent = uint32(m.recentFrom)
+	folder := index.Folder{Validity: s.Validity, GUID: m.list.head.GUID, Ino: m.curIno()}
+	if err := h.file.Replace(folder, &h.state, h.gone, pageSource{s}); err != nil {
+		return err
+	}
+	h.on, h.saved = true, h.state.Stamp
+	for _, d := range s.dirs {
+		for _, p := range d.pages {
+			p.mu.Lock()
+			p.newer = false
+			p.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+// pageSource has the index written from a snapshot.
+type pageSource struct{ s *Snapshot }
+
+// Pages implements index.Source.
+func (x pageSource) Pages(yield func(recs []index.Record, size int, names func() ([]byte, error)) error) error {
+	buf := make([]record, 0, pageLen)
+	for _, d := range x.s.dirs {
+		for _, p := range d.pages {
+			p.mu.Lock()
+			buf = append(buf[:0], p.recs...)
+			p.mu.Unlock()
+			err := yield(buf, p.namesLen(), func() ([]byte, error) {
+				if p.lazy != nil && p.read.Load() == nil {
+					return p.lazy.Read()
+				}
+				return p.allNames(), nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// save writes down what makes the next opening cheap: how the folder looked when
+// all was known, and what has been learned of files. It is not needed for
+// anything else. m.mu is held.
+func (m *Mailbox) save(closing bool) {
+	h := &m.past
+	s := m.Snapshot()
+	if !h.on || s == nil || s.Validity == 0 {
+		return
+	}
+	now := index.Stamp{}
+	if m.clean != (stamp{}) {
+		now = m.packStamp(m.clean)
+	}
+	b := m.learned(s)
+	mark := closing && !h.state.Clean
+	if now == h.saved && b.Empty() && !mark {
+		return
+	}
+	if mark && m.host.opt.Fsync != FsyncNever {
+		mark = m.cur.Sync() == nil && m.new.Sync() == nil
+	}
+	if err := h.file.Lock(context.Background()); err != nil {
+		return
+	}
+	defer h.file.Unlock()
+	if m.takeOthers(); !h.on || m.Snapshot() != s {
+		return // others have changed the folder: what we know is not all
+	}
+	h.state.Stamp = now
+	h.state.Next = max(h.state.Next, uint32(s.Next))
+	h.state.Clean = mark && closing
+	b.State(&h.state)
+	if err := h.file.Append(b, mark); err == nil {
+		h.saved = now
+	}
+	m.compact()
+}
+
+// learned returns a batch of the facts that the index does not have yet.
+func (m *Mailbox) learned(s *Snapshot) *index.Batch {
+	var b index.Batch
+	for _, d := range s.dirs {
+		for _, p := range d.pages {
+			p.mu.Lock()
+			if p.newer {
+				p.newer = false
+				for i := range p.recs {
+					if p.recs[i].Size != index.NoSize {
+						b.Learned(p.recs[i].UID, p.recs[i].Facts)
+					}
+				}
+			}
+			p.mu.Unlock()
+		}
+	}
+	return &b
+}

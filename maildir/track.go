@@ -1,0 +1,325 @@
+package maildir
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
+)
+
+// Reading a directory of 100,000 files costs 50 ms; what changed since the last
+// look is most often one file. So a mailbox that is in use is followed: the
+// kernel tells of every rename, link and unlink in cur/ and new/, and a look
+// makes of these events what a scan would have found.
+//
+// Events are proof only if none is missing. A mailbox is tracked from the first
+// look that began when it was followed already and left no doubt, until an event
+// may have been lost: the kernel's queue or ours ran over, a directory was moved
+// away, or the file system is one whose other writers the kernel does not see.
+// Then the next look scans, and tracking begins anew.
+//
+// A look that finds another stamp than the last clean one rings a fence first
+// (package vfs): then all that happened before has been noted. What it was is
+// judged by what is there in the end. Of each base name the last event counts:
+// where a file was made or moved to, it is; a file that was unlinked under the
+// name that we knew is gone, if lstat(2) finds it neither. Whatever is not as
+// plain as that (a file that was moved out of the folder, two files of one base
+// name) is scanned for. Our own renames come back as events too, and are known
+// by their names.
+
+// mostNotes bounds what is noted between two looks.
+const mostNotes = 50_000
+
+// What makes a mailbox worth following when it is scanned: how many messages it
+// has, or how large its directory is, if nothing is known yet. Edits and IDLE
+// follow every mailbox.
+const (
+	followFrom = 500
+	largeDir   = 16 << 10
+)
+
+func (m *Mailbox) large(snap *Snapshot) bool {
+	var st unix.Stat_t
+	return snap.Len() >= followFrom || unix.Fstat(m.cur.Fd(), &st) == nil && st.Size >= largeDir
+}
+
+// A tracker notes what the kernel tells of one mailbox.
+type tracker struct {
+	following bool // the hub has the mailbox; guarded by Mailbox.mu
+	sound     bool // all changes since the last look are in notes; guarded by Mailbox.mu
+
+	mu    sync.Mutex // innermost; the hub's goroutine takes it
+	notes []note     // since the last look
+	lost  bool       // and some are missing
+
+	todo map[string]*touched // by base name: what looks have not settled yet; guarded by Mailbox.mu
+	ours map[note]int        // events that our own changes will make; guarded by Mailbox.mu
+}
+
+// A note is one event.
+type note struct {
+	place place
+	op    eventOp
+	name  string
+}
+
+type eventOp uint8
+
+const (
+	created eventOp = iota // or moved here
+	moved                  // away
+	unlinked
+)
+
+// note takes in an event. It is called by the hub.
+func (t *tracker) note(p place, op fsnotify.Op, name string) {
+	if !messageName([]byte(name)) {
+		return
+	}
+	n := note{place: p, name: name}
+	switch {
+	case op.Has(fsnotify.Create):
+		n.op = created
+	case op.Has(fsnotify.Rename):
+		n.op = moved
+	case op.Has(fsnotify.Remove):
+		n.op = unlinked
+	default:
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.lost || len(t.notes) >= mostNotes {
+		t.notes, t.lost = nil, true
+		return
+	}
+	t.notes = append(t.notes, n)
+}
+
+// lose says that events are missing.
+func (t *tracker) lose() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.notes, t.lost = nil, true
+}
+
+// quiet reports whether nothing has been noted that a look has not settled.
+// Mailbox.mu is held.
+func (t *tracker) quiet() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.notes) == 0 && !t.lost && len(t.todo) == 0
+}
+
+// take returns what has been noted since the last call, false if some is missing.
+func (t *tracker) take() ([]note, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	notes, lost := t.notes, t.lost
+	t.notes, t.lost = nil, false
+	return notes, !lost
+}
+
+// own notes an event that a change of ours will make.
+func (t *tracker) own(op eventOp, p place, name string) {
+	if !t.sound {
+		return
+	}
+	if t.ours == nil {
+		t.ours = map[note]int{}
+	}
+	t.ours[note{p, op, name}]++
+}
+
+// ownRename notes what renaming a file of ours will make.
+func (t *tracker) ownRename(from place, name string, to place, newname string) {
+	t.own(moved, from, name)
+	t.own(created, to, newname)
+}
+
+// unsound forgets everything: the next look scans.
+func (t *tracker) unsound() {
+	t.sound, t.todo, t.ours = false, nil, nil
+}
+
+// follow has the kernel tell of changes from now on.
+func (m *Mailbox) follow() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.followLocked()
+}
+
+// followLocked is follow with m.mu held. A folder that is as the last look left it
+// is tracked at once.
+func (m *Mailbox) followLocked() {
+	t := &m.track
+	if t.following {
+		return
+	}
+	t.take()
+	t.unsound()
+	t.following = m.host.hub.add(m)
+	if t.following && m.clean != (stamp{}) && m.trackable() {
+		now, err := m.stamp()
+		t.sound = err == nil && now == m.clean
+	}
+}
+
+// trackable reports whether the kernel sees every change of the folder.
+func (m *Mailbox) trackable() bool { return m.settle == localSettle }
+
+// startTracking follows a scan that began with nothing noted, and ended with
+// everything known.
+func (m *Mailbox) startTracking() {
+	t := &m.track
+	t.sound = t.following && m.trackable()
+}
+
+// touched is what became of the files with one base name.
+type touched struct {
+	name    string // where a file was made or moved to last
+	place   place
+	there   bool    // it has not gone from there since
+	last    eventOp // of name, or of old where name is empty
+	old     string  // a name that a file had before and has left
+	oldGone eventOp // how
+	oldAt   place
+	twin    bool // two names at the same time
+	foreign bool // not only ours
+}
+
+func (x *touched) event(n note) {
+	switch {
+	case n.op == created:
+		x.twin = x.twin || x.there && (x.name != n.name || x.place != n.place)
+		x.name, x.place, x.there, x.last = n.name, n.place, true, created
+	case x.there && n.name == x.name && n.place == x.place:
+		x.there, x.last = false, n.op
+	default:
+		x.old, x.oldAt, x.oldGone = n.name, n.place, n.op
+		if x.name == "" {
+			x.last = n.op
+		}
+	}
+}
+
+// gather sorts what has been noted into todo. It reports false if some is
+// missing.
+func (t *tracker) gather() bool {
+	notes, ok := t.take()
+	if !ok {
+		return false
+	}
+	for _, n := range notes {
+		base := n.name[:baseLen(n.name)]
+		x := t.todo[base]
+		if x == nil {
+			if t.todo == nil {
+				t.todo = map[string]*touched{}
+			}
+			x = &touched{}
+			t.todo[base] = x
+		}
+		x.event(n)
+		if k := t.ours[n]; k > 0 {
+			if k == 1 {
+				delete(t.ours, n)
+			} else {
+				t.ours[n] = k - 1
+			}
+		} else {
+			x.foreign = true
+		}
+	}
+	for base, x := range t.todo {
+		if !x.foreign {
+			delete(t.todo, base)
+		}
+	}
+	return len(t.todo) <= mostNotes
+}
+
+// fromEvents returns what a scan would find now, in a mailbox that is tracked. It
+// reports false where only a scan can tell.
+func (m *Mailbox) fromEvents(snap *Snapshot) (survey, bool) {
+	t := &m.track
+	sv := survey{told: true}
+	for try := 0; ; try++ {
+		if !m.host.hub.catchUp() || !t.gather() {
+			return sv, false
+		}
+		// The two events of a rename are not noted at once.
+		if try == 1 || !t.halfway() {
+			break
+		}
+	}
+	if m.list.again {
+		return sv, false
+	}
+	if len(t.todo) == 0 {
+		return sv, true
+	}
+	if err := m.list.load(m.control); err != nil || m.list.again {
+		return sv, false
+	}
+	m.seen = slices.Grow(m.seen[:0], snap.Len())[:snap.Len()]
+	clear(m.seen)
+	sc := scanner{survey: sv, m: m, snap: snap, fresh: map[UID]bool{}, strange: map[string]bool{}}
+	for base, x := range t.todo {
+		if x.twin || !m.settleTouched(&sc, base, x) {
+			return sv, false
+		}
+	}
+	return sc.survey, true
+}
+
+// halfway reports whether a file has left a name for one that is not known yet.
+func (t *tracker) halfway() bool {
+	for _, x := range t.todo {
+		if !x.there && x.last == moved {
+			return true
+		}
+	}
+	return false
+}
+
+// settleTouched adds to sc what became of the files with one base name.
+func (m *Mailbox) settleTouched(sc *scanner, base string, x *touched) bool {
+	msg, known := m.byBase(sc.snap, base)
+	switch {
+	case x.there:
+		if known && (string(msg.name()) != x.name || msg.place() != x.place) && (x.old != string(msg.name()) || x.oldAt != msg.place()) && m.isThere(msg.place(), string(msg.name())) {
+			return false // another file of this base name
+		}
+		var st unix.Stat_t
+		if m.lstat(x.place, x.name, &st) && st.Mode&unix.S_IFMT == unix.S_IFREG {
+			sc.place = x.place
+			sc.file([]byte(x.name))
+		} // else it is no message, or has gone again and an event is to come
+		return true
+	case x.last == moved:
+		return false // out of the folder, or we do not know yet
+	case !known:
+		return true // came and went
+	case m.isThere(msg.place(), string(msg.name())):
+		return true
+	}
+	sc.gone = append(sc.gone, msg.UID)
+	return true
+}
+
+// byBase returns the message of snap with the base name base.
+func (m *Mailbox) byBase(snap *Snapshot, base string) (Message, bool) {
+	uid, ok := m.list.uid([]byte(base))
+	if !ok {
+		return Message{}, false
+	}
+	msg, ok := snap.lookup(uid)
+	return msg, ok && string(msg.base()) == base
+}
+
+func (m *Mailbox) isThere(p place, name string) bool {
+	var st unix.Stat_t
+	return m.lstat(p, name, &st)
+}
