@@ -102,6 +102,12 @@ func TestBesideDovecot(t *testing.T) {
 		uids[uid] = subject
 	}
 	var locks Locks
+	first := "1700000000.M0P9.host" // STORE needs a message
+	uid, err := deliver(&locks, dir, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	note(uid, first)
 	var wg sync.WaitGroup
 	for g := range 3 {
 		wg.Go(func() {

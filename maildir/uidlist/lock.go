@@ -8,7 +8,6 @@ import (
 	"os"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,7 +33,6 @@ var ErrLocked = errors.New("locked")
 type Locks struct {
 	mu    sync.Mutex
 	slots map[lockKey]*slot
-	aside atomic.Uint64 // numbers names that are used for a moment only
 }
 
 // A lockKey is a lock file, whatever path leads to its directory.

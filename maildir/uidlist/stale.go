@@ -1,6 +1,8 @@
 package uidlist
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -110,9 +112,12 @@ func owner(content string) (pid int, host string, ok bool) {
 	return pid, host, err == nil && pid > 0 && host != ""
 }
 
-// asideName returns a name that nobody else uses.
+// asideName returns a name that nobody else uses, nor has left behind: in
+// containers the process of every host, before and after a crash, has one id.
 func (l *Lock) asideName() string {
-	return l.key.name + "." + strconv.Itoa(os.Getpid()) + "." + strconv.FormatUint(l.locks.aside.Add(1), 10)
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return l.key.name + "." + strconv.Itoa(os.Getpid()) + "." + hex.EncodeToString(b[:])
 }
 
 // serverTime is the present by the clock of the file server.
