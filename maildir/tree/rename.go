@@ -83,22 +83,26 @@ func (t *Tree) renameBoth(old, name string, from, to []string) error {
 	undo := func() {}
 	if t.control != t.root {
 		back, err := t.move(t.control, old, name, from, to)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		if err == nil {
+		if back != nil {
 			undo = back
 		}
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			undo()
+			return err
+		}
 	}
-	if _, err := t.move(t.root, old, name, from, to); err != nil {
+	back, err := t.move(t.root, old, name, from, to)
+	if err != nil {
+		if back != nil {
+			back()
+		}
 		undo()
-		return err
 	}
-	return nil
+	return err
 }
 
 // move renames the directories of a folder and those below it in base. undo
-// takes it back.
+// takes it back; with an error it is nil unless they have been renamed.
 func (t *Tree) move(base, old, name string, from, to []string) (undo func(), err error) {
 	src, err := t.find(base, from)
 	if err != nil {
