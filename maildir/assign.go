@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,7 +28,7 @@ func (m *Mailbox) settleUnderLock(snap *Snapshot, sv *survey, access Access) (wr
 	if err := m.keys.adopt(m.control, sv.letters); err != nil {
 		return wrote, err
 	}
-	wrote = m.partTwins(sv) || wrote
+	wrote = m.partTwins(sv, time.Now()) || wrote
 	slices.SortFunc(sv.unknown, func(a, b file) int { return arrivalOrder(a.base(), b.base()) })
 	next := max(snap.Next, m.list.next())
 	if int64(next)+int64(len(sv.unknown)) > uidlist.MaxUID {
@@ -164,7 +166,7 @@ func (m *Mailbox) receiveFile(name string) (string, bool) {
 	if !hasInfo(name) {
 		to += ":2,"
 	}
-	err := m.new.RenameNoReplace(name, m.cur, to)
+	err := m.shift(inNew, name, to)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			m.stuck = true
@@ -176,14 +178,27 @@ func (m *Mailbox) receiveFile(name string) (string, bool) {
 	return to, true
 }
 
+// linkAge is how old a second name must be to be nobody's: a program that links
+// and unlinks, instead of renaming, may be between the two. As Dovecot's.
+const linkAge = 30 * time.Second
+
 // partTwins looks at files whose base name the scan had met before. One that is
 // still there and is another file gets a name of its own and so becomes a
-// message; a second name of the same file means nothing.
-func (m *Mailbox) partTwins(sv *survey) (wrote bool) {
+// message. A second name of the same file means nothing, but would come back
+// as a message once the first is expunged: so it goes when it is old.
+func (m *Mailbox) partTwins(sv *survey, now time.Time) (wrote bool) {
 	for _, f := range sv.twins {
 		first, ok := m.twinOf(sv, f)
 		var a, b unix.Stat_t
-		if !ok || !m.lstat(first.place, first.name, &a) || !m.lstat(f.place, f.name, &b) || a.Ino == b.Ino && a.Dev == b.Dev {
+		if !ok || !m.lstat(first.place, first.name, &a) || !m.lstat(f.place, f.name, &b) {
+			continue
+		}
+		if a.Ino == b.Ino && a.Dev == b.Dev {
+			// What is in new/ waits to be moved onto the other name.
+			old := now.Sub(time.Unix(b.Ctim.Unix())) > linkAge
+			if old && first.place == inCur && (f.place == inNew || !strings.EqualFold(first.name, f.name)) {
+				wrote = m.dirOf(f.place).Unlink(f.name) == nil || wrote
+			}
 			continue
 		}
 		to := m.host.freshBase(m) + f.name[baseLen(f.name):]

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"imapd/maildir/vfs"
 )
@@ -184,7 +187,7 @@ func (m *Mailbox) renameForFlags(uids []UID, op FlagOp, flags Flags) (left []UID
 		}
 		e := entryOf(msg)
 		name := withFlags(e.name, to)
-		err = m.dirOf(e.place).RenameNoReplace(e.name, m.cur, name)
+		err = m.shift(e.place, e.name, name)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
 			left, err = append(left, u), nil
 			continue
@@ -202,6 +205,21 @@ func (m *Mailbox) renameForFlags(uids []UID, op FlagOp, flags Flags) (left []UID
 		err = errors.Join(err, rerr)
 	}
 	return left, mod, err
+}
+
+// shift gives a message's file the name to in cur/. Where it has that one as
+// well the old name goes: a program that links and unlinks has died between
+// the two, or a power cut has undone half of a rename.
+func (m *Mailbox) shift(from place, name, to string) error {
+	err := m.dirOf(from).RenameNoReplace(name, m.cur, to)
+	if !errors.Is(err, fs.ErrExist) || from == inCur && strings.EqualFold(name, to) {
+		return err // one name, if the directory does not care for case
+	}
+	var a, b unix.Stat_t
+	if m.lstat(from, name, &a) && m.lstat(inCur, to, &b) && a.Dev == b.Dev && a.Ino == b.Ino {
+		return m.dirOf(from).Unlink(name)
+	}
+	return err
 }
 
 // Apply returns what the operation with f makes of the flags old.

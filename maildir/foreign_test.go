@@ -1,9 +1,13 @@
 package maildir
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	gomaildir "github.com/emersion/go-maildir"
 )
@@ -67,4 +71,56 @@ func TestAnotherLibrary(t *testing.T) {
 	if text, err := io.ReadAll(r); err != nil || string(text) != "Subject: 2\n\nbody\n" {
 		t.Errorf("they read %q %v", text, err)
 	}
+}
+
+// A file with two names, as programs leave it that link and unlink and die
+// between the two, is one message and can be changed. The second name goes when
+// it is old: else it would be a new message once the first is expunged.
+func TestTwoNames(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	b.deliver("new", "1.h", "x\n")
+	b.deliver("new", "2.h", "y\n")
+	b.deliver("cur", "3.h:2,", "z\n")
+	b.sync(Look)
+	link := func(old, name string) {
+		t.Helper()
+		if err := os.Link(filepath.Join(b.path, old), filepath.Join(b.path, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("new/1.h", "cur/1.h:2,")
+	link("new/2.h", "cur/2.h:2,S")
+	link("cur/3.h:2,", "cur/3.h:2,F")
+	if _, err := b.SetFlags(context.Background(), []UID{2}, AddFlags, FlagSet{System: Seen}); err != nil {
+		t.Fatal(err)
+	}
+	b.sync(Serve)
+	if l := b.files("new"); len(l) != 0 {
+		t.Errorf("still in new/: %q", l)
+	}
+	if n := b.Snapshot().Len(); n != 3 || len(b.files("cur")) != 4 {
+		t.Errorf("%d messages in %q", n, b.files("cur"))
+	}
+	b.mu.Lock()
+	sv, err := b.survey(b.Snapshot())
+	if err != nil || b.partTwins(&sv, time.Now()) {
+		t.Errorf("a young name is gone (%v): %q", err, b.files("cur"))
+	}
+	if sv, err = b.survey(b.Snapshot()); err != nil || !b.partTwins(&sv, time.Now().Add(time.Minute)) {
+		t.Errorf("an old name stays (%v): %q", err, b.files("cur"))
+	}
+	b.mu.Unlock()
+	b.sync(Serve)
+	if n := b.Snapshot().Len(); n != 3 || len(b.files("cur")) != 3 {
+		t.Errorf("%d messages in %q", n, b.files("cur"))
+	}
+	if _, err := b.SetFlags(context.Background(), []UID{1, 2, 3}, AddFlags, FlagSet{System: Deleted}); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := b.Expunge(context.Background(), nil); err != nil || len(gone) != 3 {
+		t.Errorf("expunged %v, %v", gone, err)
+	}
+	b.sync(Serve)
+	b.want()
 }
