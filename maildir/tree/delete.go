@@ -175,6 +175,13 @@ func shed(dir vfs.Dir, own []string, to vfs.Dir, name string) error {
 			}
 			return err
 		}
+		// No power cut may leave the mail and take the list of its UIDs.
+		if i == 0 {
+			if err := dir.Sync(); err != nil {
+				into.RenameNoReplace(n, dir, n)
+				return err
+			}
+		}
 	}
 	return dir.Sync()
 }
