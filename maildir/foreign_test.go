@@ -103,11 +103,11 @@ func TestTwoNames(t *testing.T) {
 		t.Errorf("%d messages in %q", n, b.files("cur"))
 	}
 	b.mu.Lock()
-	sv, err := b.survey(b.Snapshot())
+	sv, err := b.survey(b.Snapshot(), stamp{})
 	if err != nil || b.partTwins(&sv, time.Now()) {
 		t.Errorf("a young name is gone (%v): %q", err, b.files("cur"))
 	}
-	if sv, err = b.survey(b.Snapshot()); err != nil || !b.partTwins(&sv, time.Now().Add(time.Minute)) {
+	if sv, err = b.survey(b.Snapshot(), stamp{}); err != nil || !b.partTwins(&sv, time.Now().Add(time.Minute)) {
 		t.Errorf("an old name stays (%v): %q", err, b.files("cur"))
 	}
 	b.mu.Unlock()

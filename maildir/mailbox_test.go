@@ -14,6 +14,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 
+	"imapd/maildir/faultfs"
 	"imapd/maildir/tree"
 )
 
@@ -521,54 +522,6 @@ func TestFolderDeleted(t *testing.T) {
 	}
 }
 
-// A full disk leaves nothing half-made.
-func TestNoSpace(t *testing.T) {
-	t.Parallel()
-	b := newBox(t, Options{})
-	b.append(b.Mailbox, "one\r\n", FlagSet{})
-	b.Mailbox.Release()
-	survived := 0
-	for call := 1; ; call++ {
-		fault := &faults{at: call, err: unix.ENOSPC}
-		b.start(Options{Open: fault.open})
-		fault.armed = true
-		var uids []UID
-		d, err := b.NewMessage(context.Background())
-		if err == nil {
-			d.Write([]byte("two\r\n"))
-			_, uids, err = b.Append(context.Background(), []Appending{{Delivery: d, Flags: FlagSet{Keywords: []string{"new"}}}})
-			d.Abort()
-		}
-		fault.armed = false
-		if err == nil && fault.what == "" {
-			if call < 8 || survived != 1 {
-				t.Fatalf("%d calls change files, and %d may fail", call-1, survived)
-			}
-			break
-		}
-		if err == nil { // only the lock may stay empty
-			survived++
-			b.SetFlags(context.Background(), uids, AddFlags, FlagSet{System: Deleted})
-			if gone, err := b.Expunge(context.Background(), nil); err != nil || len(gone) != 1 {
-				t.Fatal(gone, err)
-			}
-			b.Mailbox.Release()
-			continue
-		}
-		if !errors.Is(err, unix.ENOSPC) {
-			t.Fatalf("call %d: %v", call, err)
-		}
-		b.sync(Serve)
-		if n := b.Snapshot().Len(); n != 1 || len(b.files("cur")) != 1 {
-			t.Fatalf("call %d failed (%s) and left %d messages, files %q", call, fault.what, n, b.files("cur"))
-		}
-		if l := b.files("tmp"); len(l) > 0 && fault.what != "unlink" {
-			t.Fatalf("call %d failed (%s) and left %q in tmp/", call, fault.what, l)
-		}
-		b.Mailbox.Release()
-	}
-}
-
 // On a full disk what has a UID is served and can be expunged; what has none
 // waits until there is room.
 func TestServeWithoutSpace(t *testing.T) {
@@ -578,13 +531,13 @@ func TestServeWithoutSpace(t *testing.T) {
 	b.append(b.Mailbox, "two\r\n", FlagSet{System: Deleted})
 	b.Mailbox.Release()
 	b.deliver("new", "9999999999.h", "x\n")
-	fault := &faults{at: -1, err: unix.ENOSPC}
-	b.start(Options{Open: fault.open})
+	var fault faultfs.FS
+	b.start(Options{Open: fault.Open})
 	if b.Snapshot().Len() != 3 {
 		t.Fatalf("%q", told(b.Mailbox))
 	}
 	b.deliver("new", "9999999999.i", "y\n")
-	fault.armed, fault.full = true, true
+	fault.Arm(faultfs.Always("write", unix.ENOSPC))
 	b.sync(Serve)
 	if gone, err := b.Expunge(context.Background(), nil); err != nil || !slices.Equal(gone, []UID{2}) {
 		t.Errorf("expunged %v, %v", gone, err)
@@ -592,7 +545,7 @@ func TestServeWithoutSpace(t *testing.T) {
 	if l := told(b.Mailbox); len(l) != 2 {
 		t.Errorf("on a full disk there is %q", l)
 	}
-	fault.armed = false
+	fault.Disarm()
 	b.sync(Serve)
 	if l := told(b.Mailbox); len(l) != 3 || !strings.HasPrefix(l[2], "4 9999999999.i") {
 		t.Errorf("with room again there is %q", l)
@@ -706,8 +659,9 @@ func TestUnwritable(t *testing.T) {
 	b.sync(Serve)
 	b.Mailbox.Release()
 	b.deliver("new", "2.h", "x\n")
-	sealed := &faults{armed: true, at: -1, deny: "create", err: unix.EROFS}
-	b.start(Options{Open: sealed.open})
+	var sealed faultfs.FS
+	sealed.Arm(faultfs.Always("create", unix.EROFS))
+	b.start(Options{Open: sealed.Open})
 	b.want(`1 1.h \Seen`)
 	if !b.UIDsStick() {
 		t.Error("a UID from the list does not stick")
@@ -720,7 +674,7 @@ func TestUnwritable(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.host.Close() // and with it what the Host remembers
-	other := NewHost(Options{Open: sealed.open})
+	other := NewHost(Options{Open: sealed.Open})
 	defer other.Close()
 	st, err := other.Open(tree.Config{Root: b.path, Separator: '/'})
 	if err != nil {
@@ -729,7 +683,7 @@ func TestUnwritable(t *testing.T) {
 	if _, err := st.Mailbox(context.Background(), "INBOX"); !errors.Is(err, ErrNoUIDs) {
 		t.Errorf("a folder without a list: %v", err)
 	}
-	b.start(Options{Open: sealed.open, ReadOnly: true})
+	b.start(Options{Open: sealed.Open, ReadOnly: true})
 	b.want(`1 1.h \Seen`, "2 2.h ")
 	if b.UIDsStick() {
 		t.Error("UIDs of a folder without a list stick")

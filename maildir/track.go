@@ -232,6 +232,7 @@ func (t *tracker) gather() bool {
 			x.foreign = true
 		}
 	}
+	t.ours = nil // all of them have come: the fence was rung behind them
 	for base, x := range t.todo {
 		if !x.foreign {
 			delete(t.todo, base)

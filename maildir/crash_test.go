@@ -1,0 +1,376 @@
+package maildir_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"imapd/maildir"
+	"imapd/maildir/faultfs"
+)
+
+// What calls are made to fail with.
+var errnos = []unix.Errno{unix.ENOSPC, unix.EIO, unix.EDQUOT, unix.EMFILE, unix.EACCES, unix.ESTALE}
+
+// TestCrash makes each command of the scripts fail, die and lose its power at each
+// of its calls. What was answered must be so afterwards, and what was not must
+// have left nothing that clients could see: security rules I1 to I13, I19, I21,
+// I22 of a mailbox, as far as notYet allows.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	var c counts
+	t.Run("script", func(t *testing.T) {
+		for _, sc := range scripts() {
+			t.Run(sc.name, func(t *testing.T) {
+				t.Parallel()
+				newRun(t, sc, &c).all()
+			})
+		}
+	})
+	t.Logf("%d kill points, %d faults, %d power cuts, %d violations", c.kills.Load(), c.faults.Load(), c.cuts.Load(), c.violations.Load())
+}
+
+func soaking() bool { return os.Getenv("IMAPD_SOAK") != "" }
+
+type counts struct{ kills, faults, cuts, violations atomic.Int64 }
+
+// A run takes one script through all that can happen to it.
+type run struct {
+	*testing.T
+	script
+	*counts
+	dir    string
+	tree   *faultfs.Tree // the site before the first command
+	known  map[string]folder
+	fsync  maildir.Fsync
+	number int
+	turn   int
+}
+
+func newRun(t *testing.T, sc script, c *counts) *run {
+	r := &run{T: t, script: sc, counts: c, dir: shelf(t)}
+	s := r.site()
+	if err := os.Mkdir(s.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.build(t, sc)
+	if r.known = sc.raw; r.known == nil {
+		h, err := s.serve(maildir.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.close()
+		if r.known, err = h.look(maildir.Look); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	if r.tree, err = faultfs.Load(s.dir); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// one reports whether something is to be done that the short test does for one
+// in n only.
+func (r *run) one(n int) bool {
+	r.turn++
+	return soaking() || r.turn%n == 0
+}
+
+// site is a place for the next tree.
+func (r *run) site() site {
+	r.number++
+	return site{filepath.Join(r.dir, fmt.Sprint(r.number)), r.layout, r.apart}
+}
+
+// place puts a tree there.
+func (r *run) place(t *faultfs.Tree) site {
+	r.Helper()
+	s := r.site()
+	if err := os.Mkdir(s.dir, 0o700); err != nil {
+		r.Fatal(err)
+	}
+	if err := t.Write(s.dir); err != nil {
+		r.Fatal(err)
+	}
+	return s
+}
+
+// knows is what clients know before the first command.
+func (r *run) knows(cut bool) *know {
+	k := knowing(r.known, cut)
+	k.apart = r.apart
+	for _, a := range r.wait {
+		k.hopes = append(k.hopes, hope{added: a, least: 1, most: 1})
+	}
+	return k
+}
+
+func (r *run) all() {
+	calls := r.whole()
+	for _, c := range calls {
+		if c.Changes && r.one(2) {
+			r.kill(c, faultfs.Killed)
+		}
+		if c.Op == "write" && r.one(2) {
+			r.kill(c, faultfs.TornKill)
+		}
+		for _, e := range errnos {
+			if r.one(3 * len(errnos)) {
+				r.fault(faultfs.At(c.N, e), fmt.Sprintf("%v, %v", c, e))
+			}
+		}
+		if c.Changes && r.one(5) {
+			r.fault(faultfs.Full(c.N, unix.ENOSPC), fmt.Sprintf("%v and all after it, no space", c))
+		}
+	}
+	for _, r.fsync = range []maildir.Fsync{maildir.FsyncOptimized, maildir.FsyncAlways} {
+		r.cut()
+	}
+}
+
+// start serves s through fs, with the mailboxes open that the script wants.
+func (r *run) start(s site, fs *faultfs.FS) *session {
+	r.Helper()
+	h, err := s.serve(maildir.Options{Open: fs.Open, Fsync: r.fsync})
+	if err != nil {
+		r.Fatal(err)
+	}
+	for _, name := range r.opens {
+		if _, err := h.box(name); err != nil {
+			r.Fatal(err)
+		}
+	}
+	return h
+}
+
+// whole runs the script without a fault, and returns its calls.
+func (r *run) whole() (calls []faultfs.Call) {
+	r.Helper()
+	var fs faultfs.FS
+	s := r.place(r.tree)
+	h := r.start(s, &fs)
+	defer h.close()
+	k := r.knows(false)
+	fs.Arm(func(c faultfs.Call) error { calls = append(calls, c); return nil })
+	for i, st := range r.steps {
+		h.given = nil
+		if err := st.do(h); err != nil {
+			r.Fatalf("command %d: %v", i, err)
+		}
+		k.done(st.effect, h.given)
+	}
+	fs.Disarm()
+	r.judge(s, h, k, "without a fault", false)
+	if len(calls) < 3 {
+		r.Fatalf("only the calls %v", calls)
+	}
+	return calls
+}
+
+// kill ends the process at call c.
+func (r *run) kill(c faultfs.Call, how error) {
+	r.Helper()
+	r.kills.Add(1)
+	var fs faultfs.FS
+	s := r.place(r.tree)
+	h := r.start(s, &fs)
+	k := r.knows(false)
+	fs.Arm(faultfs.At(c.N, how))
+	for _, st := range r.steps {
+		h.given = nil
+		err := st.do(h)
+		if fs.Dead() {
+			k.open(st.effect, false)
+			break
+		}
+		if err != nil {
+			r.Errorf("%v: %v", c, err)
+			break
+		}
+		k.done(st.effect, h.given)
+	}
+	h.close()
+	r.recover(s, k, fmt.Sprintf("%v at %v", how, c))
+}
+
+// fault has a call fail, or more.
+func (r *run) fault(f func(faultfs.Call) error, what string) {
+	r.Helper()
+	r.faults.Add(1)
+	var fs faultfs.FS
+	s := r.place(r.tree)
+	h := r.start(s, &fs)
+	defer h.close()
+	k := r.knows(false)
+	fs.Arm(f)
+	for i, st := range r.steps {
+		h.given = nil
+		if err := st.do(h); err != nil {
+			if fs.Hit().N == 0 {
+				r.Errorf("%s: command %d: %v", what, i, err)
+			}
+			k.open(st.effect, true)
+			what += fmt.Sprintf(" (command %d: %v)", i, err)
+			break
+		}
+		k.done(st.effect, h.given)
+	}
+	fs.Disarm()
+	// The same process goes on, and another one finds the same.
+	s.age(r.T)
+	if r.judge(s, h, k, "the same process after "+what, false) {
+		h.close()
+		r.recover(s, k, what)
+	}
+}
+
+// cut takes the power away behind each call.
+func (r *run) cut() {
+	r.Helper()
+	var fs faultfs.FS
+	s := r.place(r.tree)
+	h := r.start(s, &fs)
+	if err := fs.Record(s.dir); err != nil {
+		r.Fatal(err)
+	}
+	fs.Arm(nil)
+	ends := make([]int, len(r.steps)) // how many calls were made when it was answered
+	given := make([][]maildir.UID, len(r.steps))
+	for i, st := range r.steps {
+		h.given = nil
+		if err := st.do(h); err != nil {
+			r.Fatalf("command %d: %v", i, err)
+		}
+		ends[i], given[i] = fs.Recorded(), h.given
+	}
+	fs.Disarm()
+	h.close()
+	seen := map[[2]uint64]bool{}
+	fs.Replay(func(n int, now *faultfs.State) {
+		answered := 0
+		for answered < len(ends) && ends[answered] <= n {
+			answered++
+		}
+		for _, tree := range now.Cuts(uint64(n)) {
+			id := [2]uint64{uint64(answered), tree.Key()}
+			if seen[id] {
+				continue
+			}
+			seen[id] = true
+			if !r.one(12) {
+				continue
+			}
+			r.cuts.Add(1)
+			k := r.knows(true)
+			for i, st := range r.steps[:answered] {
+				st.weak = st.weak && r.fsync != maildir.FsyncAlways
+				k.done(st.effect, given[i])
+			}
+			if answered < len(r.steps) {
+				k.open(r.steps[answered].effect, false)
+			}
+			r.recover(r.place(tree), k, fmt.Sprintf("power cut after call %d with %d commands answered: %s", n, answered, tree.Name))
+		}
+	})
+}
+
+// recover looks at s as the next process does, works there, and looks again.
+func (r *run) recover(s site, k *know, what string) {
+	r.Helper()
+	s.age(r.T)
+	h, err := s.serve(maildir.Options{})
+	if err != nil {
+		r.fail("%s: %v", what, err)
+		return
+	}
+	defer h.close()
+	if r.judge(s, h, k, "after "+what, false) && r.one(3) {
+		r.reuse(s, h, what)
+	}
+	if !r.Failed() {
+		os.RemoveAll(s.dir)
+	}
+}
+
+func (r *run) fail(format string, args ...any) {
+	r.Helper()
+	r.violations.Add(1)
+	r.Errorf(format, args...)
+	if r.violations.Load() > 1000 {
+		r.FailNow()
+	}
+}
+
+// judge compares what h serves with what clients know. With changed, somebody has
+// changed each folder since it was in danger.
+func (r *run) judge(s site, h *session, k *know, what string, changed bool) bool {
+	r.Helper()
+	all, err := h.look(maildir.Serve)
+	if err != nil {
+		r.fail("%s: %v", what, err)
+		return false
+	}
+	bad := k.violations(all)
+	for name, f := range all {
+		if err := s.sound(name, f, changed); err != nil {
+			bad = append(bad, fmt.Sprintf("%s: %v", name, err))
+		}
+	}
+	for _, v := range bad {
+		r.fail("%s (%s): %s", what, s.dir, v)
+	}
+	return len(bad) == 0
+}
+
+// reuse holds that all can be changed after a crash, and that the next process
+// finds the changes and the UIDs that were told.
+func (r *run) reuse(s site, h *session, what string) {
+	r.Helper()
+	before, err := h.look(maildir.Look)
+	if err != nil {
+		r.fail("after %s: %v", what, err)
+		return
+	}
+	k := knowing(before, false)
+	do := func(st step) {
+		h.given = nil
+		if err := st.do(h); err != nil {
+			r.fail("after %s: %+v: %v", what, st.effect, err)
+		}
+		k.done(st.effect, h.given)
+	}
+	do(create("After"))
+	for _, st := range r.steps {
+		// A folder that was being made can be made, and one that was going, too.
+		for _, name := range []string{st.makes, st.kills} {
+			if _, ok := k.folders[name]; !ok && name != "" {
+				do(create(name))
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(k.folders)) {
+		for u, m := range before[name].mails {
+			do(between(name, "After", false, []maildir.UID{u}, m))
+			flags := map[maildir.UID]string{u: `\Answered`}
+			do(flag(name, maildir.ReplaceFlags, maildir.FlagSet{System: maildir.Answered}, flags))
+			break
+		}
+		do(add(name, maildir.FlagSet{Keywords: []string{"home"}}, "Subject: after\n\n"+name+"\n"))
+	}
+	h.close()
+	next, err := s.serve(maildir.Options{})
+	if err != nil {
+		r.fail("long after %s: %v", what, err)
+		return
+	}
+	defer next.close()
+	r.judge(s, next, k, "long after "+what, true)
+}

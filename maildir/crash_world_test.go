@@ -1,0 +1,243 @@
+package maildir_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"imapd/maildir"
+	"imapd/maildir/tree"
+	"imapd/maildir/uidlist"
+	"imapd/maildir/vfs"
+)
+
+// A mail is a message as clients know it.
+type mail struct {
+	text  string // as on disk
+	date  int64
+	flags string // names, sorted, with blanks between
+}
+
+// A folder is a mailbox as clients know it.
+type folder struct {
+	validity uint32
+	next     maildir.UID
+	modseq   maildir.ModSeq
+	mails    map[maildir.UID]mail
+}
+
+// A site is where the folders of a script lie.
+type site struct {
+	dir    string // holds Maildir, and Control if that is apart
+	layout tree.Layout
+	apart  bool
+}
+
+func (s site) root() string { return s.dir + "/Maildir" }
+
+func (s site) config() tree.Config {
+	c := tree.Config{Root: s.root(), Layout: s.layout, Separator: '/'}
+	if s.apart {
+		c.Control = s.dir + "/Control"
+	}
+	return c
+}
+
+// A session is one process that serves a site to one client.
+type session struct {
+	host  *maildir.Host
+	st    *maildir.Store
+	boxes map[string]*maildir.Mailbox
+	given []maildir.UID // by the last command
+}
+
+// quiet takes what a server says about the faults that it is made to meet.
+var quiet = slog.New(slog.DiscardHandler)
+
+func (s site) serve(o maildir.Options) (*session, error) {
+	// Only a lock that a fault has left behind is ever waited for.
+	o.NoNotify, o.Log, o.LockWait = true, quiet, 300*time.Millisecond
+	h := maildir.NewHost(o)
+	st, err := h.Open(s.config())
+	if err != nil {
+		h.Close()
+		return nil, err
+	}
+	return &session{host: h, st: st, boxes: map[string]*maildir.Mailbox{}}, nil
+}
+
+// box returns a mailbox, opened by the first call.
+func (s *session) box(name string) (*maildir.Mailbox, error) {
+	if m := s.boxes[name]; m != nil {
+		return m, nil
+	}
+	m, err := s.st.Mailbox(context.Background(), name)
+	if err == nil {
+		s.boxes[name] = m
+	}
+	return m, err
+}
+
+// leave closes a mailbox.
+func (s *session) leave(name string) {
+	if m := s.boxes[name]; m != nil {
+		m.Release()
+		delete(s.boxes, name)
+	}
+}
+
+func (s *session) close() {
+	for name := range s.boxes {
+		s.leave(name)
+	}
+	s.host.Close()
+}
+
+// look returns all that a client can find out.
+func (s *session) look(a maildir.Access) (map[string]folder, error) {
+	list, err := s.st.List()
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]folder{}
+	for _, f := range list {
+		if !f.Exists {
+			continue
+		}
+		known := s.boxes[f.Name] != nil
+		m, err := s.box(f.Name)
+		if err == nil {
+			err = m.Sync(context.Background(), a)
+		}
+		if err == nil {
+			all[f.Name], err = lookInto(m)
+		}
+		if !known {
+			s.leave(f.Name)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name, err)
+		}
+	}
+	return all, nil
+}
+
+func lookInto(m *maildir.Mailbox) (folder, error) {
+	snap := m.Snapshot()
+	f := folder{snap.Validity, snap.Next, snap.ModSeq, map[maildir.UID]mail{}}
+	last := maildir.UID(0)
+	for _, msg := range snap.Range(0, snap.Len()) {
+		if msg.UID <= last || msg.UID >= snap.Next {
+			return f, fmt.Errorf("UID %d after %d, UIDNEXT %d", msg.UID, last, snap.Next)
+		}
+		last = msg.UID
+		file, err := m.OpenMessage(context.Background(), msg)
+		if err != nil {
+			return f, err
+		}
+		text := make([]byte, file.Size())
+		_, err = file.ReadAt(text, 0)
+		date := file.Date().Unix()
+		file.Close()
+		if err != nil {
+			return f, err
+		}
+		flags := snap.AppendFlagNames(nil, msg.Flags)
+		slices.Sort(flags)
+		f.mails[msg.UID] = mail{string(text), date, strings.Join(flags, " ")}
+	}
+	return f, nil
+}
+
+// sound holds that other programs find the folder as we do: a list without
+// damage that names each file, and no lock if somebody has changed it since.
+func (s site) sound(name string, f folder, changed bool) error {
+	t, err := tree.Open(s.config())
+	if err != nil {
+		return err
+	}
+	path, control, err := t.Path(name)
+	if err != nil {
+		return err
+	}
+	d, err := vfs.Open(control)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	l, _, err := uidlist.ReadFile(d)
+	if err != nil {
+		return err
+	}
+	if l.Damage.Any() || l.Validity != f.validity || l.Next != uint32(f.next) {
+		return fmt.Errorf("the list has V%d N%d and the damage %+v", l.Validity, l.Next, l.Damage)
+	}
+	uids := map[string]maildir.UID{}
+	for _, e := range l.Entries {
+		uids[e.Base] = maildir.UID(e.UID)
+	}
+	found := map[string]bool{}
+	for _, sub := range []string{"/new", "/cur"} {
+		entries, err := os.ReadDir(path + sub)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			base, _, _ := strings.Cut(e.Name(), ":")
+			if _, ok := f.mails[uids[base]]; !ok {
+				return fmt.Errorf("%s/%s is nobody's: UID %d", sub, e.Name(), uids[base])
+			}
+			found[base] = true
+		}
+	}
+	if len(found) != len(f.mails) {
+		return fmt.Errorf("%d files and %d messages", len(found), len(f.mails))
+	}
+	if _, err := os.Lstat(control + "/" + uidlist.LockName); changed && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the lock is still there: %v", err)
+	}
+	return nil
+}
+
+// age lets the locks of the dead be so old that they may be broken. One that
+// does not say whose it is, which it does until it is linked, lasts for minutes:
+// they have passed.
+func (s site) age(t *testing.T) {
+	t.Helper()
+	old := time.Now().Add(-3 * time.Second)
+	err := filepath.WalkDir(s.dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.HasSuffix(path, ".lock") {
+			return err
+		}
+		if b, err := os.ReadFile(path); err != nil || len(b) == 0 || b[0] == 0 || b[len(b)-1] == 0 || !strings.Contains(string(b), ":") {
+			return errors.Join(err, os.Remove(path))
+		}
+		return os.Chtimes(path, old, old)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shelf is where the files of the tests lie: in memory, where it can be, for
+// there are thousands of trees.
+func shelf(t *testing.T) string {
+	t.Helper()
+	if info, err := os.Stat("/dev/shm"); err != nil || !info.IsDir() {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp("/dev/shm", "imapd-crash-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
