@@ -198,6 +198,8 @@ func (m *Mailbox) partTwins(sv *survey, now time.Time) (wrote bool) {
 			old := now.Sub(time.Unix(b.Ctim.Unix())) > linkAge
 			if old && first.place == inCur && (f.place == inNew || !strings.EqualFold(first.name, f.name)) {
 				wrote = m.dirOf(f.place).Unlink(f.name) == nil || wrote
+			} else {
+				sv.double = true
 			}
 			continue
 		}

@@ -134,6 +134,7 @@ type survey struct {
 	fresh   []file   // listed above all that was published
 	unknown []file   // need a UID
 	twins   []file   // a second file of a base name that the scan has had
+	double  bool     // a second name of one file stays for now: look again
 	returns []string // bases of unknown that have an old line
 	moves   []UID    // messages in new/
 	gone    []UID    // expunged for certain
@@ -194,7 +195,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	}
 	locking = !locked && (!m.list.known || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
 		access == Serve && m.waiting() > 0 && !m.stuck)
-	m.settleLook(after, calm && !wrote, !locking && len(sv.unknown) == 0)
+	m.settleLook(after, calm && !wrote, !locking && len(sv.unknown) == 0 && !sv.double)
 	return locking, nil
 }
 
