@@ -17,11 +17,17 @@ import (
 // INBOX holds UIDs 1 (S), 2 (a), 4 (FS) and 7 (RSb), Work holds UID 1 (DT).
 func basic(t testing.TB) (maildir string) {
 	t.Helper()
+	return basicIn(t, peer.TempDir(t))
+}
+
+// basicIn makes the Maildir of basic in a directory.
+func basicIn(t testing.TB, dir string) (maildir string) {
+	t.Helper()
 	setup, err := transcript.LoadSetup("../imap/testdata", "basic")
 	if err != nil {
 		t.Fatal(err)
 	}
-	maildir = filepath.Join(peer.TempDir(t), "Maildir")
+	maildir = filepath.Join(dir, "Maildir")
 	if err := setup.Build(maildir); err != nil {
 		t.Fatal(err)
 	}

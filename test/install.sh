@@ -3,7 +3,8 @@
 # Only -race needs gcc and libc6-dev.
 set -euo pipefail
 
-packages=(ca-certificates curl dovecot-imapd e2fsprogs gcc isync libc6-dev mandoc mutt offlineimap3 openssl python3 strace tmux)
+packages=(btrfs-progs ca-certificates curl dovecot-imapd dovecot-lmtpd e2fsprogs gcc isync libc6-dev mandoc mutt offlineimap3 openssl python3 strace
+	tmux xfsprogs)
 
 missing=()
 for p in "${packages[@]}"; do

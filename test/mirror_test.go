@@ -28,7 +28,13 @@ type world struct {
 // newWorld makes a Maildir whose INBOX holds n messages.
 func newWorld(t *testing.T, n int) *world {
 	t.Helper()
-	w := &world{T: t, dir: basic(t)}
+	return newWorldIn(t, peer.TempDir(t), n)
+}
+
+// newWorldIn makes the Maildir of newWorld in a directory.
+func newWorldIn(t *testing.T, dir string, n int) *world {
+	t.Helper()
+	w := &world{T: t, dir: basicIn(t, dir)}
 	for range n {
 		text := w.text("first")
 		w.kept.Store(hash(text), true)

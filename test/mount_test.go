@@ -2,9 +2,7 @@ package test
 
 import (
 	"bytes"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,67 +13,17 @@ import (
 	"imapd/test/peer"
 )
 
-// mounts skips a test where nothing may be mounted, as in most containers.
-func mounts(t *testing.T, source, dir, kind string, flags uintptr, data string) {
-	t.Helper()
-	if err := unix.Mount(source, dir, kind, flags, data); err != nil {
-		if os.IsPermission(err) {
-			t.Skipf("NOT TESTED, for want of the right to mount: %v", err)
-		}
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // TestDiskFull holds that a full disk is told to the client and leaves nothing
 // half-made: neither in the folder nor in the session.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	peer.Need(t, "dovecot")
-	for kind, mount := range map[string]func(*testing.T, string){"tmpfs": mountTmpfs, "ext4": mountExt4} {
+	for kind, size := range map[string]int64{"tmpfs": 1 << 20, "ext4": 4 << 20} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			disk := peer.TempDir(t) + "/disk"
-			if err := os.Mkdir(disk, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			mount(t, disk)
-			diskFull(t, disk)
+			diskFull(t, volume(t, kind, size))
 		})
 	}
-}
-
-func mountTmpfs(t *testing.T, disk string) {
-	uid, gid := peer.MailUID()
-	mounts(t, "tmpfs", disk, "tmpfs", 0, fmt.Sprintf("size=1m,mode=700,uid=%d,gid=%d", uid, gid))
-}
-
-// mountExt4 makes a disk of a file.
-func mountExt4(t *testing.T, disk string) {
-	peer.Need(t, "mkfs.ext4", "mount", "umount")
-	image := filepath.Join(peer.TempDir(t), "image")
-	err := os.WriteFile(image, nil, 0o600)
-	if err == nil {
-		err = os.Truncate(image, 4<<20)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range [][]string{{"mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", image}, {"mount", "-o", "loop", image, disk}} {
-		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("NOT TESTED, for want of a loop device: %q: %v\n%s", c, err, out)
-		}
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", "-l", disk).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v\n%s", err, out)
-		}
-	})
-	peer.Own(t, disk)
 }
 
 // diskFull fills disk and looks what becomes of a Maildir there.
