@@ -65,6 +65,17 @@ type Options struct {
 	SlotsPerUser int                                // 0 means 8
 	Open         func(path string) (vfs.Dir, error) // nil means vfs.Open
 	Log          *slog.Logger                       // nil means slog.Default
+
+	granule time.Duration // what times of files are cut to, in tests; 0: they are taken as they are
+}
+
+// cut returns the time of a file, in nanoseconds, as a file system with a coarser
+// clock would have it.
+func (o *Options) cut(t int64) int64 {
+	if o.granule == 0 {
+		return t
+	}
+	return t - t%int64(o.granule)
 }
 
 // A Host is everything that this process holds of Maildirs: the open

@@ -99,11 +99,11 @@ func (m *Mailbox) stamp() (stamp, error) {
 		if st.Nlink == 0 {
 			return stamp{}, openError(m.name, unix.ENOENT)
 		}
-		*d.to = dirStamp{uint64(st.Dev), st.Ino, st.Mtim.Nano()}
+		*d.to = dirStamp{uint64(st.Dev), st.Ino, m.host.opt.cut(st.Mtim.Nano())}
 	}
 	var st unix.Stat_t
 	if unix.Fstatat(m.control.Fd(), uidlist.Name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
-		s.list = fileStamp{uint64(st.Dev), st.Ino, uint64(st.Size), st.Mtim.Nano(), st.Ctim.Nano()}
+		s.list = fileStamp{uint64(st.Dev), st.Ino, uint64(st.Size), m.host.opt.cut(st.Mtim.Nano()), m.host.opt.cut(st.Ctim.Nano())}
 	}
 	return s, nil
 }

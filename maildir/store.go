@@ -272,7 +272,7 @@ func (m *Mailbox) openDirs(path, control string) (err error) {
 	m.indexDir = m.dir
 	m.atomic = atomicScans(m.cur.Fd()) && atomicScans(m.new.Fd())
 	m.settle = distantSettle
-	if localClock(m.cur.Fd()) && localClock(m.new.Fd()) {
+	if localClock(m.cur.Fd()) && localClock(m.new.Fd()) && m.host.opt.granule < localSettle {
 		m.settle = localSettle
 	}
 	return err

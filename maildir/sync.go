@@ -152,6 +152,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 			return false, err
 		}
 	}
+	begin := time.Now()
 	before, err := m.stamp()
 	if err != nil {
 		return false, err
@@ -188,7 +189,9 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 			return false, err
 		}
 	}
-	calm := before == after && m.settled(after, time.Now())
+	// Old enough before the scan: in a tick that has passed since then something
+	// may have happened behind it.
+	calm := before == after && m.settled(after, begin)
 	m.departed(snap, &sv, calm, locked)
 	if err := m.commit(snap, &sv); err != nil {
 		return false, err
