@@ -178,12 +178,15 @@ func (r *race) truth(s *peer.Server, all []*witness) {
 	}
 }
 
+// added notes that a message is there from now on.
+func (r *race) added(text string) { r.dropped.Store(first(subjectLine, text), time.Now()) }
+
 // deliver delivers a message.
 func (r *race) deliver() {
 	text := r.text("lda")
-	h := hash(text)
-	r.dropped.Store(h, time.Now())
-	r.dropped.Store(h, drop(r, r.dir, strings.ReplaceAll(text, "\r\n", "\n")))
+	r.added(text)
+	drop(r, r.dir, strings.ReplaceAll(text, "\r\n", "\n"))
+	r.added(text)
 }
 
 // A pace lets work be done at raceRate, in small bursts.
@@ -282,7 +285,7 @@ func (r *race) stores(s *peer.Server) int {
 		case i%100 == 50:
 			p.wait(1)
 			text := r.text("client")
-			r.dropped.Store(hash(text), time.Now())
+			r.added(text)
 			c.Do("APPEND INBOX %s", peer.Literal(text))
 		case i%20 == 7:
 			p.wait(20)

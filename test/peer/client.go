@@ -36,6 +36,12 @@ func (s *Server) Login(t testing.TB, user string) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s.LoginOn(t, conn, user)
+}
+
+// LoginOn is Login on a connection that there is already.
+func (s *Server) LoginOn(t testing.TB, conn net.Conn, user string) *Client {
+	t.Helper()
 	t.Cleanup(func() { conn.Close() })
 	c := &Client{t: t, conn: conn, r: bufio.NewReader(conn)}
 	if greeting := c.read(); !strings.HasPrefix(greeting.Text, "* OK") {
