@@ -12,14 +12,15 @@ import (
 func TestSmoke(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
-	o := options{messages: 50, rounds: 1, small: 10, clients: 4, deliveries: idlers, large: true}
+	o := options{messages: 50, rounds: 1, small: 10, clients: 4, deliveries: idlers, large: true, million: true}
 	if err := run(t, o, &out); err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
 	rows := 0
 	// The memory of so few clients may even become less.
-	figures := regexp.MustCompile(`^\| .+ \| -?[0-9.]+ (ms|ms each|KiB).* \| -?[0-9.]+ (ms|ms each|KiB).* \| [-0-9.]+ \| [-0-9.]+ \|$`)
-	for line := range strings.Lines(out.String()) {
+	figures := regexp.MustCompile(`^\| .+ \| -?[0-9.]+ (ms|ms each|KiB).* \| -?[0-9.]+ (ms|ms each|KiB).* (\| [-0-9.]+ ){4}\|$`)
+	beside, alone, _ := strings.Cut(out.String(), "\n| SELECT by a process")
+	for line := range strings.Lines(beside) {
 		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| work") {
 			continue
 		}
@@ -29,6 +30,11 @@ func TestSmoke(t *testing.T) {
 	}
 	if rows < 40 {
 		t.Errorf("%d rows, less than there were once", rows)
+	}
+	// Five states of three folders, six kinds of commands, all with figures.
+	whole := regexp.MustCompile(`(?m)^\| [^|]+ \|( -?[0-9.]+(( /|,) -?[0-9.]+)? \|)+$`)
+	if n := len(whole.FindAllString(alone, -1)); n != 5*3+6 {
+		t.Errorf("%d rows of our server alone:\n%s", n, alone)
 	}
 }
 

@@ -24,6 +24,15 @@ func (b *bench) stores(suffix string, n int) []step {
 	}
 }
 
+// expunges returns the removing of the first n messages, which are marked already,
+// one by one.
+func (b *bench) expunges(suffix string, n int) step {
+	return step{rows: []string{"EXPUNGE of one" + suffix}, ops: n, unit: "ms each", before: openINBOX, after: flags,
+		run: func(s *side) ([]answer, error) {
+			return s.each(n, func(i int) string { return fmt.Sprintf("UID EXPUNGE %d", i+1) })
+		}}
+}
+
 // letter returns message i of an APPEND, 4 KB of it.
 func letter(i int) string {
 	head := fmt.Sprintf("From: Jane <jane@example.org>\r\nTo: Bob <bob@example.org>\r\nSubject: letter %06d\r\nMIME-Version: 1.0\r\n\r\n", i)
@@ -31,7 +40,9 @@ func letter(i int) string {
 	return head + strings.Repeat(line, (4096-len(head))/len(line))
 }
 
-func (b *bench) appends() []step {
+// appends returns the saving of n messages, by one client and by eight, and what
+// the disk alone takes for that.
+func (b *bench) appends(suffix string, n int) []step {
 	const clients = 8
 	save := func(i int) string { return `APPEND INBOX (\Seen) ` + peer.Literal(letter(i)) }
 	sizes := func(s *side) ([]answer, error) {
@@ -40,11 +51,11 @@ func (b *bench) appends() []step {
 		}
 		return command("FETCH 1:* (UID FLAGS RFC822.SIZE)")(s)
 	}
-	each := max(1, b.small/clients)
+	each := max(1, n/clients)
 	return []step{
-		{rows: []string{"APPEND 4 KB, 1 client"}, ops: b.small, unit: "ms each", before: (*side).logIn, after: sizes,
-			run: func(s *side) ([]answer, error) { return s.each(b.small, save) }},
-		{rows: []string{"APPEND 4 KB, 8 clients"}, ops: each * clients, unit: "ms each", after: sizes,
+		{rows: []string{"APPEND 4 KB, 1 client" + suffix}, ops: n, unit: "ms each", before: (*side).logIn, after: sizes,
+			run: func(s *side) ([]answer, error) { return s.each(n, save) }},
+		{rows: []string{"APPEND 4 KB, 8 clients" + suffix}, ops: each * clients, unit: "ms each", after: sizes,
 			before: func(s *side) error {
 				s.logOut()
 				return s.connect(clients, func(int) string { return s.user })
@@ -59,6 +70,15 @@ func (b *bench) appends() []step {
 					}
 					return nil
 				})
+			}},
+		{rows: []string{"bare create, fsync, rename, fsync, fdatasync" + suffix, "the same, 8 at once" + suffix}, unit: "ms each",
+			gauge: func(s *side) ([]float64, error) {
+				one, err := bare(s.maildir(s.user), 1, n)
+				if err != nil {
+					return nil, err
+				}
+				eight, err := bare(s.maildir(s.user), clients, each)
+				return []float64{one, eight}, err
 			}},
 	}
 }

@@ -35,11 +35,17 @@ func dial(addr string, buf *[]byte) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	return greeted(n, buf)
+}
+
+// greeted reads the greeting on a connection.
+func greeted(n net.Conn, buf *[]byte) (*conn, error) {
 	c := &conn{net: n, buf: buf}
 	if len(*buf) == 0 {
 		*buf = make([]byte, 4096)
 	}
-	_, err = c.until(func(read []byte) bool { return bytes.HasSuffix(read, crlf) })
+	n.SetDeadline(time.Now().Add(patience))
+	_, err := c.until(func(read []byte) bool { return bytes.HasSuffix(read, crlf) })
 	if err != nil {
 		n.Close()
 		return nil, fmt.Errorf("greeting: %w", err)

@@ -73,7 +73,10 @@ func run(t testing.TB, o options, out io.Writer) error {
 		users = append(users, crowd(i))
 	}
 	b.users, b.dir = users, dir
-	return errors.Join(b.all(groups), b.table.verdict(), b.table.write(out, b.about()))
+	if err := errors.Join(b.all(groups), b.table.verdict(), b.table.write(out, b.about())); err != nil {
+		return err
+	}
+	return b.alone(out)
 }
 
 // start starts both servers.

@@ -69,7 +69,7 @@ func (t *table) write(out io.Writer, about []string) error {
 	for _, line := range about {
 		b.WriteString(line + "\n")
 	}
-	b.WriteString("\n| work | imapd | Dovecot | ratio | CPU |\n|---|--:|--:|--:|--:|\n")
+	b.WriteString("\n| work | imapd | Dovecot | ratio | CPU | CPU | ratio |\n|---|--:|--:|--:|--:|--:|--:|\n")
 	for _, r := range t.rows {
 		b.WriteString(r.String() + "\n")
 	}
@@ -84,8 +84,8 @@ func (r *row) String() string {
 	if len(r.figures[0]) == 0 || len(r.figures[1]) == 0 {
 		return fmt.Sprintf("| %s | not measured to the end | | | |", r.name)
 	}
-	return fmt.Sprintf("| %s | %s | %s | %s | %s |", r.name, r.side(0), r.side(1),
-		ratio(slices.Min(r.figures[0]), slices.Min(r.figures[1])), ratio(median(r.used[0]), median(r.used[1])))
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s |", r.name, r.side(0), r.side(1),
+		ratio(slices.Min(r.figures[0]), slices.Min(r.figures[1])), r.cpu(0), r.cpu(1), ratio(median(r.used[0]), median(r.used[1])))
 }
 
 // side writes the least figure and the median, and the rate where the work
@@ -101,6 +101,14 @@ func (r *row) side(k int) string {
 		text += fmt.Sprintf(", %.0f MB/s", r.size/least*1000)
 	}
 	return text
+}
+
+// cpu writes the processor time of a side, in the unit of its figures.
+func (r *row) cpu(k int) string {
+	if used := median(r.used[k]); used > 0 {
+		return digits(used)
+	}
+	return "-"
 }
 
 // ratio writes a/b, or a dash where one was not measured.

@@ -27,7 +27,7 @@ func (b *bench) groups() []group {
 		b.download(),
 		b.search(),
 		{name: "store", layout: all, steps: b.stores("", b.small)},
-		{name: "append", layout: all, steps: b.appends()},
+		{name: "append", layout: all, steps: b.appends("", b.small)},
 		b.moving(),
 		b.folders(),
 		b.idle(),
@@ -93,8 +93,31 @@ func (b *bench) selects(suffix string) []step {
 		{rows: []string{"SELECT cold (UID list, no cache)" + suffix}, before: (*side).logIn, run: command("SELECT INBOX")},
 		{rows: []string{"SELECT second" + suffix}, before: (*side).logIn, run: command("SELECT INBOX")},
 		{rows: []string{"SELECT after a delivery" + suffix}, before: arrive, run: command("SELECT INBOX")},
+		{rows: []string{"SELECT after a foreign change of flags" + suffix}, before: b.foreign, run: command("SELECT INBOX")},
+		{rows: []string{"SELECT after a STORE of another session" + suffix}, before: ownStore, run: command("SELECT INBOX")},
 		{rows: []string{"FETCH 1:* FLAGS" + suffix}, run: command("FETCH 1:* (FLAGS)")},
 	}
+}
+
+// foreign logs in and then changes the flags of the first message as another
+// program does.
+func (b *bench) foreign(s *side) error {
+	if err := s.logIn(); err != nil {
+		return err
+	}
+	name := filepath.Join(s.maildir(s.user), "cur", b.mail.names[0])
+	return os.Rename(name, name+"F")
+}
+
+// ownStore changes the flags of a message in a session that ends, and logs in.
+func ownStore(s *side) error {
+	if err := s.open("INBOX"); err != nil {
+		return err
+	}
+	if _, err := s.session.do(`STORE 2 +FLAGS.SILENT (\Flagged)`); err != nil {
+		return err
+	}
+	return s.logIn()
 }
 
 // twice returns a group of one command that is done for the first time, and
@@ -178,6 +201,7 @@ func (b *bench) huge() group {
 	n := 10 * b.messages
 	suffix := fmt.Sprintf(", %d messages", n)
 	steps := b.selects(suffix)
-	few := max(1, b.small/4)
-	return group{name: "large", layout: layout{messages: n}, rounds: 3, steps: append(steps, b.stores(suffix, few)[1:]...)}
+	steps = append(steps, b.stores(suffix, max(1, b.small/4))[1:]...)
+	steps = append(steps, b.expunges(suffix, max(1, b.small/20)))
+	return group{name: "large", layout: layout{messages: n}, steps: append(steps, b.appends(suffix, max(8, b.small/4))...)}
 }
