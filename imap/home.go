@@ -43,6 +43,11 @@ func (srv *Server) place(u sasl.User) (tree.Config, error) {
 			return tree.Config{}, err
 		}
 	}
+	if conf.IndexDirectory != "" {
+		if c.Index, err = config.Expand(conf.IndexDirectory, u.Name, u.Home); err != nil {
+			return tree.Config{}, err
+		}
+	}
 	switch conf.MaildirLayout {
 	case config.LayoutMaildir:
 		c.Layout = tree.PlusPlus

@@ -59,6 +59,9 @@ type Options struct {
 	Poll     time.Duration // between looks at a watched mailbox; 0 means a minute
 	NoNotify bool          // poll only
 	LockWait time.Duration // for dovecot-uidlist.lock; 0 means two minutes
+	// IndexSingleHost promises that no other host opens a user's mailboxes, so
+	// that imapd.index may lie where only this host sees it.
+	IndexSingleHost bool
 	// Slots bounds the operations that work on disk at the same time, so that a
 	// hung disk does not become ten thousand threads. 0 means 64.
 	Slots        int

@@ -267,7 +267,7 @@ func (m *Mailbox) openDirs(path, control string) (err error) {
 	}
 	m.control, err = open(control)
 	if errors.Is(err, fs.ErrNotExist) {
-		m.control, err = m.store.tree.OpenControl(control)
+		m.control, err = m.store.tree.OpenControl(control, m.dir)
 	}
 	m.indexDir = m.dir
 	m.atomic = atomicScans(m.cur.Fd()) && atomicScans(m.new.Fd())

@@ -94,6 +94,12 @@ type Config struct {
 	// MaildirControl is the template of the directory for UID lists, or
 	// empty for the Maildir itself.
 	MaildirControl string
+	// IndexDirectory is the template of the directory for imapd.index, or
+	// empty for the folder itself.
+	IndexDirectory string
+	// IndexSingleHost promises that IndexDirectory may be of this host only
+	// because each user's mail is served by one host.
+	IndexSingleHost bool
 	// MaildirLock says which renames happen under the UID list's lock.
 	MaildirLock Lock
 	// MaildirReadonly serves folders without a UID list that cannot be

@@ -137,10 +137,10 @@ func TestProblems(t *testing.T) {
 		{"altnamespace: no\nexpunge_mode: immediate", []string{
 			"W:imapd.conf:2: option altnamespace is ignored: not in this version",
 			"W:imapd.conf:3: option expunge_mode is ignored: it has no meaning for a Maildir server"}},
-		{"haproxy_trusted_networks: ::1\nmetrics_listen: :9\nindexdirectory: /x", []string{
+		{"haproxy_trusted_networks: ::1\nmetrics_listen: :9\nsharedprefix: x", []string{
 			"W:imapd.conf:2: option haproxy_trusted_networks is ignored: not in this version",
 			"W:imapd.conf:3: option metrics_listen is ignored: not in this version",
-			"W:imapd.conf:4: option indexdirectory is ignored: not in this version"}},
+			"W:imapd.conf:4: option sharedprefix is ignored: not in this version"}},
 		{"tls_cert_file: /a", []string{"W:imapd.conf:2: option tls_cert_file is now called tls_server_cert"}},
 		{"quotawarn: 80", []string{"W:imapd.conf:2: option quotawarn is now called quotawarnpercent",
 			"W:imapd.conf:2: option quotawarnpercent is ignored: not in this version"}},

@@ -130,7 +130,7 @@ func fault(t *testing.T, what string, change func(*Tree) error, layout Layout, c
 	dir := t.TempDir()
 	cfg := Config{Root: dir + "/mail", Layout: layout}
 	if control {
-		cfg.Control = dir + "/control"
+		cfg.Control, cfg.Index = dir+"/control", dir+"/index"
 	}
 	good := open(t, cfg)
 	if err := good.Init(); err != nil {
@@ -139,6 +139,9 @@ func fault(t *testing.T, what string, change func(*Tree) error, layout Layout, c
 	for _, name := range []string{"A", "A/B", "A/C", "X"} {
 		if err := good.Create(name); err != nil {
 			t.Fatal(err)
+		}
+		if control {
+			indexOf(t, good, name)
 		}
 	}
 	before := validities(t, good)

@@ -167,6 +167,11 @@ func (t *Tree) furnish(dir vfs.Dir, parts []string) (undo func(), err error) {
 		}
 		defer control.Close()
 	}
+	if t.index != t.root && t.index != t.control {
+		// An index that is still there is checked by whoever opens it; this
+		// only tidies up.
+		_ = t.deleteSide(t.index, parts)
+	}
 	if t.seed != nil {
 		validity, err := t.NextValidity()
 		if err != nil {
@@ -197,7 +202,7 @@ func subDir(dir vfs.Dir, name string) error {
 // is gone, should they still be there, must not come back.
 func (t *Tree) controlDir(parts []string) (control vfs.Dir, undo func(), err error) {
 	undo = func() {}
-	base, err := t.makePath(t.control)
+	base, err := t.openControl()
 	if err != nil {
 		return nil, undo, err
 	}

@@ -40,9 +40,9 @@ func (t *Tree) Delete(name string) error {
 		return err
 	}
 	emptyTrash(root)
-	if t.control != t.root {
+	for _, base := range t.sides() {
 		// The folder is gone; what stays here a new one would not take over.
-		_ = t.deleteControl(parts)
+		_ = t.deleteSide(base, parts)
 	}
 	return nil
 }
@@ -69,14 +69,16 @@ func (t *Tree) deleteContainer(name string, p place) error {
 	return p.dir.Sync()
 }
 
-// deleteControl removes what belonged to a folder that is gone.
-func (t *Tree) deleteControl(parts []string) error {
-	base, err := t.open(t.control)
+// deleteSide removes what belonged to a folder that is gone and lies below
+// side.
+func (t *Tree) deleteSide(side string, parts []string) error {
+	base, err := t.open(side)
 	if err != nil {
 		return ignoreNotExist(err)
 	}
 	defer base.Close()
-	p, err := t.find(t.control, parts)
+	defer emptyTrash(base)
+	p, err := t.find(side, parts)
 	if err != nil {
 		return ignoreNotExist(err)
 	}
@@ -84,11 +86,7 @@ func (t *Tree) deleteControl(parts []string) error {
 	if !p.exists() {
 		return nil
 	}
-	if err := t.discard(base, p); err != nil {
-		return err
-	}
-	emptyTrash(base)
-	return nil
+	return t.discard(base, p)
 }
 
 func ignoreNotExist(err error) error {

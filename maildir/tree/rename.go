@@ -36,7 +36,7 @@ func (t *Tree) Rename(old, name string) error {
 	if err := t.checkFamily(old, name, from, to); err != nil {
 		return err
 	}
-	return t.renameBoth(old, name, from, to)
+	return t.renameAll(old, name, from, to)
 }
 
 func (t *Tree) checkRename(old, name string, from, to []string) error {
@@ -78,8 +78,9 @@ func (t *Tree) checkFamily(old, name string, from, to []string) error {
 	return nil
 }
 
-// renameBoth moves the control directories, then the mail.
-func (t *Tree) renameBoth(old, name string, from, to []string) error {
+// renameAll moves the control directories, then the mail, then the indexes: one
+// that cannot follow its folder is lost, which is no reason to refuse.
+func (t *Tree) renameAll(old, name string, from, to []string) error {
 	undo := func() {}
 	if t.control != t.root {
 		back, err := t.move(t.control, old, name, from, to)
@@ -97,8 +98,14 @@ func (t *Tree) renameBoth(old, name string, from, to []string) error {
 			back()
 		}
 		undo()
+		return err
 	}
-	return err
+	if t.index != t.root && t.index != t.control {
+		if err := t.deleteSide(t.index, to); err == nil {
+			_, _ = t.move(t.index, old, name, from, to)
+		}
+	}
+	return nil
 }
 
 // move renames the directories of a folder and those below it in base. undo

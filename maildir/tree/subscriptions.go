@@ -175,7 +175,7 @@ func (t *Tree) Unsubscribe(name string) error {
 // editSubscriptions replaces the file by what edit makes of it, if edit says
 // that it did.
 func (t *Tree) editSubscriptions(edit func(f *subscriptionFile) bool) error {
-	dir, err := t.makePath(t.control)
+	dir, err := t.openControl()
 	if err != nil {
 		return err
 	}

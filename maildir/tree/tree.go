@@ -32,6 +32,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -88,11 +89,12 @@ const (
 	UTF8
 )
 
-// A Config says where a tree is and what it looks like. Root, and Control if
-// it is set, are absolute paths.
+// A Config says where a tree is and what it looks like. Root, and Control and
+// Index if they are set, are absolute paths.
 type Config struct {
 	Root      string
 	Control   string // for UID lists and subscriptions; "" means Root
+	Index     string // for imapd.index; "" means Root
 	Layout    Layout
 	Names     Encoding
 	Separator byte   // that clients see; 0 means '/'
@@ -114,17 +116,17 @@ type Config struct {
 // A Tree is the folders of one user. It holds no file open and is safe for use
 // by several goroutines and beside other programs.
 type Tree struct {
-	root, control string
-	layout        Layout
-	names         atomic.Int32 // an Encoding; AutoNames until it is found out
-	separator     byte
-	prefix        string
-	maxName       int
-	maxFolders    int
-	spare         atomic.Int32 // folders that can be made before they are counted
-	lock          func(context.Context, vfs.Dir, string) (func() error, error)
-	seed          func(vfs.Dir, uint32) error
-	open          func(string) (vfs.Dir, error)
+	root, control, index string
+	layout               Layout
+	names                atomic.Int32 // an Encoding; AutoNames until it is found out
+	separator            byte
+	prefix               string
+	maxName              int
+	maxFolders           int
+	spare                atomic.Int32 // folders that can be made before they are counted
+	lock                 func(context.Context, vfs.Dir, string) (func() error, error)
+	seed                 func(vfs.Dir, uint32) error
+	open                 func(string) (vfs.Dir, error)
 }
 
 // Open finds out what cfg leaves open and returns the tree. It creates nothing;
@@ -133,12 +135,15 @@ type Tree struct {
 // names is found out when it first matters: see Names.
 func Open(cfg Config) (*Tree, error) {
 	t := &Tree{
-		root: filepath.Clean(cfg.Root), control: filepath.Clean(cfg.Control), layout: cfg.Layout,
-		separator: cfg.Separator, prefix: cfg.Prefix, lock: cfg.Lock, seed: cfg.Seed, open: cfg.Open,
+		root: filepath.Clean(cfg.Root), control: filepath.Clean(cfg.Control), index: filepath.Clean(cfg.Index),
+		layout: cfg.Layout, separator: cfg.Separator, prefix: cfg.Prefix, lock: cfg.Lock, seed: cfg.Seed, open: cfg.Open,
 	}
 	t.names.Store(int32(cfg.Names))
 	if cfg.Control == "" {
 		t.control = t.root
+	}
+	if cfg.Index == "" {
+		t.index = t.root
 	}
 	if t.maxName = cfg.MaxName; t.maxName == 0 {
 		t.maxName = defaultName
@@ -194,7 +199,7 @@ func (t *Tree) Names() Encoding {
 // Init makes what is missing of the root: the directory (mode 0700, and parents
 // likewise), its cur, new and tmp, and the control directory.
 func (t *Tree) Init() error {
-	root, err := t.makePath(t.root)
+	root, err := t.makePath(t.root, nil)
 	if err != nil {
 		return err
 	}
@@ -206,7 +211,7 @@ func (t *Tree) Init() error {
 			return err
 		}
 	}
-	control, err := t.makePath(t.inboxControl())
+	control, err := t.makePath(t.inboxBelow(t.control), root)
 	if err != nil {
 		return err
 	}
@@ -214,22 +219,61 @@ func (t *Tree) Init() error {
 	return root.Sync()
 }
 
-// OpenControl opens the control directory of a folder, as Path returns it, and
-// makes it if the folder came from where there was none.
-func (t *Tree) OpenControl(path string) (vfs.Dir, error) { return t.makePath(path) }
+// OpenControl opens the control directory of the folder mail, as Path returns
+// it. If the folder came from where there was none it is made, with the mode and
+// group of the folder.
+func (t *Tree) OpenControl(path string, mail vfs.Dir) (vfs.Dir, error) {
+	return t.makePath(path, mail)
+}
 
-// makePath opens the directory path, made if need be.
-func (t *Tree) makePath(path string) (vfs.Dir, error) {
+// OpenIndex opens the directory that holds imapd.index of the mailbox name,
+// whose directory is mail: another descriptor of that one unless Config.Index
+// says otherwise. It is made if need be, with the mode and group of the folder.
+func (t *Tree) OpenIndex(name string, mail vfs.Dir) (vfs.Dir, error) {
+	parts, err := t.parse(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case t.index == t.root:
+		return mail.OpenDir(".")
+	case len(parts) == 0:
+		return t.makePath(t.inboxBelow(t.index), mail)
+	}
+	return t.makePath(t.index+"/"+t.relative(parts), mail)
+}
+
+// openControl opens the root of the control directories, made if need be.
+func (t *Tree) openControl() (vfs.Dir, error) {
+	d, err := t.open(t.control)
+	if !errors.Is(err, fs.ErrNotExist) || t.control == t.root {
+		return d, err
+	}
+	root, err := t.open(t.root)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return t.makePath(t.control, root)
+}
+
+// makePath opens the directory path. What is missing of it is made with the mode
+// and group of like, or if like is nil with mode 0700.
+func (t *Tree) makePath(path string, like vfs.Dir) (vfs.Dir, error) {
 	d, err := t.open(path)
 	if !errors.Is(err, fs.ErrNotExist) || path == "/" || path == "." {
 		return d, err
 	}
-	parent, err := t.makePath(filepath.Dir(path))
+	parent, err := t.makePath(filepath.Dir(path), like)
 	if err != nil {
 		return nil, err
 	}
 	defer parent.Close()
-	if err := parent.Mkdir(filepath.Base(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if like == nil {
+		err = parent.Mkdir(filepath.Base(path), 0o700)
+	} else if d, err = vfs.MkdirAs(parent, filepath.Base(path), like); err == nil {
+		d.Close()
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
 	if err := parent.Sync(); err != nil {
@@ -238,15 +282,28 @@ func (t *Tree) makePath(path string) (vfs.Dir, error) {
 	return t.open(path)
 }
 
-// inboxControl is where the UID list of INBOX lies.
-func (t *Tree) inboxControl() string {
+// inboxBelow is where the files of INBOX lie below base, which is the root or
+// where what belongs to folders lies in a tree of its own.
+func (t *Tree) inboxBelow(base string) string {
 	switch {
-	case t.control == t.root:
-		return t.root
+	case base == t.root:
+		return base
 	case t.layout == FS:
-		return t.control + "/INBOX"
+		return base + "/INBOX"
 	}
-	return t.control + "/.INBOX"
+	return base + "/.INBOX"
+}
+
+// sides are the trees beside that of the mail that have a directory for each
+// folder. The index comes last: losing it costs least.
+func (t *Tree) sides() []string {
+	var s []string
+	for _, base := range []string{t.control, t.index} {
+		if base != t.root && !slices.Contains(s, base) {
+			s = append(s, base)
+		}
+	}
+	return s
 }
 
 // Path returns the directory of the mail of the mailbox name and that of its
@@ -258,7 +315,7 @@ func (t *Tree) Path(name string) (mail, control string, err error) {
 		return "", "", err
 	}
 	if len(parts) == 0 {
-		return t.root, t.inboxControl(), nil
+		return t.root, t.inboxBelow(t.control), nil
 	}
 	rel := t.relative(parts)
 	return t.root + "/" + rel, t.control + "/" + rel, nil
