@@ -134,6 +134,7 @@ func hostOptions(conf *config.Config, log *slog.Logger) maildir.Options {
 	}
 	return maildir.Options{
 		Fsync: fsync[conf.MaildirFsync], Lock: lock, ReadOnly: conf.MaildirReadonly, Poll: conf.IdlePoll,
-		IndexSingleHost: conf.IndexSingleHost, Slots: conf.Limits.Disk, SlotsPerUser: conf.Limits.DiskPerUser, Log: log,
+		IndexSingleHost: conf.IndexSingleHost, MaxMessage: conf.Limits.AppendLimit(),
+		Slots: conf.Limits.Disk, SlotsPerUser: conf.Limits.DiskPerUser, Log: log,
 	}
 }

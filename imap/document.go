@@ -14,7 +14,7 @@ import (
 // than the items of the command need. It reads as the file does (io.ReaderAt).
 type document struct {
 	file *maildir.File // nil: not open
-	size int64         // octets on disk
+	size int64         // octets of it
 	data []byte        // all of a small file, else nil
 	buf  *[]byte       // that data lies in; from smallFiles
 

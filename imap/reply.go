@@ -66,6 +66,8 @@ var refusals = []struct {
 	{maildir.ErrKeywords, "LIMIT", "Too many keywords in this mailbox"},
 	{maildir.ErrReadOnly, "READ-ONLY", "Mailbox is read-only"},
 	{maildir.ErrBusy, "INUSE", "Mailbox is locked by another program, try again later"},
+	{maildir.ErrDamaged, "CORRUPTION", "Compressed message is damaged"},
+	{maildir.ErrTooBig, "LIMIT", "Compressed message is too big"},
 	{maildir.ErrNoUIDs, "UNAVAILABLE", "Mailbox is not available"},
 	{sasl.ErrBadPassword, "AUTHENTICATIONFAILED", "Authentication failed"},
 	{sasl.ErrInvalidUser, "AUTHENTICATIONFAILED", "Authentication failed"},
@@ -101,7 +103,7 @@ func refusal(err error) (r *Refusal, log, ok bool) {
 	for _, row := range refusals {
 		if errors.Is(err, row.err) {
 			_, system := row.err.(syscall.Errno)
-			return &Refusal{Code: row.code, Text: row.text, Err: err}, system || row.code == "UNAVAILABLE", true
+			return &Refusal{Code: row.code, Text: row.text, Err: err}, system || row.code == "UNAVAILABLE" || row.code == "CORRUPTION", true
 		}
 	}
 	return nil, true, false

@@ -357,11 +357,16 @@ func (r *searchRun) work(x *Searching, next *atomic.Int32) (err error) {
 }
 
 // decide evaluates the program for one message, of which the record did not say
-// enough. A message that is gone matches nothing.
+// enough. A message that is gone matches nothing, nor does one that nobody can
+// read: the others are to be found all the same.
 func (p *searchProgram) decide(x *Searching) (verdict, error) {
 	for _, level := range p.levels[1:] {
 		v, err := p.root.eval(x, level)
 		if errors.Is(err, maildir.ErrGone) {
+			return verdictNo, nil
+		}
+		if errors.Is(err, maildir.ErrDamaged) || errors.Is(err, maildir.ErrTooBig) {
+			x.log.Warn("message cannot be searched", "user", x.userName(), "mailbox", x.boxName(), "error", err)
 			return verdictNo, nil
 		}
 		if err != nil || v != verdictOpen {

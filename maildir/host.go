@@ -13,6 +13,7 @@ import (
 
 	"imapd/maildir/tree"
 	"imapd/maildir/uidlist"
+	"imapd/maildir/unpack"
 	"imapd/maildir/vfs"
 )
 
@@ -30,6 +31,8 @@ var (
 	ErrReadOnly    = errors.New("mailbox is read-only")
 	ErrBusy        = tree.ErrBusy
 	ErrNoUIDs      = errors.New("UIDs cannot be recorded")
+	ErrDamaged     = unpack.ErrDamaged // a compressed message
+	ErrTooBig      = unpack.ErrTooBig  // likewise
 )
 
 // Fsync says what is made durable before a command is answered OK. The data
@@ -66,6 +69,7 @@ type Options struct {
 	// hung disk does not become ten thousand threads. 0 means 64.
 	Slots        int
 	SlotsPerUser int                                // 0 means 8
+	MaxMessage   int64                              // octets that a compressed message may hold; 0 means 4 GiB - 1
 	Open         func(path string) (vfs.Dir, error) // nil means vfs.Open
 	Log          *slog.Logger                       // nil means slog.Default
 
@@ -85,12 +89,13 @@ func (o *Options) cut(t int64) int64 {
 // mailboxes, each once however many sessions have it selected, the locks, and
 // the watch on the file system.
 type Host struct {
-	opt   Options
-	locks uidlist.Locks
-	slots chan struct{}
-	name  string // of this machine, as it stands in file names
-	hub   hub
-	scans atomic.Int64 // directories read
+	opt    Options
+	locks  uidlist.Locks
+	slots  chan struct{}
+	name   string // of this machine, as it stands in file names
+	hub    hub
+	packed packedCache
+	scans  atomic.Int64 // directories read
 
 	mu    sync.Mutex // held briefly, never over I/O
 	boxes map[folderID]*Mailbox
@@ -129,6 +134,9 @@ func NewHost(o Options) *Host {
 	}
 	if o.SlotsPerUser == 0 {
 		o.SlotsPerUser = 8
+	}
+	if o.MaxMessage == 0 {
+		o.MaxMessage = defaultMaxMessage
 	}
 	if o.Open == nil {
 		o.Open = vfs.Open
@@ -172,15 +180,29 @@ func (h *Host) Close() error {
 // one user with a hung disk does not take every slot.
 type gate struct {
 	slots chan struct{}
-	refs  int // mailboxes that are open; guarded by Host.mu
+	turns chan struct{} // of one at a time, see turn
+	refs  int           // mailboxes that are open; guarded by Host.mu
 }
+
+// turn waits until nobody else unpacks a message for this user: that may take much
+// memory. done ends the turn.
+func (g *gate) turn(ctx context.Context) error {
+	select {
+	case g.turns <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g *gate) done() { <-g.turns }
 
 // gate returns the gate of the user whose Maildir is root, with one more
 // reference. h.mu is held.
 func (h *Host) gate(root string) *gate {
 	g := h.gates[root]
 	if g == nil {
-		g = &gate{slots: make(chan struct{}, h.opt.SlotsPerUser)}
+		g = &gate{slots: make(chan struct{}, h.opt.SlotsPerUser), turns: make(chan struct{}, 1)}
 		h.gates[root] = g
 	}
 	g.refs++

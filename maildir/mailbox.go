@@ -27,7 +27,7 @@ type Mailbox struct {
 	gate     *gate
 
 	dir, cur, new, tmp, control vfs.Dir
-	indexDir                    vfs.Dir       // where imapd.index is; not closed: it is one of these
+	indexDir                    vfs.Dir       // where imapd.index is
 	atomic                      bool          // scans of cur and new are
 	settle                      time.Duration // age from which a stamp is clean
 

@@ -91,6 +91,9 @@ func (m *Mailbox) fact(msg Message) (fact, error) {
 			return err
 		}
 		f = factOf(&st, msg.base())
+		if f.virtual < 0 {
+			f.virtual = packedSize(dir, name, &st, msg.base())
+		}
 		return nil
 	})
 	if err == nil {
@@ -102,12 +105,7 @@ func (m *Mailbox) fact(msg Message) (fact, error) {
 // factOf believes the W= of a name only if its S= is the size of the file and
 // the two can be of one message.
 func factOf(st *unix.Stat_t, base []byte) fact {
-	f := fact{date: st.Mtim.Sec, size: st.Size, virtual: -1}
-	w := sizeField(base, ",W=")
-	if sizeField(base, ",S=") == st.Size && st.Size <= w && w <= 2*st.Size {
-		f.virtual = w
-	}
-	return f
+	return fact{date: st.Mtim.Sec, size: st.Size, virtual: claimedSize(base, st.Size)}
 }
 
 // withFile calls fn with the directory and name of the file of msg, and again
@@ -178,25 +176,34 @@ func (m *Mailbox) Size(msg Message) (int64, error) {
 // A File is the open file of a message. It does not change while it is open, but
 // for what another program may do that breaks the rules of Maildir.
 type File struct {
-	m   *Mailbox
-	msg Message
-	fd  int
-	st  fact
+	m    *Mailbox
+	msg  Message
+	fd   int // -1 where mail is set
+	st   fact
+	mail *unpacked // of a compressed file, else nil
 }
 
 // OpenMessage opens the file of msg, wherever it has been renamed to. The error
 // is ErrGone if the message is gone. A file that is not a regular one is not
-// opened. The caller closes it.
+// opened. A compressed one is unpacked, and read as the mail that it holds; where
+// that cannot be the error is ErrDamaged or ErrTooBig. The caller closes it.
 func (m *Mailbox) OpenMessage(ctx context.Context, msg Message) (*File, error) {
 	f := &File{m: m, msg: msg}
+	var st unix.Stat_t
 	err := m.withFile(ctx, msg, func(dir vfs.Dir, name string) error {
-		fd, st, err := vfs.OpenRegular(dir, name)
-		if err != nil {
-			return err
-		}
-		f.fd, f.st = fd, factOf(&st, msg.base())
-		return nil
+		var err error
+		f.fd, st, err = vfs.OpenRegular(dir, name)
+		return err
 	})
+	if err != nil {
+		return nil, err
+	}
+	f.st = factOf(&st, msg.base())
+	err = f.unpack(ctx, &st, msg.base())
+	if err != nil || f.mail != nil {
+		unix.Close(f.fd)
+		f.fd = -1
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -204,8 +211,12 @@ func (m *Mailbox) OpenMessage(ctx context.Context, msg Message) (*File, error) {
 	return f, nil
 }
 
-// ReadAt reads octets as they are on disk.
+// ReadAt reads octets as they are on disk, or would be if the file were not
+// compressed.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
+	if f.mail != nil {
+		return f.mail.ReadAt(p, off)
+	}
 	n, err := vfs.ReadFullAt(f.fd, p, off)
 	if err != nil && err != io.EOF {
 		err = fmt.Errorf("%s: UID %d: %w", f.m.name, f.msg.UID, err)
@@ -213,8 +224,13 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// Size returns the octets on disk.
-func (f *File) Size() int64 { return f.st.size }
+// Size returns the octets that ReadAt reads.
+func (f *File) Size() int64 {
+	if f.mail != nil {
+		return f.mail.Size()
+	}
+	return f.st.size
+}
 
 // Date returns the INTERNALDATE.
 func (f *File) Date() time.Time { return time.Unix(f.st.date, 0) }
@@ -229,5 +245,10 @@ func (f *File) SetVirtual(n int64) {
 	f.m.learn(f.msg, f.st)
 }
 
-// Close gives the descriptor back.
-func (f *File) Close() error { return unix.Close(f.fd) }
+// Close gives back what the open file takes.
+func (f *File) Close() error {
+	if f.mail != nil {
+		return f.mail.release()
+	}
+	return unix.Close(f.fd)
+}

@@ -269,7 +269,12 @@ func (m *Mailbox) openDirs(path, control string) (err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		m.control, err = m.store.tree.OpenControl(control, m.dir)
 	}
-	m.indexDir = m.dir
+	if err != nil {
+		return err
+	}
+	if m.indexDir, err = m.store.tree.OpenIndex(m.name, m.dir); err != nil {
+		return err
+	}
 	m.atomic = atomicScans(m.cur.Fd()) && atomicScans(m.new.Fd())
 	m.settle = distantSettle
 	if localClock(m.cur.Fd()) && localClock(m.new.Fd()) && m.host.opt.granule < localSettle {
@@ -295,7 +300,7 @@ func (m *Mailbox) openOrMake(name string) (vfs.Dir, error) {
 }
 
 func (m *Mailbox) closeDirs() {
-	for _, d := range []vfs.Dir{m.dir, m.cur, m.new, m.tmp, m.control} {
+	for _, d := range []vfs.Dir{m.dir, m.cur, m.new, m.tmp, m.control, m.indexDir} {
 		if d != nil {
 			d.Close()
 		}

@@ -26,8 +26,9 @@ import (
 //	new 2024-03-01T00:00:00Z plain.eml  a message that has no UID yet, in new/
 //
 // A message has its UID, INTERNALDATE, file in files/ and flag letters ("-" or
-// nothing for none). UIDNEXT follows the highest UID. Names are as on disk:
-// modified UTF-7, with "/" as separator.
+// nothing for none). Of a compressed file, NAME.eml.SUFFIX, the name has the sizes
+// of NAME.eml. UIDNEXT follows the highest UID. Names are as on disk: modified
+// UTF-7, with "/" as separator.
 type Setup struct {
 	Name           string
 	FS             bool
@@ -198,7 +199,13 @@ func (s *Setup) buildMessage(dir string, i int, m Message) (base string, err err
 	if err != nil {
 		return "", err
 	}
-	base = fmt.Sprintf("%d.M%dP1Q%d.example,S=%d,W=%d", m.Date.Unix(), i, m.UID, len(text), len(crlf(text)))
+	mail := text
+	if plain, _, packed := strings.Cut(m.File, ".eml."); packed {
+		if mail, err = os.ReadFile(filepath.Join(s.dir, "files", plain+".eml")); err != nil {
+			return "", err
+		}
+	}
+	base = fmt.Sprintf("%d.M%dP1Q%d.example,S=%d,W=%d", m.Date.Unix(), i, m.UID, len(mail), len(crlf(mail)))
 	path := filepath.Join(dir, "cur", base+":2,"+m.Flags)
 	if m.UID == 0 {
 		path = filepath.Join(dir, "new", base)
