@@ -176,7 +176,7 @@ func emptyTrash(base vfs.Dir) {
 		return
 	}
 	defer d.Close()
-	names, err := readNames(d)
+	names, err := vfs.ReadNames(d)
 	if err != nil {
 		return
 	}
@@ -206,7 +206,7 @@ func removeAll(dir vfs.Dir, name string, depth int) error {
 	if err := unix.Fstat(sub.Fd(), &opened); err != nil || opened.Dev != st.Dev || opened.Ino != st.Ino {
 		return &os.PathError{Op: "remove", Path: sub.Path(), Err: unix.ELOOP}
 	}
-	names, err := readNames(sub)
+	names, err := vfs.ReadNames(sub)
 	if err != nil {
 		return err
 	}

@@ -134,7 +134,7 @@ func shared(p place) (dir vfs.Dir, own []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	names, err := readNames(dir)
+	names, err := vfs.ReadNames(dir)
 	if err != nil {
 		dir.Close()
 		return nil, nil, err

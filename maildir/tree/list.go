@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
@@ -278,30 +277,6 @@ func isThere(dir vfs.Dir, name string) bool {
 	return unix.Fstatat(dir.Fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
 }
 
-// readNames returns the entries of dir but "." and "..".
-func readNames(dir vfs.Dir) ([]string, error) {
-	d, err := dir.OpenDir(".") // its own offset
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	var names []string
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := unix.ReadDirent(d.Fd(), buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return nil, &os.PathError{Op: "readdir", Path: dir.Path(), Err: err}
-		}
-		if n == 0 {
-			return names, nil
-		}
-		_, _, names = unix.ParseDirent(buf[:n], -1, names)
-	}
-}
-
 func (t *Tree) detectLayout() (Layout, error) {
 	root, err := t.open(t.root)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -311,7 +286,7 @@ func (t *Tree) detectLayout() (Layout, error) {
 		return 0, err
 	}
 	defer root.Close()
-	entries, err := readNames(root)
+	entries, err := vfs.ReadNames(root)
 	if err != nil {
 		return 0, err
 	}

@@ -196,7 +196,7 @@ func (t *Tree) moveFlat(src place, base, old, name string, to []string) (undo fu
 // flatMoves returns the renames that make src.entry the entry to, parents
 // first.
 func flatMoves(src place, to string) ([]entryMove, error) {
-	names, err := readNames(src.dir)
+	names, err := vfs.ReadNames(src.dir)
 	if err != nil {
 		return nil, err
 	}

@@ -79,7 +79,7 @@ func countUp(base vfs.Dir, v uint32) (uint32, error) {
 // searchValidity finds the counter among the names of base, and makes the
 // first. Of several, which a restored backup may bring, the highest counts.
 func searchValidity(base vfs.Dir) (uint32, error) {
-	names, err := readNames(base)
+	names, err := vfs.ReadNames(base)
 	if err != nil {
 		return 0, err
 	}

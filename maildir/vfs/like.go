@@ -122,6 +122,30 @@ func ReadRegular(d Dir, name string, limit int64) ([]byte, unix.Stat_t, error) {
 	return b[:n], st, nil
 }
 
+// ReadNames returns the entries of dir but "." and "..".
+func ReadNames(dir Dir) ([]string, error) {
+	d, err := dir.OpenDir(".") // its own offset
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	var names []string
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := unix.ReadDirent(d.Fd(), buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, &os.PathError{Op: "readdir", Path: dir.Path(), Err: err}
+		}
+		if n == 0 {
+			return names, nil
+		}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+	}
+}
+
 // OpenRegular opens the regular file name in d for reading, without following
 // a symbolic link and without ever blocking on a FIFO. The caller closes the
 // descriptor.
