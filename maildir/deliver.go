@@ -209,7 +209,7 @@ func (m *Mailbox) Append(ctx context.Context, msgs []Appending) (validity uint32
 		if err := m.relist(); err != nil {
 			return err
 		}
-		if err := m.keys.read(m.control); err != nil {
+		if err := m.readKeywords(); err != nil {
 			return err
 		}
 		add := make([]newcomer, len(msgs))
@@ -253,6 +253,9 @@ func (m *Mailbox) admit(add []newcomer) (uint32, []UID, error) {
 	next := max(snap.Next, m.list.next())
 	if int64(next)+int64(len(add)) > uidlist.MaxUID {
 		return 0, nil, fmt.Errorf("%s: %w: all have been used", m.name, ErrNoUIDs)
+	}
+	if err := m.recordOverflow(add); err != nil {
+		return 0, nil, err
 	}
 	entries := make([]entry, 0, len(add))
 	lines := make([]uidlist.Entry, 0, len(add))

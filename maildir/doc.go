@@ -54,6 +54,9 @@
 //   - The file name is the compare-and-swap of flags: rename from the exact old
 //     name; if that is gone, find the file again and apply the same change to
 //     what it says now. EXPUNGE unlinks only a name that carries T.
+//   - The keywords of a message are its letters and what imapd-keywords says of
+//     its base name (overflow.go). That is appended under the lock, synced before
+//     the reply, and followed by a change in cur/ that others see.
 //   - What we create takes mode and group from its folder.
 //
 // # Rejected

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"imapd/maildir/keywords"
 	"imapd/maildir/vfs"
 )
 
@@ -49,6 +50,7 @@ func (m *Mailbox) hold(ctx context.Context, locked bool, fn func() error) error 
 		m.followLocked()
 	}
 	m.clean, m.locked = stamp{}, locked
+	defer func() { m.locked = false }()
 	return fn()
 }
 
@@ -104,18 +106,20 @@ type Changed struct {
 // tries bounds how often an edit finds a file again that others rename.
 const tries = 10
 
+// errUnlocked says that an edit turned out to need the lock.
+var errUnlocked = errors.New("needs the lock")
+
 // SetFlags changes the flags of the messages uids, which ascend. It publishes
 // the outcome before it returns. A keyword that the mailbox does not have yet is
 // made; where there is no room the error is ErrKeywords and nothing is changed.
 func (m *Mailbox) SetFlags(ctx context.Context, uids []UID, op FlagOp, set FlagSet) (Changed, error) {
 	var done Changed
-	hold := m.rename
-	if op != RemoveFlags && !m.Snapshot().has(set.Keywords) {
-		hold = m.edit // a new letter is a change of dovecot-keywords
-	}
-	err := hold(ctx, func() error {
-		if err := m.keys.read(m.control); err != nil {
+	change := func() error {
+		if err := m.readKeywords(); err != nil {
 			return err
+		}
+		if !m.locked && !m.keys.lettersOnly() {
+			return errUnlocked
 		}
 		flags, err := m.keys.flags(m.control, set, op != RemoveFlags)
 		if err != nil {
@@ -123,7 +127,15 @@ func (m *Mailbox) SetFlags(ctx context.Context, uids []UID, op FlagOp, set FlagS
 		}
 		done, err = m.setFlags(uids, op, flags)
 		return errors.Join(err, m.syncAfterEdit())
-	})
+	}
+	hold := m.rename
+	if op != RemoveFlags && !m.Snapshot().has(set.Keywords) {
+		hold = m.edit // a new letter is a change of dovecot-keywords
+	}
+	err := hold(ctx, change)
+	if errors.Is(err, errUnlocked) {
+		err = m.edit(ctx, change)
+	}
 	return done, err
 }
 
@@ -171,11 +183,12 @@ func (m *Mailbox) setFlags(uids []UID, op FlagOp, flags Flags) (Changed, error) 
 }
 
 // renameForFlags gives the files of uids names that say what their flags become,
-// and publishes it. It returns those whose file was not there, and the modseq of
-// those that changed.
+// records what names cannot hold, and publishes it. It returns those whose file
+// was not there, and the modseq of those that changed.
 func (m *Mailbox) renameForFlags(uids []UID, op FlagOp, flags Flags) (left []UID, mod ModSeq, err error) {
 	snap := m.Snapshot()
 	var changes []change
+	var sets []keywords.Set
 	for _, u := range uids {
 		msg, ok := snap.lookup(u)
 		if !ok {
@@ -187,7 +200,7 @@ func (m *Mailbox) renameForFlags(uids []UID, op FlagOp, flags Flags) (left []UID
 		}
 		e := entryOf(msg)
 		name := withFlags(e.name, to)
-		err = m.shift(e.place, e.name, name)
+		err = m.renameInto(e, name)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
 			left, err = append(left, u), nil
 			continue
@@ -195,9 +208,19 @@ func (m *Mailbox) renameForFlags(uids []UID, op FlagOp, flags Flags) (left []UID
 		if err != nil {
 			break
 		}
+		if set, differs := m.keys.overflowSet(msg.base(), to, to^msg.Flags); differs {
+			sets = append(sets, set)
+		}
 		m.track.ownRename(e.place, e.name, inCur, name)
 		e.name, e.place, e.flags = name, inCur, to
 		changes = append(changes, change{uid: u, entry: e})
+	}
+	if len(sets) > 0 {
+		if oerr := m.keys.enter(m.control, nil, sets); oerr != nil {
+			err = errors.Join(err, oerr)
+			m.reread(changes)
+		}
+		m.nudge()
 	}
 	if len(changes) > 0 || !m.keys.same(snap) {
 		var rerr error
@@ -220,6 +243,17 @@ func (m *Mailbox) shift(from place, name, to string) error {
 		return m.dirOf(from).Unlink(name)
 	}
 	return err
+}
+
+// renameInto gives the file of e the name that it gets in cur/. Where it has it
+// already, because names cannot hold what changes, it must still have it: its
+// name stands for the state that the change was decided on.
+func (m *Mailbox) renameInto(e entry, name string) error {
+	if e.place == inCur && e.name == name {
+		var st unix.Stat_t
+		return unix.Fstatat(m.cur.Fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	return m.shift(e.place, e.name, name)
 }
 
 // Apply returns what the operation with f makes of the flags old.

@@ -41,6 +41,9 @@ type history struct {
 // ahead is how far above the last modseq the ceiling is put: two minutes.
 const ahead = 120 << 20
 
+// farAhead is how far above it the copy in imapd-keywords is: an hour.
+const farAhead = 3600 << 20
+
 // mostGone bounds the ranges of expunged UIDs that are kept.
 const mostGone = 100_000
 
@@ -59,6 +62,9 @@ func (m *Mailbox) tick() ModSeq {
 	mod := ModSeq(time.Now().Unix()) << 20
 	if s := m.snap.Load(); s != nil {
 		mod = max(mod, s.ModSeq+1)
+	}
+	if !m.past.on {
+		mod = max(mod, ModSeq(m.keys.over.Ceiling()))
 	}
 	return max(mod, ModSeq(m.past.state.ModSeq)+1)
 }
@@ -189,6 +195,13 @@ func (m *Mailbox) raise(mod ModSeq) bool {
 		return false
 	}
 	s.Ceiling, s.Clean, s.Boot = max(s.Ceiling, uint64(mod)+ahead), false, boot()
+	if m.locked && m.keys.over.Lines() > 0 && m.keys.over.Ceiling() < s.Ceiling {
+		// Where there is the other durable file it knows the ceiling too, should
+		// the index be lost; roughly, for the clock is above it anyway.
+		if err := m.keys.over.RaiseCeiling(m.control, s.Ceiling+farAhead); err != nil {
+			m.host.opt.Log.Warn("cannot write the ceiling of modseqs", "mailbox", m.name, "err", err)
+		}
+	}
 	return true
 }
 

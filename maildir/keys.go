@@ -1,6 +1,8 @@
 package maildir
 
 import (
+	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -8,39 +10,141 @@ import (
 	"imapd/maildir/vfs"
 )
 
-// keywordState is dovecot-keywords as it was read last. It is guarded by
-// Mailbox.mu.
+// keywordState is what dovecot-keywords and imapd-keywords said when they were
+// read last. It is guarded by Mailbox.mu.
 type keywordState struct {
-	table keywords.Table
-	stat  keywords.Stat
-	shown *[maxKeywords]string // what snapshots refer to; replaced, never changed
+	table     keywords.Table
+	stat      keywords.Stat
+	over      keywords.Overflow
+	err       error            // why over cannot be used; nil if it can
+	said      bool             // and the log says so
+	news      keywords.Changes // of over, that are not in the published snapshot
+	compactAt int              // lines of over from which on it may be worth writing anew
+	named     int              // names of over that shown and index know
+	index     []int            // of the keyword of over with a number; -1: not served
+	shown     *keywordTable    // what snapshots refer to; replaced, never changed
 }
 
 // read brings k up to what dir holds now.
 func (k *keywordState) read(dir vfs.Dir) error {
 	st, err := keywords.StatFile(dir)
-	if err != nil || st == k.stat && k.shown != nil {
-		return err
-	}
-	t, st, err := keywords.Read(dir)
 	if err != nil {
 		return err
 	}
-	k.set(t, st)
+	known := st == k.stat && k.shown != nil
+	if !known {
+		if k.table, k.stat, err = keywords.Read(dir); err != nil {
+			return err
+		}
+	}
+	news, err := k.over.Read(dir)
+	k.news.All = k.news.All || news.All
+	k.news.Bases = append(k.news.Bases, news.Bases...)
+	if k.err = err; err != nil && !errors.Is(err, keywords.ErrOverflow) {
+		return err
+	}
+	if !known || news.All || k.named != len(k.over.Names()) {
+		k.show()
+	}
 	return nil
 }
 
 func (k *keywordState) set(t keywords.Table, st keywords.Stat) {
 	k.table, k.stat = t, st
-	shown := [maxKeywords]string{}
-	for i, name := range t {
+	k.show()
+}
+
+// show makes the table for snapshots: the letters have the first indexes, what
+// imapd-keywords adds has those behind them. A keyword that is in both has that
+// of its letter.
+func (k *keywordState) show() {
+	shown := keywordTable{full: k.table.Free() < 0}
+	for i, name := range k.table {
 		if atom(name) {
-			shown[i] = name
+			shown.names[i] = name
 		}
 	}
+	k.index = k.index[:0]
+	names := k.over.Names()
+	for n, name := range names {
+		i := k.table.Index(name)
+		if i < 0 {
+			i = keywords.Letters + k.over.Number(name)
+		}
+		if name == "" || i >= maxKeywords {
+			i = -1
+		}
+		k.index = append(k.index, i)
+		if i == keywords.Letters+n && atom(name) {
+			shown.names[i] = name
+		}
+	}
+	k.named = len(names)
+	shown.full = shown.full && (k.err != nil || keywords.Letters+len(names) >= maxKeywords)
 	if k.shown == nil || *k.shown != shown {
 		k.shown = &shown
 	}
+}
+
+// overflow returns the keywords that imapd-keywords gives to the message.
+func (k *keywordState) overflow(base []byte) Flags {
+	var f Flags
+	for _, n := range k.over.Of(base) {
+		if i := k.index[n]; i >= 0 {
+			f |= keywordFlag(i)
+		}
+	}
+	return f
+}
+
+// lettersOnly reports whether imapd-keywords has nothing to say.
+func (k *keywordState) lettersOnly() bool { return len(k.over.Names()) == 0 }
+
+// overflowSet returns what imapd-keywords must say of a message with the flags f,
+// of which those in changed are new, and whether it says something else now.
+func (k *keywordState) overflowSet(base []byte, f, changed Flags) (keywords.Set, bool) {
+	if len(k.index) == 0 {
+		return keywords.Set{}, false
+	}
+	old := k.over.Of(base)
+	set := k.numbers(old, f, changed)
+	if slices.Equal(set, old) {
+		return keywords.Set{}, false
+	}
+	return keywords.Set{Base: string(base), Numbers: set}, true
+}
+
+// number returns the number that a keyword has in imapd-keywords, or will have
+// once names, to which it is added then, are entered; -1 if there is no room.
+func (k *keywordState) number(name string, names *[]string) int {
+	if n := k.over.Number(name); n >= 0 {
+		return n
+	}
+	n := slices.IndexFunc(*names, func(m string) bool { return strings.EqualFold(m, name) })
+	if n < 0 {
+		n = len(*names)
+		if keywords.Letters+len(k.over.Names())+n >= maxKeywords || k.err != nil || !keywords.Possible(name) {
+			return -1
+		}
+		*names = append(*names, name)
+	}
+	return len(k.over.Names()) + n
+}
+
+// numbers returns what imapd-keywords must say of a message that had the numbers
+// old there, where those of its flags that changed names are now as in f.
+func (k *keywordState) numbers(old []uint16, f, changed Flags) []uint16 {
+	var set []uint16
+	for n, i := range k.index {
+		_, has := slices.BinarySearch(old, uint16(n))
+		if i >= 0 && changed&keywordFlag(i) != 0 {
+			has = f&keywordFlag(i) != 0
+		}
+		if has {
+			set = append(set, uint16(n))
+		}
+	}
+	return set
 }
 
 // atom reports whether name can be sent as a flag-keyword. A file that was
@@ -55,15 +159,17 @@ func atom(name string) bool {
 }
 
 // names returns the table for a snapshot.
-func (k *keywordState) names() *[maxKeywords]string {
+func (k *keywordState) names() *keywordTable {
 	if k.shown == nil {
-		k.shown = new([maxKeywords]string)
+		k.shown = new(keywordTable)
 	}
 	return k.shown
 }
 
 // same reports whether s has the keywords of now.
-func (k *keywordState) same(s *Snapshot) bool { return *s.keywords == *k.names() }
+func (k *keywordState) same(s *Snapshot) bool {
+	return s.keywords == k.names() || *s.keywords == *k.names()
+}
 
 // nameless returns those of the letters in f that have no name.
 func (k *keywordState) nameless(f Flags) Flags {
@@ -106,26 +212,46 @@ func (k *keywordState) write(dir vfs.Dir, t keywords.Table) error {
 }
 
 // flags returns set as the mailbox numbers it. With add, keywords that the
-// mailbox does not have are given letters, which are on disk before a file name
-// uses them. The lock is held and k has been read under it.
+// mailbox does not have are given letters, or numbers in imapd-keywords where no
+// letter is free, and are on disk before anything uses them. The lock is held and
+// k has been read under it.
 func (k *keywordState) flags(dir vfs.Dir, set FlagSet, add bool) (Flags, error) {
 	f := set.System & SystemFlags
 	t := k.table
+	var more []string // for imapd-keywords
 	for _, name := range set.Keywords {
 		i := t.Index(name)
+		if n := k.over.Number(name); i < 0 && n >= 0 {
+			i = k.index[n]
+		}
+		if i < 0 && !add {
+			continue
+		}
 		if i < 0 {
-			if !add {
-				continue
+			if i = t.Free(); i >= 0 {
+				t[i] = name
+			} else if i = k.number(name, &more); i >= 0 {
+				i += keywords.Letters
 			}
-			if i = t.Free(); i < 0 {
-				return 0, ErrKeywords
-			}
-			t[i] = name
+		}
+		if i < 0 {
+			return 0, ErrKeywords
 		}
 		f |= keywordFlag(i)
 	}
-	if t == k.table {
-		return f, nil
+	if t != k.table {
+		if err := k.write(dir, t); err != nil {
+			return 0, err
+		}
 	}
-	return f, k.write(dir, t)
+	return f, k.enter(dir, more, nil)
+}
+
+// enter adds to imapd-keywords, durably. The lock is held.
+func (k *keywordState) enter(dir vfs.Dir, names []string, sets []keywords.Set) error {
+	err := k.over.Add(dir, names, sets)
+	if err == nil && k.named != len(k.over.Names()) {
+		k.show()
+	}
+	return err
 }

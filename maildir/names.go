@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	gomaildir "github.com/emersion/go-maildir"
+
+	"imapd/maildir/keywords"
 )
 
 // A file name is base[":" info]. The base is everything before the first ':'
@@ -69,17 +71,18 @@ func letterFlag(c byte) Flags {
 	return 0
 }
 
-// withFlags returns name with exactly the flags f. Letters that are no flags of
+// withFlags returns name with exactly those of the flags f that a name can hold.
+// Letters that are no flags of
 // ours, and all that follows them, stay as they are and in their order.
 func withFlags(name string, f Flags) string {
-	ours := make([]byte, 0, firstKeyword+maxKeywords)
+	ours := make([]byte, 0, firstKeyword+keywords.Letters)
 	for i := range systemLetters {
 		if f&(1<<i) != 0 {
 			ours = append(ours, systemLetters[i])
 		}
 	}
 	slices.Sort(ours)
-	for i := range maxKeywords {
+	for i := range keywords.Letters {
 		if f&keywordFlag(i) != 0 {
 			ours = append(ours, 'a'+byte(i))
 		}

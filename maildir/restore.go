@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"imapd/maildir/index"
+	"imapd/maildir/keywords"
 	"imapd/maildir/uidlist"
 )
 
@@ -17,6 +18,9 @@ import (
 // is restored. m.mu is held; there is no snapshot yet.
 func (m *Mailbox) restore() error {
 	h := &m.past
+	if m.indexDir == nil {
+		return nil
+	}
 	h.file.Dir = m.indexDir
 	img, err := h.file.Load()
 	if err != nil {
@@ -47,6 +51,7 @@ func (m *Mailbox) restore() error {
 	m.snap.Store(s)
 	if now, err := m.stamp(); err == nil && h.saved != (index.Stamp{}) && m.packStamp(now) == h.saved {
 		m.clean = now
+		m.keys.news = keywords.Changes{} // they are in the index
 	}
 	return nil
 }
@@ -180,9 +185,10 @@ func (m *Mailbox) curIno() uint64 {
 
 // Places in an index.Stamp behind those of the stamp itself.
 const (
-	stampSize  = 11 // octets of the list that were understood
-	stampLines = 12
-	stampNext  = 13
+	stampSize     = 11 // octets of the list that were understood
+	stampLines    = 12
+	stampNext     = 13
+	stampKeywords = 14
 )
 
 // packStamp returns s, and how far the list has been read, as the index keeps it.
@@ -191,6 +197,7 @@ func (m *Mailbox) packStamp(s stamp) index.Stamp {
 		s.cur.dev, s.cur.ino, uint64(s.cur.mtime), s.new.dev, s.new.ino, uint64(s.new.mtime),
 		s.list.dev, s.list.ino, s.list.size, uint64(s.list.mtime), uint64(s.list.ctime),
 		stampSize: uint64(m.list.size), stampLines: uint64(m.list.lines), stampNext: uint64(m.list.head.Next),
+		stampKeywords: m.keys.over.Mark(),
 	}
 }
 
@@ -247,6 +254,9 @@ func (m *Mailbox) declare() error {
 // another process has made meanwhile.
 func (m *Mailbox) makeIndex() error {
 	h := &m.past
+	if m.indexDir == nil {
+		return fs.ErrNotExist
+	}
 	h.file.Dir = m.indexDir
 	if err := h.file.Lock(context.Background()); err != nil {
 		return err

@@ -34,10 +34,17 @@ const (
 
 const (
 	firstKeyword = 5  // bit of the keyword with index 0
-	maxKeywords  = 26 // the letters a to z
+	maxKeywords  = 59 // 26 letters, and what the bits leave for imapd-keywords
 )
 
 func keywordFlag(i int) Flags { return 1 << (firstKeyword + i) }
+
+// keywordTable names the keywords of a mailbox by index; an index that is not in
+// use has the name "". It never changes.
+type keywordTable struct {
+	names [maxKeywords]string
+	full  bool // there is no room for another one
+}
 
 // A page holds up to pageLen messages and is never written once a snapshot
 // refers to it. At 256 names of at most 255 octets an offset fits 16 bits.
@@ -143,7 +150,7 @@ type Snapshot struct {
 	Next     UID    // UIDNEXT
 	ModSeq   ModSeq // highest of all changes so far
 
-	keywords *[maxKeywords]string
+	keywords *keywordTable
 	dirs     []*dir
 	start    []int // start[i] is the index of the first message of dirs[i]
 	sum      summary
@@ -283,22 +290,15 @@ func (s *Snapshot) FirstUnseen() (i int, ok bool) {
 
 // Keywords returns the names of the mailbox's keywords by index; an index that
 // is not in use has the name "". The caller must not change it.
-func (s *Snapshot) Keywords() []string { return s.keywords[:] }
+func (s *Snapshot) Keywords() []string { return s.keywords.names[:] }
 
 // KeywordsFull reports whether there is room for another keyword.
-func (s *Snapshot) KeywordsFull() bool {
-	for _, k := range s.keywords {
-		if k == "" {
-			return false
-		}
-	}
-	return true
-}
+func (s *Snapshot) KeywordsFull() bool { return s.keywords.full }
 
 // KeywordFlag returns the flag of the keyword name, compared without regard to
 // the case of ASCII letters (RFC 9051 section 2.3.2).
 func (s *Snapshot) KeywordFlag(name string) (Flags, bool) {
-	for i, k := range s.keywords {
+	for i, k := range s.keywords.names {
 		if k != "" && strings.EqualFold(k, name) {
 			return keywordFlag(i), true
 		}
@@ -315,7 +315,7 @@ func (s *Snapshot) AppendFlagNames(b []string, f Flags) []string {
 			b = append(b, n)
 		}
 	}
-	for i, n := range s.keywords {
+	for i, n := range s.keywords.names {
 		if n != "" && f&keywordFlag(i) != 0 {
 			b = append(b, n)
 		}
@@ -369,7 +369,7 @@ func (s *Snapshot) with(dirs []*dir) *Snapshot {
 	return &n
 }
 
-func newSnapshot(validity uint32, next UID, modseq ModSeq, keywords *[maxKeywords]string) *Snapshot {
+func newSnapshot(validity uint32, next UID, modseq ModSeq, keywords *keywordTable) *Snapshot {
 	s := &Snapshot{Validity: validity, Next: next, ModSeq: modseq, keywords: keywords}
 	return s.with(nil)
 }

@@ -21,7 +21,7 @@ func TestAdvanceConverges(t *testing.T) {
 	t.Parallel()
 	for seed := range int64(40) {
 		r := rand.New(rand.NewSource(seed))
-		cur := newSnapshot(1, 1, 1, new([maxKeywords]string))
+		cur := newSnapshot(1, 1, 1, new(keywordTable))
 		view := cur
 		var model []entry // the mailbox
 		var client []UID  // what the client believes: index+1 is the sequence number
@@ -133,7 +133,7 @@ func check(t *testing.T, s *Snapshot, model []entry) {
 // A lower newcomer is a bug of the writer and must never look like expunges.
 func TestAdvanceLowerNewcomer(t *testing.T) {
 	t.Parallel()
-	s := newSnapshot(1, 1, 1, new([maxKeywords]string))
+	s := newSnapshot(1, 1, 1, new(keywordTable))
 	all := s.apply(nil, entries(1, 600))
 	old := all.apply([]change{{uid: 300, remove: true}}, nil)
 	if _, d, err := Advance(old, all, false); err == nil {
@@ -146,7 +146,7 @@ func TestAdvanceLowerNewcomer(t *testing.T) {
 
 // One flag change in a large mailbox copies a page, not the mailbox.
 func TestFlagChangeAllocates(t *testing.T) {
-	s := newSnapshot(1, 1, 1, new([maxKeywords]string)).apply(nil, entries(1, 100_000))
+	s := newSnapshot(1, 1, 1, new(keywordTable)).apply(nil, entries(1, 100_000))
 	for _, uid := range []UID{1, 50_000, 100_000} {
 		m, _ := s.lookup(uid)
 		e := entryOf(m)
@@ -170,7 +170,7 @@ func TestFlagChangeAllocates(t *testing.T) {
 }
 
 func BenchmarkFlagChange100k(b *testing.B) {
-	s := newSnapshot(1, 1, 1, new([maxKeywords]string)).apply(nil, entries(1, 100_000))
+	s := newSnapshot(1, 1, 1, new(keywordTable)).apply(nil, entries(1, 100_000))
 	m, _ := s.lookup(50_000)
 	e := entryOf(m)
 	e.flags, e.modseq = e.flags|Flagged, 2

@@ -273,7 +273,7 @@ func (m *Mailbox) openDirs(path, control string) (err error) {
 		return err
 	}
 	if m.indexDir, err = m.store.tree.OpenIndex(m.name, m.dir); err != nil {
-		return err
+		m.indexDir, err = nil, nil // served without an index, see ModSeqs
 	}
 	m.atomic = atomicScans(m.cur.Fd()) && atomicScans(m.new.Fd())
 	m.settle = distantSettle

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"imapd/maildir/keywords"
 	"imapd/maildir/uidlist"
 )
 
@@ -174,6 +175,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 		return false, err
 	}
 	m.hearOthers()
+	m.sayUnusable()
 	snap := m.base()
 	sv, err := m.survey(snap, before)
 	if err != nil {
@@ -195,6 +197,9 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	m.departed(snap, &sv, calm, locked)
 	if err := m.commit(snap, &sv); err != nil {
 		return false, err
+	}
+	if locked {
+		m.compactKeywords(sv.atomic)
 	}
 	locking = !locked && (!m.list.known || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
 		access == Serve && m.waiting() > 0 && !m.stuck)
@@ -278,7 +283,7 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 // unchanged returns which of the two directories are as the last clean look left
 // them, and need not be scanned.
 func (m *Mailbox) unchanged(now stamp) (skip [2]bool) {
-	if m.clean == (stamp{}) || m.list.again || len(m.missing) > 0 {
+	if m.clean == (stamp{}) || m.list.again || m.keys.news.Any() || len(m.missing) > 0 {
 		return skip
 	}
 	return [2]bool{inCur: now.cur == m.clean.cur, inNew: now.new == m.clean.new}
@@ -292,7 +297,7 @@ func (m *Mailbox) scan(snap *Snapshot, skip [2]bool) (survey, error) {
 			m.seen[i] = skip[msg.place()]
 		}
 	}
-	sc := scanner{m: m, snap: snap, fresh: map[UID]bool{}, strange: map[string]bool{}}
+	sc := m.newScanner(snap)
 	newAtomic, curAtomic := true, true
 	var err error
 	if !skip[inNew] {
@@ -317,8 +322,13 @@ type scanner struct {
 	m       *Mailbox
 	snap    *Snapshot
 	place   place
+	beyond  bool            // imapd-keywords has changed
 	fresh   map[UID]bool    // UIDs of survey.fresh
 	strange map[string]bool // bases of survey.unknown
+}
+
+func (m *Mailbox) newScanner(snap *Snapshot) *scanner {
+	return &scanner{m: m, snap: snap, beyond: m.keys.news.Any(), fresh: map[UID]bool{}, strange: map[string]bool{}}
 }
 
 func (sc *scanner) file(name []byte) {
@@ -366,12 +376,12 @@ func (sc *scanner) known(i int, msg Message, name []byte) {
 	if sc.place == inNew {
 		sc.moves = append(sc.moves, msg.UID)
 	}
-	if sc.place == msg.place() && bytes.Equal(msg.name(), name) {
+	if sc.place == msg.place() && bytes.Equal(msg.name(), name) && (!sc.beyond || sc.m.flagsOf(name) == msg.Flags) {
 		sc.letters |= msg.Flags
 		return
 	}
 	e := entryOf(msg)
-	e.name, e.place, e.flags, e.base = string(name), sc.place, parseFlags(name), baseLen(name)
+	e.name, e.place, e.flags, e.base = string(name), sc.place, sc.m.flagsOf(name), baseLen(name)
 	sc.letters |= e.flags
 	sc.changes = append(sc.changes, change{uid: msg.UID, entry: e})
 }
@@ -440,8 +450,11 @@ func (m *Mailbox) commit(snap *Snapshot, sv *survey) error {
 	slices.SortFunc(sv.fresh, func(a, b file) int { return int(int64(a.uid) - int64(b.uid)) })
 	added := make([]entry, 0, len(sv.fresh))
 	for _, f := range sv.fresh {
-		added = append(added, newEntry(f.uid, f.place, f.name, 0))
+		e := newEntry(f.uid, f.place, f.name, 0)
+		e.flags = m.flagsOf([]byte(f.name))
+		added = append(added, e)
 	}
+	m.keys.news = keywords.Changes{} // the scan has seen to them
 	next := max(snap.Next, m.list.next())
 	if snap == m.Snapshot() && len(changes) == 0 && len(added) == 0 && next == snap.Next && m.keys.same(snap) {
 		return nil

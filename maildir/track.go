@@ -255,10 +255,10 @@ func (m *Mailbox) fromEvents(snap *Snapshot) (survey, bool) {
 			break
 		}
 	}
-	if m.list.again {
+	if m.list.again || m.keys.news.All {
 		return sv, false
 	}
-	if len(t.todo) == 0 {
+	if len(t.todo) == 0 && !m.keys.news.Any() {
 		return sv, true
 	}
 	if err := m.list.load(m.control); err != nil || m.list.again {
@@ -266,10 +266,17 @@ func (m *Mailbox) fromEvents(snap *Snapshot) (survey, bool) {
 	}
 	m.seen = slices.Grow(m.seen[:0], snap.Len())[:snap.Len()]
 	clear(m.seen)
-	sc := scanner{survey: sv, m: m, snap: snap, fresh: map[UID]bool{}, strange: map[string]bool{}}
+	sc := m.newScanner(snap)
+	sc.survey = sv
 	for base, x := range t.todo {
-		if x.twin || !m.settleTouched(&sc, base, x) {
+		if x.twin || !m.settleTouched(sc, base, x) {
 			return sv, false
+		}
+	}
+	for _, u := range m.uidsOf(m.keys.news.Bases) {
+		if msg, ok := snap.lookup(u); ok && t.todo[string(msg.base())] == nil {
+			sc.place = msg.place()
+			sc.file(msg.name())
 		}
 	}
 	return sc.survey, true

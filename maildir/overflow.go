@@ -1,0 +1,197 @@
+package maildir
+
+import (
+	"slices"
+	"time"
+
+	"imapd/maildir/keywords"
+)
+
+// Keywords beyond the letters of file names are in imapd-keywords. They are part
+// of a message's flags like the letters: whatever reads a file name adds what that
+// file says of its base name. It is appended to under the lock only.
+//
+// Another process of ours that has the folder open must learn of it, and a
+// change of nothing but such a keyword renames no file. A fourth stat in each
+// look would do for the next command but would wake nobody who is in IDLE, and a
+// watch on the folder would wake everybody each time the lock comes and goes. So
+// whoever appends makes a change in cur/ as well, a file that comes and goes: it
+// is to others what a rename is, and the common look costs three stats as before.
+
+// nudgeName is the file that nudge makes. A dot file is no message to anybody.
+const nudgeName = ".imapd-keywords"
+
+// nudge changes cur/ without changing what is in it. Where there is no room for a
+// file its time is set, which the next look of others sees as well.
+func (m *Mailbox) nudge() {
+	f, err := m.cur.Create(nudgeName, 0o600)
+	if err == nil {
+		f.Close()
+	}
+	if m.cur.Unlink(nudgeName) != nil {
+		m.dir.SetTime("cur", time.Now())
+	}
+}
+
+// flagsOf returns the flags of a file with the name, wherever they are recorded.
+func (m *Mailbox) flagsOf(name []byte) Flags {
+	return parseFlags(name) | m.keys.overflow(name[:baseLen(name)])
+}
+
+// reread sets the flags of changes to what is recorded: something was not.
+func (m *Mailbox) reread(changes []change) {
+	for i := range changes {
+		e := &changes[i].entry
+		e.flags = m.flagsOf([]byte(e.name))
+	}
+}
+
+// readKeywords brings the keywords up to what the files say now and publishes
+// what other processes have changed in imapd-keywords. The lock is held, if
+// anything is to be changed there.
+func (m *Mailbox) readKeywords() error {
+	if err := m.keys.read(m.control); err != nil {
+		return err
+	}
+	news := m.keys.news
+	if !news.Any() {
+		return nil
+	}
+	m.keys.news = keywords.Changes{}
+	snap := m.Snapshot()
+	var changes []change
+	see := func(msg Message) {
+		if f := m.flagsOf(msg.name()); f != msg.Flags {
+			e := entryOf(msg)
+			e.flags = f
+			changes = append(changes, change{uid: msg.UID, entry: e})
+		}
+	}
+	if news.All {
+		for _, msg := range snap.Range(0, snap.Len()) {
+			see(msg)
+		}
+	} else {
+		if err := m.list.load(m.control); err != nil {
+			return err
+		}
+		for _, u := range m.uidsOf(news.Bases) {
+			if msg, ok := snap.lookup(u); ok {
+				see(msg)
+			}
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	_, err := m.record(snap, changes, nil, snap.Next)
+	return err
+}
+
+// uidsOf returns the UIDs that the list gives to base names, ascending, each once.
+func (m *Mailbox) uidsOf(bases []string) []UID {
+	var uids []UID
+	for _, b := range bases {
+		if u, ok := m.list.uid([]byte(b)); ok {
+			uids = append(uids, u)
+		}
+	}
+	slices.Sort(uids)
+	return slices.Compact(uids)
+}
+
+// recordOverflow says in imapd-keywords what newcomers have, before their files
+// come: a base name may have an old entry there.
+func (m *Mailbox) recordOverflow(add []newcomer) error {
+	var sets []keywords.Set
+	for _, a := range add {
+		if set, differs := m.keys.overflowSet([]byte(a.base), a.flags, ^Flags(0)); differs {
+			sets = append(sets, set)
+		}
+	}
+	return m.keys.enter(m.control, nil, sets)
+}
+
+// addOverflow gives messages, by base name, keywords that need no letter, beside
+// those that they have: what another server kept where no file name says it. It
+// returns the names for which there is no room. The lock and m.mu are held.
+func (m *Mailbox) addOverflow(add map[string][]string) (dropped []string, err error) {
+	if err := m.keys.read(m.control); err != nil {
+		return nil, err
+	}
+	var names []string
+	number := map[string]uint16{}
+	var sets []keywords.Set
+	for base, kws := range add {
+		set := slices.Clone(m.keys.over.Of([]byte(base)))
+		for _, k := range kws {
+			n, ok := number[k]
+			if !ok {
+				i := m.keys.number(k, &names)
+				if i < 0 {
+					dropped = append(dropped, k)
+					continue
+				}
+				n = uint16(i)
+				number[k] = n
+			}
+			set = append(set, n)
+		}
+		slices.Sort(set)
+		set = slices.Compact(set)
+		if !slices.Equal(set, m.keys.over.Of([]byte(base))) {
+			sets = append(sets, keywords.Set{Base: base, Numbers: set})
+			m.keys.news.Bases = append(m.keys.news.Bases, base)
+		}
+	}
+	slices.SortFunc(sets, keywords.Set.Compare)
+	slices.Sort(dropped)
+	if err := m.keys.enter(m.control, names, sets); err != nil {
+		return nil, err
+	}
+	m.nudge()
+	return slices.Compact(dropped), nil
+}
+
+// compactKeywords writes imapd-keywords anew if most of its lines mean nothing any
+// more. A look under the lock has just published all that a scan found, which
+// proves that the others are gone only where scans are atomic.
+func (m *Mailbox) compactKeywords(atomic bool) {
+	lines := m.keys.over.Lines()
+	if lines < max(fewLines, m.keys.compactAt) {
+		return
+	}
+	snap := m.Snapshot()
+	live := 0
+	for _, msg := range snap.Range(0, snap.Len()) {
+		if len(m.keys.over.Of(msg.base())) > 0 {
+			live++
+		}
+	}
+	if m.keys.compactAt = 2 * (live + len(m.keys.over.Names())); lines < m.keys.compactAt {
+		return
+	}
+	err := m.keys.over.Compact(m.control, func(base string) bool {
+		u, listed := m.list.uid([]byte(base))
+		if listed {
+			_, listed = snap.lookup(u)
+		}
+		return listed || !atomic
+	})
+	m.keys.compactAt = 2 * m.keys.over.Lines()
+	if err != nil {
+		m.host.opt.Log.Warn("cannot shorten the file of keywords", "mailbox", m.name, "err", err)
+	}
+}
+
+// sayUnusable logs once that there is a file of keywords that is none.
+func (m *Mailbox) sayUnusable() {
+	if m.keys.err != nil && !m.keys.said {
+		m.host.opt.Log.Warn("keywords beyond 26 are not served", "mailbox", m.name, "err", m.keys.err)
+	}
+	m.keys.said = m.keys.err != nil
+}
+
+// fewLines is how long imapd-keywords may become before it is looked at whether it
+// can be shorter.
+const fewLines = 500

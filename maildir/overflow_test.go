@@ -1,0 +1,386 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"imapd/maildir/faultfs"
+	"imapd/maildir/keywords"
+	"imapd/maildir/tree"
+)
+
+// manyKeywords returns n names.
+func manyKeywords(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprintf("kw%02d", i))
+	}
+	return names
+}
+
+// A message keeps keywords that its name cannot hold wherever it goes, and a
+// process that knows nothing of them but the files finds them.
+func TestOverflowEverywhere(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	ctx := context.Background()
+	all := manyKeywords(30)
+	u := b.append(b.Mailbox, "one\r\n", FlagSet{Keywords: all})
+	b.append(b.Mailbox, "two\r\n", FlagSet{})
+	set := func(m *Mailbox, u UID, op FlagOp, names ...string) {
+		t.Helper()
+		if _, err := m.SetFlags(ctx, []UID{u}, op, FlagSet{Keywords: names}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	has := func(m *Mailbox, u UID, want ...string) {
+		t.Helper()
+		if got := keywordsOf(m, u); !slices.Equal(got, want) {
+			t.Errorf("UID %d has %q, want %q", u, got, want)
+		}
+	}
+	has(b.Mailbox, u, all...)
+	set(b.Mailbox, u, RemoveFlags, "KW29", "kw00")
+	set(b.Mailbox, u, AddFlags, "kw30")
+	has(b.Mailbox, u, append(all[1:29:29], "kw30")...)
+	set(b.Mailbox, 2, ReplaceFlags, "kw28")
+
+	// Another program gives the file another name, and so other letters.
+	cur := filepath.Join(b.path, "cur")
+	for _, f := range b.files("cur") {
+		base, _, _ := strings.Cut(f, ":")
+		if err := os.Rename(filepath.Join(cur, f), filepath.Join(cur, base+":2,Sb")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.sync(Serve)
+	has(b.Mailbox, u, "kw01", "kw26", "kw27", "kw28", "kw30")
+	has(b.Mailbox, 2, "kw01", "kw28")
+
+	if err := b.st.Create(ctx, "Other"); err != nil {
+		t.Fatal(err)
+	}
+	other := b.open("Other")
+	for range 26 { // so that the numbers differ
+		b.append(other, "filler\r\n", FlagSet{Keywords: manyKeywords(29)[3:]})
+	}
+	copied, err := b.Copy(ctx, []UID{u}, other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved, err := b.Move(ctx, []UID{2}, other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	has(other, copied.To[0], "kw26", "kw27", "kw28", "kw01", "kw30")
+	has(other, moved.To[0], "kw28", "kw01")
+	// There and back: the base name is new, so the old entry means nothing.
+	back, err := other.Move(ctx, moved.To, b.Mailbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	has(b.Mailbox, back.To[0], "kw01", "kw28")
+
+	fresh := *b
+	fresh.start(Options{})
+	has(fresh.Mailbox, u, "kw01", "kw26", "kw27", "kw28", "kw30")
+	has(fresh.open("Other"), copied.To[0], "kw26", "kw27", "kw28", "kw01", "kw30")
+	set(fresh.Mailbox, u, ReplaceFlags)
+	has(fresh.Mailbox, u)
+	b.sync(Serve)
+	has(b.Mailbox, u)
+}
+
+func keywordsOf(m *Mailbox, u UID) []string {
+	s := m.Snapshot()
+	msg, _ := s.lookup(u)
+	return s.AppendFlagNames(nil, msg.Flags&^SystemFlags)
+}
+
+// Beyond the limit a keyword is refused and nothing changed; where there is a
+// file that is none, the letters still work.
+func TestOverflowLimits(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	ctx := context.Background()
+	u := b.append(b.Mailbox, "one\r\n", FlagSet{Keywords: manyKeywords(maxKeywords)})
+	if !b.Snapshot().KeywordsFull() {
+		t.Error("there seems to be room")
+	}
+	if _, err := b.SetFlags(ctx, []UID{u}, ReplaceFlags, FlagSet{Seen, []string{"more"}}); !errors.Is(err, ErrKeywords) {
+		t.Errorf("one more: %v", err)
+	}
+	if got := keywordsOf(b.Mailbox, u); len(got) != maxKeywords {
+		t.Errorf("%d keywords are left", len(got))
+	}
+
+	path := filepath.Join(b.path, keywords.OverflowName)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.start(Options{})
+	if got := keywordsOf(b.Mailbox, u); len(got) != 26 {
+		t.Errorf("%d keywords beside a FIFO", len(got))
+	}
+	if _, err := b.SetFlags(ctx, []UID{u}, AddFlags, FlagSet{Keywords: []string{"more"}}); !errors.Is(err, ErrKeywords) {
+		t.Errorf("beside a FIFO: %v", err)
+	}
+	if _, err := b.SetFlags(ctx, []UID{u}, RemoveFlags, FlagSet{Keywords: []string{"kw00"}}); err != nil {
+		t.Errorf("a letter beside a FIFO: %v", err)
+	}
+	b.append(b.Mailbox, "two\r\n", FlagSet{Keywords: []string{"kw01"}})
+}
+
+// A keyword that has a letter and a number too, because another program gave it a
+// letter later, is one keyword: what shows it is either, what takes it away takes
+// both.
+func TestOverflowAndLetter(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	ctx := context.Background()
+	u := b.append(b.Mailbox, "one\r\n", FlagSet{Keywords: manyKeywords(27)})
+	b.letters("0 kw00\n1 KW26\n")
+	b.start(Options{})
+	want := func(names ...string) {
+		t.Helper()
+		got := keywordsOf(b.Mailbox, u)
+		got = slices.DeleteFunc(got, func(n string) bool { return strings.HasPrefix(n, "unknown-") })
+		if !slices.Equal(got, names) {
+			t.Errorf("got %q, want %q", got, names)
+		}
+	}
+	want("kw00", "KW26")
+	if _, err := b.SetFlags(ctx, []UID{u}, ReplaceFlags, FlagSet{}); err != nil {
+		t.Fatal(err)
+	}
+	want()
+	b.start(Options{})
+	want()
+	if _, err := b.SetFlags(ctx, []UID{u}, AddFlags, FlagSet{Keywords: []string{"kw26"}}); err != nil {
+		t.Fatal(err)
+	}
+	want("KW26")
+	b.letters("0 kw00\n1 other\n") // the letter means something else now
+	b.start(Options{})
+	want("other", "kw26")
+}
+
+// What one process changes in imapd-keywords another one sees at its next look,
+// and one that watches without being asked.
+func TestOverflowSeen(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	ctx := context.Background()
+	u := b.append(b.Mailbox, "one\r\n", FlagSet{Keywords: manyKeywords(26)})
+	other := *b
+	other.start(Options{})
+	heard := make(chan struct{}, 100)
+	stop := other.Watch(Look, func() { heard <- struct{}{} })
+	defer stop()
+	for i, name := range []string{"first", "second"} {
+		if _, err := b.SetFlags(ctx, []UID{u}, AddFlags, FlagSet{Keywords: []string{name}}); err != nil {
+			t.Fatal(err)
+		}
+		deadline := time.After(20 * time.Second)
+		for len(keywordsOf(other.Mailbox, u)) != 27+i {
+			select {
+			case <-heard:
+			case <-deadline:
+				t.Fatalf("nobody told of %s: %q", name, keywordsOf(other.Mailbox, u))
+			}
+		}
+	}
+	names, err := os.ReadDir(filepath.Join(b.path, "cur"))
+	if err != nil || len(names) != 1 {
+		t.Errorf("cur holds %v", names)
+	}
+}
+
+// Two processes change the keywords of one folder, each without being told of the
+// other, against a map.
+func TestOverflowModel(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{Lock: LockNewUIDs})
+	ctx := context.Background()
+	const messages = 20
+	model := map[UID]map[string]bool{}
+	for range messages {
+		model[b.append(b.Mailbox, "x\r\n", FlagSet{})] = map[string]bool{}
+	}
+	second := *b
+	second.start(Options{})
+	hosts := []*Mailbox{b.Mailbox, second.Mailbox}
+	names := manyKeywords(40)
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for step := range 600 {
+		m := hosts[rnd.IntN(2)]
+		var uids []UID
+		for _, u := range slices.Sorted(maps.Keys(model)) {
+			if rnd.IntN(6) == 0 {
+				uids = append(uids, u)
+			}
+		}
+		op := FlagOp(rnd.IntN(3))
+		var set []string
+		for range 1 + rnd.IntN(3) {
+			set = append(set, names[rnd.IntN(min(len(names), 1+step/5))])
+		}
+		if err := m.Sync(ctx, Serve); err != nil { // as sessions do
+			t.Fatal(err)
+		}
+		if _, err := m.SetFlags(ctx, uids, op, FlagSet{Keywords: set}); err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range uids {
+			if op == ReplaceFlags {
+				clear(model[u])
+			}
+			for _, k := range set {
+				if model[u][k] = true; op == RemoveFlags {
+					delete(model[u], k)
+				}
+			}
+		}
+		if step%100 == 99 {
+			third := *b
+			third.start(Options{})
+			for _, m := range append(hosts, third.Mailbox) {
+				if err := m.Sync(ctx, Look); err != nil {
+					t.Fatal(err)
+				}
+				for u, want := range model {
+					got := keywordsOf(m, u)
+					slices.Sort(got)
+					if !slices.Equal(got, slices.Sorted(maps.Keys(want))) {
+						t.Fatalf("step %d, UID %d: %q, want %q", step, u, got, slices.Sorted(maps.Keys(want)))
+					}
+				}
+			}
+		}
+	}
+}
+
+// The entries of messages that are gone leave the file when it has become long,
+// and those of messages that are there never do.
+func TestOverflowCompaction(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	ctx := context.Background()
+	names := manyKeywords(27)
+	keep := b.append(b.Mailbox, "stays\r\n", FlagSet{Keywords: names})
+	gone := b.append(b.Mailbox, "goes\r\n", FlagSet{Deleted, names})
+	if _, err := b.Expunge(ctx, func(u UID) bool { return u == gone }); err != nil {
+		t.Fatal(err)
+	}
+	for i := range fewLines / 2 {
+		for _, op := range []FlagOp{AddFlags, RemoveFlags} {
+			if _, err := b.SetFlags(ctx, []UID{keep}, op, FlagSet{Keywords: []string{"kw26"}}); err != nil {
+				t.Fatal(i, err)
+			}
+		}
+	}
+	if _, err := b.SetFlags(ctx, []UID{keep}, AddFlags, FlagSet{Keywords: []string{"kw26"}}); err != nil {
+		t.Fatal(err)
+	}
+	b.deliver("new", "9.h", "x\n") // a look under the lock
+	b.sync(Serve)
+	data, err := os.ReadFile(filepath.Join(b.path, keywords.OverflowName))
+	if err != nil || strings.Count(string(data), "\n") != 3 {
+		t.Errorf("%v, left:\n%s", err, data)
+	}
+	b.start(Options{})
+	if got := keywordsOf(b.Mailbox, keep); len(got) != 27 {
+		t.Errorf("left %q", got)
+	}
+}
+
+// Each call of a change that fails: the command says so, and what it leaves is
+// what is shown.
+func TestOverflowFaults(t *testing.T) {
+	t.Parallel()
+	for at := 1; ; at++ {
+		var f faultfs.FS
+		b := newBox(t, Options{Open: f.Open})
+		u := b.append(b.Mailbox, "one\r\n", FlagSet{Keywords: manyKeywords(26)})
+		f.Arm(faultfs.At(at, unix.ENOSPC))
+		_, err := b.SetFlags(context.Background(), []UID{u}, ReplaceFlags, FlagSet{Seen, []string{"kw03", "beyond"}})
+		failed := f.Hit().Op
+		f.Disarm()
+		if failed == "" {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if at < 5 {
+				t.Errorf("only %d calls", at)
+			}
+			return
+		}
+		got := keywordsOf(b.Mailbox, u)
+		if err == nil && !slices.Equal(got, []string{"kw03", "beyond"}) {
+			t.Errorf("%s (call %d) failed, OK and %q", failed, at, got)
+		}
+		again := *b
+		again.host, again.st = NewHost(Options{}), nil
+		t.Cleanup(func() { again.host.Close() })
+		if again.st, err = again.host.Open(tree.Config{Root: b.path, Separator: '/'}); err != nil {
+			t.Fatal(err)
+		}
+		again.Mailbox = again.open("INBOX")
+		if now := keywordsOf(again.Mailbox, u); !slices.Equal(now, got) {
+			t.Errorf("%s (call %d) failed: shown %q, in the files %q", failed, at, got, now)
+		}
+	}
+}
+
+// letters replaces dovecot-keywords as another program does.
+func (b *box) letters(content string) {
+	b.t.Helper()
+	path := filepath.Join(b.path, keywords.Name)
+	if err := os.WriteFile(path+".x", []byte(content), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.Rename(path+".x", path); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// What another server knew of messages is added to what they have, as far as there
+// is room.
+func TestAddOverflow(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	ctx := context.Background()
+	u := b.append(b.Mailbox, "one\r\n", FlagSet{Keywords: manyKeywords(27)})
+	msg, _ := b.Snapshot().lookup(u)
+	add := map[string][]string{string(msg.base()): {"KW26", "imported"}, "not there": {"imported", "kw01"}}
+	for i := range maxKeywords {
+		add[string(msg.base())] = append(add[string(msg.base())], fmt.Sprint("x", i))
+	}
+	err := b.edit(ctx, func() error {
+		dropped, err := b.addOverflow(add)
+		if len(dropped) != 29 && len(dropped) != 30 { // "kw01" gets a number too
+			t.Errorf("dropped %q", dropped)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.sync(Serve)
+	if got := keywordsOf(b.Mailbox, u); !slices.Contains(got, "imported") || !slices.Contains(got, "kw00") || len(got) < 58 {
+		t.Errorf("%q", got)
+	}
+}
