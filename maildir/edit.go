@@ -101,6 +101,8 @@ type Changed struct {
 	ModSeq ModSeq
 	// Gone are the messages that were expunged meanwhile, ascending.
 	Gone []UID
+	// Modified are those that did not meet the condition, ascending.
+	Modified []UID
 }
 
 // tries bounds how often an edit finds a file again that others rename.
@@ -113,6 +115,10 @@ var errUnlocked = errors.New("needs the lock")
 // the outcome before it returns. A keyword that the mailbox does not have yet is
 // made; where there is no room the error is ErrKeywords and nothing is changed.
 func (m *Mailbox) SetFlags(ctx context.Context, uids []UID, op FlagOp, set FlagSet) (Changed, error) {
+	return m.changeFlags(ctx, uids, nil, op, set)
+}
+
+func (m *Mailbox) changeFlags(ctx context.Context, uids []UID, only *Condition, op FlagOp, set FlagSet) (Changed, error) {
 	var done Changed
 	change := func() error {
 		if err := m.readKeywords(); err != nil {
@@ -121,11 +127,14 @@ func (m *Mailbox) SetFlags(ctx context.Context, uids []UID, op FlagOp, set FlagS
 		if !m.locked && !m.keys.lettersOnly() {
 			return errUnlocked
 		}
+		if only != nil {
+			m.hearOthers() // a change that was taken back has a modseq as well
+		}
 		flags, err := m.keys.flags(m.control, set, op != RemoveFlags)
 		if err != nil {
 			return err
 		}
-		done, err = m.setFlags(uids, op, flags)
+		done, err = m.setFlags(uids, only, op, flags)
 		return errors.Join(err, m.syncAfterEdit())
 	}
 	hold := m.rename
@@ -149,14 +158,11 @@ func (s *Snapshot) has(keywords []string) bool {
 	return true
 }
 
-func (m *Mailbox) setFlags(uids []UID, op FlagOp, flags Flags) (Changed, error) {
+func (m *Mailbox) setFlags(uids []UID, only *Condition, op FlagOp, flags Flags) (Changed, error) {
 	var done Changed
 	todo := slices.Clone(uids)
 	for try := 0; len(todo) > 0; try++ {
-		left, mod, err := m.renameForFlags(todo, op, flags)
-		if mod != 0 {
-			done.ModSeq = mod
-		}
+		left, err := m.renameForFlags(todo, only, op, flags, &done)
 		if err != nil {
 			return done, err
 		}
@@ -167,7 +173,7 @@ func (m *Mailbox) setFlags(uids []UID, op FlagOp, flags Flags) (Changed, error) 
 			return done, fmt.Errorf("%s: a file is renamed all the time: %w", m.name, ErrBusy)
 		}
 		// Another program has renamed them: what it said stays, and our change
-		// comes on top of it.
+		// comes on top of it, unless there is a condition that it broke.
 		if err := m.refresh(try); err != nil {
 			return done, err
 		}
@@ -183,15 +189,19 @@ func (m *Mailbox) setFlags(uids []UID, op FlagOp, flags Flags) (Changed, error) 
 }
 
 // renameForFlags gives the files of uids names that say what their flags become,
-// records what names cannot hold, and publishes it. It returns those whose file
-// was not there, and the modseq of those that changed.
-func (m *Mailbox) renameForFlags(uids []UID, op FlagOp, flags Flags) (left []UID, mod ModSeq, err error) {
+// records what names cannot hold, publishes it, and adds to done. It returns
+// those whose file was not there.
+func (m *Mailbox) renameForFlags(uids []UID, only *Condition, op FlagOp, flags Flags, done *Changed) (left []UID, err error) {
 	snap := m.Snapshot()
 	var changes []change
 	var sets []keywords.Set
 	for _, u := range uids {
 		msg, ok := snap.lookup(u)
 		if !ok {
+			continue
+		}
+		if !only.holds(msg, op, flags) {
+			done.Modified = append(done.Modified, u)
 			continue
 		}
 		to := op.Apply(msg.Flags, flags)
@@ -223,11 +233,13 @@ func (m *Mailbox) renameForFlags(uids []UID, op FlagOp, flags Flags) (left []UID
 		m.nudge()
 	}
 	if len(changes) > 0 || !m.keys.same(snap) {
-		var rerr error
-		mod, rerr = m.record(snap, changes, nil, snap.Next)
+		mod, rerr := m.record(snap, changes, nil, snap.Next)
+		if mod != 0 {
+			done.ModSeq = mod
+		}
 		err = errors.Join(err, rerr)
 	}
-	return left, mod, err
+	return left, err
 }
 
 // shift gives a message's file the name to in cur/. Where it has that one as

@@ -140,7 +140,8 @@ func (m *Mailbox) UIDsStick() bool {
 // Snapshot returns what has been published last.
 func (m *Mailbox) Snapshot() *Snapshot { return m.snap.Load() }
 
-// publish makes s the mailbox's snapshot and wakes those who wait for one.
+// publish makes s the mailbox's snapshot and wakes those who wait for one. What
+// has gone is in the history before anybody can miss it.
 func (m *Mailbox) publish(s *Snapshot) {
 	if old := m.snap.Swap(s); old != nil {
 		close(old.stale)

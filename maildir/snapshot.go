@@ -232,7 +232,11 @@ func (s *Snapshot) lookup(uid UID) (Message, bool) {
 }
 
 // Range calls yield for the messages with indexes lo to hi-1 in order.
-func (s *Snapshot) Range(lo, hi int) iter.Seq2[int, Message] {
+func (s *Snapshot) Range(lo, hi int) iter.Seq2[int, Message] { return s.RangeSince(lo, hi, 0) }
+
+// RangeSince is Range without the messages whose modseq is not above since; where
+// nothing has changed it looks at the summaries of pages only.
+func (s *Snapshot) RangeSince(lo, hi int, since ModSeq) iter.Seq2[int, Message] {
 	return func(yield func(int, Message) bool) {
 		if lo < 0 || lo >= hi || lo >= s.sum.n {
 			return
@@ -240,16 +244,19 @@ func (s *Snapshot) Range(lo, hi int) iter.Seq2[int, Message] {
 		di := sort.SearchInts(s.start, lo+1) - 1
 		for ; di < len(s.dirs); di++ {
 			d := s.dirs[di]
+			if d.sum.modseq <= since {
+				continue
+			}
 			for pi, p := range d.pages {
 				at := s.start[di] + d.start[pi]
 				if at >= hi {
 					return
 				}
-				if at+len(p.recs) <= lo {
+				if at+len(p.recs) <= lo || p.sum.modseq <= since {
 					continue
 				}
 				for i := max(0, lo-at); i < len(p.recs) && at+i < hi; i++ {
-					if !yield(at+i, p.message(i)) {
+					if ModSeq(p.recs[i].ModSeq()) > since && !yield(at+i, p.message(i)) {
 						return
 					}
 				}
@@ -264,6 +271,9 @@ func (s *Snapshot) Stale() <-chan struct{} { return s.stale }
 
 // Unseen returns how many messages lack \Seen.
 func (s *Snapshot) Unseen() int { return s.sum.unseen }
+
+// Ghosts returns how many messages are ghosts.
+func (s *Snapshot) Ghosts() int { return s.sum.ghosts }
 
 // Deleted returns how many messages have \Deleted.
 func (s *Snapshot) Deleted() int { return s.sum.deleted }

@@ -154,6 +154,22 @@ func (s NumSet) Contains(n, max uint32) bool {
 	return i < len(s.ranges) && s.ranges[i].Stop != Star && s.ranges[i].Start <= n
 }
 
+// Intersect returns the numbers that are in both sets, which must have no Star.
+func (s NumSet) Intersect(t NumSet) (out NumSet) {
+	a, b := s.ranges, t.ranges
+	for len(a) > 0 && len(b) > 0 {
+		if from, to := max(a[0].Start, b[0].Start), min(a[0].Stop, b[0].Stop); from <= to {
+			out.AddRange(from, to)
+		}
+		if a[0].Stop < b[0].Stop {
+			a = a[1:]
+		} else {
+			b = b[1:]
+		}
+	}
+	return out
+}
+
 // Len returns how many numbers are in the set, which must have no Star.
 func (s NumSet) Len() uint64 {
 	var n uint64

@@ -216,3 +216,20 @@ func TestNumSetRepeats(t *testing.T) {
 		t.Errorf("got %d ranges, want %d", len(got), len(want))
 	}
 }
+
+func TestNumSetIntersect(t *testing.T) {
+	for _, tt := range []struct{ a, b, want []NumRange }{
+		{nil, []NumRange{{1, 9}}, nil},
+		{[]NumRange{{1, 9}}, []NumRange{{3, 4}, {6, 20}}, []NumRange{{3, 4}, {6, 9}}},
+		{[]NumRange{{1, 2}, {5, 6}}, []NumRange{{3, 4}, {7, 7}}, nil},
+		{[]NumRange{{1, 4}, {6, 8}}, []NumRange{{4, 6}, {8, 1<<32 - 1}}, []NumRange{{4, 4}, {6, 6}, {8, 8}}},
+	} {
+		a, b, want := NewNumSet(tt.a...), NewNumSet(tt.b...), NewNumSet(tt.want...)
+		if got := a.Intersect(b); !got.Equal(want) {
+			t.Errorf("%v and %v: %v, want %v", a, b, got, want)
+		}
+		if got := b.Intersect(a); !got.Equal(want) {
+			t.Errorf("%v and %v: %v, want %v", b, a, got, want)
+		}
+	}
+}

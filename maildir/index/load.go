@@ -258,7 +258,7 @@ func (e *pageEntry) decode(recs []Record, b []byte, last *uint32) bool {
 	for i := range recs {
 		r := &recs[i]
 		r.read(b[i*recordSize:])
-		if r.UID <= *last || int(r.NameOff)+int(r.NameLen) > e.names || r.BaseLen > r.NameLen {
+		if r.UID <= *last || r.ModSeq() == 0 || int(r.NameOff)+int(r.NameLen) > e.names || r.BaseLen > r.NameLen {
 			return false
 		}
 		*last = r.UID
