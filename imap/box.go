@@ -22,6 +22,8 @@ type Box struct {
 	saved      wire.NumSet       // "$", UIDs of the last SEARCH RETURN (SAVE) (RFC 9051 section 6.4.4.1)
 	stop       func()            // ends the watch; nil until the first IDLE
 	place      place             // where a FETCH in pieces has got to
+	modSeqs    bool              // there are modseqs; else NOMODSEQ (RFC 7162 section 3.1.2.2)
+	owed       maildir.ModSeq    // lowest at which a ghost of the view was expunged; 0: no ghosts
 }
 
 // uidRange is the UIDs from <= u < to.
@@ -85,7 +87,8 @@ func (b *Box) tell(uid maildir.UID, modseq maildir.ModSeq) {
 // its UID form, UIDs.
 type Set struct {
 	wire.NumSet
-	UID bool
+	UID   bool
+	Since maildir.ModSeq // leave out what has not changed since
 }
 
 // seqSet parses a set of sequence numbers, uidSet one of UIDs.
@@ -115,7 +118,7 @@ func (b *Box) uids(set Set) wire.NumSet {
 func (b *Box) find(set Set) (iter.Seq2[int, maildir.Message], error) {
 	view := b.view
 	if set.UID || set.Saved {
-		return uidMessages(view, b.uids(set)), nil
+		return uidMessages(view, b.uids(set), set.Since), nil
 	}
 	n := uint32(view.Len())
 	if n == 0 {
@@ -129,7 +132,7 @@ func (b *Box) find(set Set) (iter.Seq2[int, maildir.Message], error) {
 	}
 	return func(yield func(int, maildir.Message) bool) {
 		for _, r := range ranges.Ranges() {
-			for i, m := range view.Range(int(r.Start)-1, int(r.Stop)) {
+			for i, m := range view.RangeSince(int(r.Start)-1, int(r.Stop), set.Since) {
 				if !yield(i, m) {
 					return
 				}
@@ -138,8 +141,9 @@ func (b *Box) find(set Set) (iter.Seq2[int, maildir.Message], error) {
 	}, nil
 }
 
-// uidMessages returns the messages of view, without ghosts, whose UID is in set.
-func uidMessages(view *maildir.Snapshot, set wire.NumSet) iter.Seq2[int, maildir.Message] {
+// uidMessages returns the messages of view, without ghosts, whose UID is in set
+// and that have changed since.
+func uidMessages(view *maildir.Snapshot, set wire.NumSet, since maildir.ModSeq) iter.Seq2[int, maildir.Message] {
 	return func(yield func(int, maildir.Message) bool) {
 		for _, r := range set.Ranges() {
 			lo, _ := view.Find(maildir.UID(r.Start))
@@ -147,7 +151,7 @@ func uidMessages(view *maildir.Snapshot, set wire.NumSet) iter.Seq2[int, maildir
 			if there {
 				hi++
 			}
-			for i, m := range view.Range(lo, hi) {
+			for i, m := range view.RangeSince(lo, hi, since) {
 				if !m.Ghost() && !yield(i, m) {
 					return
 				}

@@ -19,7 +19,7 @@ import (
 func (s *Session) command() error {
 	first := s.ncmd == 0
 	s.ncmd++
-	s.done, s.then = tagged{}, nil
+	s.done, s.then, s.marks = tagged{}, nil, 0
 	s.dec.Begin()
 	tag := s.dec.Tag()
 	if c := s.dec.Peek(); c != ' ' && c != '\r' && c != '\n' {

@@ -1,6 +1,10 @@
 package imap
 
-import "imapd/imap/wire"
+import (
+	"slices"
+
+	"imapd/imap/wire"
+)
 
 // ENABLE turns on what changes the answers of other commands.
 // See RFC 5161, or RFC 9051 section 6.3.1.
@@ -29,11 +33,12 @@ func parseEnable(d *wire.Decoder) []*EnableWord {
 
 func (s *Session) enableWords(_ *User, words []*EnableWord) error {
 	s.out = append(s.out, "* ENABLED"...)
-	for _, w := range words {
-		if s.props.Has(w.Props) {
+	var all Props
+	for i, w := range words {
+		if s.props.Has(w.Props) || slices.Contains(words[:i], w) {
 			continue // RFC 5161 section 3.2: only what this command has enabled
 		}
-		s.enable(w.Props)
+		all |= w.Props
 		show := w.Show
 		if show == "" {
 			show = w.Name
@@ -41,5 +46,6 @@ func (s *Session) enableWords(_ *User, words []*EnableWord) error {
 		s.out = append(append(s.out, ' '), show...)
 	}
 	s.out = append(s.out, "\r\n"...)
+	s.enable(all)
 	return nil
 }

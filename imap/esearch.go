@@ -84,6 +84,11 @@ func (s *Session) sendESearch(a *SearchArgs, o *SearchOutcome) error {
 			return err
 		}
 	}
+	if a.modSeq && o.Count > 0 {
+		s.marks |= markModSeq
+		s.out = append(s.out, " MODSEQ "...) // RFC 4731 section 3.2
+		s.out = wire.AppendNumber(s.out, o.ModSeq)
+	}
 	s.out = append(s.out, "\r\n"...)
 	return nil
 }
@@ -99,20 +104,9 @@ func (s *Session) found(name string, n uint32) error {
 
 // foundAll appends the numbers as a set, unless there are none, in pieces.
 func (s *Session) foundAll(o *SearchOutcome) error {
-	for i, r := range o.Numbers.Ranges() {
-		if i == 0 {
-			s.out = append(s.out, " ALL "...)
-		} else {
-			s.out = append(s.out, ',')
-		}
-		s.out = wire.AppendNumber(s.out, r.Start)
-		if r.Stop != r.Start {
-			s.out = append(s.out, ':')
-			s.out = wire.AppendNumber(s.out, r.Stop)
-		}
-		if err := s.spill(); err != nil {
-			return err
-		}
+	if o.Numbers.Empty() {
+		return nil
 	}
-	return nil
+	s.out = append(s.out, " ALL "...)
+	return s.appendSet(o.Numbers)
 }

@@ -27,6 +27,9 @@ func (s *Session) expunge(b *Box, in func(maildir.UID) bool) error {
 		return err
 	}
 	s.sync() // flags that another program set just now count
-	_, err := b.mailbox.Expunge(s.ctx, in)
+	gone, err := b.mailbox.Expunge(s.ctx, in)
+	if len(gone) > 0 {
+		s.marks |= markExpunged
+	}
 	return err
 }

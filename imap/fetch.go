@@ -50,6 +50,10 @@ type FetchArgs struct {
 	cost  Cost         // highest of parts
 	seen  bool         // one of parts sets \Seen
 	tree  bool         // one of parts needs the tree
+
+	modSeq   bool // one of parts needs modseqs
+	since    bool // CHANGEDSINCE: set.Since is set
+	vanished bool // VANISHED
 }
 
 func parseFetch(set func(*wire.Decoder) Set) func(*wire.Decoder) FetchArgs {
@@ -103,7 +107,7 @@ func (a *FetchArgs) item(d *wire.Decoder, name string) {
 	}
 	plain := itemEnds(d)
 	p := row.Parse(d)
-	if d.Err() != nil || plain && slices.Contains(a.plain, row) {
+	if d.Err() != nil || plain && a.has(row) {
 		return
 	}
 	if plain {
@@ -118,7 +122,11 @@ func (a *FetchArgs) item(d *wire.Decoder, name string) {
 	a.cost = max(a.cost, p.Cost)
 	a.seen = a.seen || p.Seen
 	a.tree = a.tree || p.Tree
+	a.modSeq = a.modSeq || p.ModSeq
 }
+
+// has reports whether the item was named, without arguments.
+func (a *FetchArgs) has(row *FetchItem) bool { return slices.Contains(a.plain, row) }
 
 // itemEnds reports whether nothing follows the name of an item.
 func itemEnds(d *wire.Decoder) bool {
@@ -127,19 +135,29 @@ func itemEnds(d *wire.Decoder) bool {
 }
 
 // implied adds the UID to the answers of UID FETCH (RFC 9051 section 6.4.9), and
-// FLAGS, where they change, to what sets \Seen.
+// to what sets \Seen the FLAGS, where they change, with all that goes with them.
 func (a *FetchArgs) implied() {
-	if a.set.UID && !a.uid {
+	var first []FetchPart
+	i := 0
+	switch {
+	case a.uid:
+		i = 1
+	case a.set.UID:
 		a.uid = true
-		a.parts = slices.Insert(a.parts, 0, FetchPart{Write: writeUID})
+		first = append(first, FetchPart{Write: writeUID})
 	}
-	if a.seen && !slices.Contains(a.plain, fetchItems["FLAGS"]) {
-		i := 0
-		if a.uid {
-			i = 1
+	if a.seen {
+		if !a.uid {
+			first = append(first, FetchPart{Write: writeNewUID})
 		}
-		a.parts = slices.Insert(a.parts, i, FetchPart{Write: writeNewFlags})
+		if !a.has(fetchItems["FLAGS"]) {
+			first = append(first, FetchPart{Write: writeNewFlags})
+		}
+		if !a.modSeq {
+			first = append(first, FetchPart{Write: writeNewModSeq})
+		}
 	}
+	a.parts = slices.Insert(a.parts, i, first...)
 }
 
 // seenBatch is how many messages FETCH marks \Seen at a time: enough to make the
@@ -153,6 +171,16 @@ func (s *Session) fetch(b *Box, a FetchArgs) error {
 	messages, err := b.find(a.set)
 	if err != nil {
 		return err
+	}
+	if a.modSeq {
+		if err := s.wantModSeqs(); err != nil {
+			return err
+		}
+	}
+	if a.vanished {
+		if err := s.fetchVanished(b, &a); err != nil {
+			return err
+		}
 	}
 	f := Fetching{Session: s, Box: b}
 	defer f.release()

@@ -19,6 +19,7 @@ func (s *Session) move(b *Box, a copyArgs) error {
 	}
 	c, err := s.transfer(b, a, b.mailbox.Move)
 	if len(c.To) > 0 {
+		s.marks |= markExpunged
 		s.untagged("OK [", copyUID(c), "] Moved")
 	}
 	return err

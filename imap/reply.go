@@ -128,6 +128,7 @@ func (s *Session) reply(tag string, err error) error {
 	if err2 := s.settle(); err2 != nil {
 		return err2
 	}
+	s.closeHighest(err == nil)
 	var syntax *wire.SyntaxError
 	switch {
 	case err == nil:
@@ -163,7 +164,10 @@ func (s *Session) settle() error {
 		return nil
 	}
 	s.sync()
-	return s.report(s.cmd.Mode&UsesSeq != 0)
+	// UID SEARCH with message numbers may not be answered by VANISHED (RFC 7162
+	// section 3.2.10.2), though by EXPUNGE (RFC 9051 section 7.5.1).
+	numbers := s.marks&markNumbers != 0 && s.props.Has(PropQresync)
+	return s.report(s.cmd.Mode&UsesSeq != 0 || numbers)
 }
 
 // tagged appends a tagged status response.

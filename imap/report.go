@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	"imapd/imap/wire"
 	"imapd/maildir"
 )
 
@@ -23,9 +24,10 @@ func (s *Session) sync() {
 }
 
 // report tells the client what it does not know yet of its mailbox, and is the
-// only place that writes EXISTS, RECENT, EXPUNGE and FETCH responses that were
-// not asked for. With hold, because the client is using sequence numbers,
-// messages that are gone stay in the view as ghosts and no EXPUNGE is sent.
+// only place that writes EXISTS, RECENT, EXPUNGE, VANISHED and FETCH responses
+// that were not asked for. With hold, because the client is using sequence numbers,
+// messages that are gone stay in the view as ghosts and no EXPUNGE or VANISHED is
+// sent.
 func (s *Session) report(hold bool) error {
 	b := s.box
 	if b == nil {
@@ -44,7 +46,9 @@ func (s *Session) report(hold bool) error {
 		s.log.Error("mailbox went back", "user", s.userName(), "mailbox", s.boxName(), "error", err)
 		return &byeError{Code: "UNAVAILABLE", Text: "Selected mailbox has changed, please reconnect"}
 	}
+	old := b.view
 	b.view = view
+	b.owe(old)
 	if err := s.reportGone(d); err != nil {
 		return err
 	}
@@ -70,12 +74,55 @@ func (s *Session) report(hold bool) error {
 	return s.spill()
 }
 
-// reportGone sends EXPUNGE for the messages that have left the view.
+// reportGone sends EXPUNGE for the messages that have left the view, or VANISHED
+// to a client that has enabled QRESYNC (RFC 7162 section 3.2.10.2).
 func (s *Session) reportGone(d maildir.Delta) error {
+	if s.props.Has(PropQresync) && s.box.modSeqs {
+		var set wire.NumSet
+		for _, uid := range slices.Backward(d.GoneUIDs) {
+			set.Add(uint32(uid))
+		}
+		if !set.Empty() {
+			s.marks |= markExpunged
+		}
+		return s.sendVanished("", set)
+	}
 	for _, i := range d.Gone {
 		s.out = append(s.out, "* "...)
 		s.out = strconv.AppendInt(s.out, int64(i)+1, 10)
 		s.out = append(s.out, " EXPUNGE\r\n"...)
+		if err := s.spill(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendVanished sends the UIDs in set as vanished, in pieces; nothing if there are
+// none. kind is "" or " (EARLIER)".
+func (s *Session) sendVanished(kind string, set wire.NumSet) error {
+	if set.Empty() {
+		return nil
+	}
+	s.out = append(append(append(s.out, "* VANISHED"...), kind...), ' ')
+	if err := s.appendSet(set); err != nil {
+		return err
+	}
+	s.out = append(s.out, "\r\n"...)
+	return nil
+}
+
+// appendSet appends a set of numbers, which need not fit into the buffer.
+func (s *Session) appendSet(set wire.NumSet) error {
+	for i, r := range set.Ranges() {
+		if i > 0 {
+			s.out = append(s.out, ',')
+		}
+		s.out = wire.AppendNumber(s.out, r.Start)
+		if r.Stop != r.Start {
+			s.out = append(s.out, ':')
+			s.out = wire.AppendNumber(s.out, r.Stop)
+		}
 		if err := s.spill(); err != nil {
 			return err
 		}
@@ -149,15 +196,33 @@ func (s *Session) reportFlags(i int, m maildir.Message) {
 	s.out = append(s.out, "* "...)
 	s.out = strconv.AppendInt(s.out, int64(i)+1, 10)
 	s.out = append(s.out, " FETCH ("...)
-	// UID forms and IMAP4rev2 want the UID in every FETCH (RFC 9051 section 7.5.2).
-	if s.Rev2() || s.cmd != nil && s.cmd.uidForm() {
+	// UID forms, IMAP4rev2 and CONDSTORE want the UID in every FETCH (RFC 9051
+	// section 7.5.2, RFC 7162 section 3.2.4).
+	if s.Rev2() || s.props.Has(PropCondstore) || s.cmd != nil && s.cmd.uidForm() {
 		s.out = append(s.out, "UID "...)
 		s.out = strconv.AppendUint(s.out, uint64(m.UID), 10)
 		s.out = append(s.out, ' ')
 	}
 	s.out = append(s.out, "FLAGS ("...)
 	s.appendFlags(m)
-	s.out = append(s.out, "))\r\n"...)
+	s.out = append(s.out, ')')
+	if s.showsModSeqs() {
+		s.out = append(s.out, ' ')
+		s.appendModSeq(m)
+	}
+	s.out = append(s.out, ")\r\n"...)
+}
+
+// reportModSeq sends the modseq of the message at index i of the view, whose flags
+// the client knows.
+func (s *Session) reportModSeq(i int, m maildir.Message) {
+	s.out = append(s.out, "* "...)
+	s.out = strconv.AppendInt(s.out, int64(i)+1, 10)
+	s.out = append(s.out, " FETCH (UID "...)
+	s.out = strconv.AppendUint(s.out, uint64(m.UID), 10)
+	s.out = append(s.out, ' ')
+	s.appendModSeq(m)
+	s.out = append(s.out, ")\r\n"...)
 }
 
 // appendFlags appends the flags of m, without parentheses, \Recent among them

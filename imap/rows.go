@@ -29,10 +29,12 @@ type FetchItem struct {
 
 // A FetchPart is a parsed data item.
 type FetchPart struct {
-	Cost  Cost
-	Seen  bool // sets \Seen in a mailbox that is not read-only
-	Tree  bool // calls Fetching.tree, so that all share one pass over the file
-	Write func(*Fetching) error
+	Cost Cost
+	Seen bool // sets \Seen in a mailbox that is not read-only
+	Tree bool // calls Fetching.tree, so that all share one pass over the file
+	// ModSeq: the mailbox must have modseqs, and the client wants them from now on.
+	ModSeq bool
+	Write  func(*Fetching) error
 }
 
 // Fetching is one message in the course of a FETCH. Write appends to Session.out
@@ -114,7 +116,8 @@ const (
 
 // A StatusItem is an item of STATUS, of LIST RETURN (STATUS), or both.
 type StatusItem struct {
-	Name string // upper case
+	Name   string // upper case
+	Enable Props  // that asking for the item implies, as HIGHESTMODSEQ does
 
 	// Append appends the value (not the name) to b.
 	Append func(b []byte, st Status) ([]byte, error)

@@ -33,6 +33,7 @@ type SearchArgs struct {
 	Returns  []*SearchReturn // as asked for, each once
 	Save     bool            // RETURN (SAVE)
 	program  searchProgram
+	modSeq   bool // there is a key MODSEQ: the answer has the highest one
 }
 
 // search reads, runs and answers a SEARCH.
@@ -42,6 +43,12 @@ func (s *Session) search(b *Box, d *wire.Decoder, uid bool) error {
 	p.SP()
 	p.arguments(&a)
 	err := p.end()
+	if a.modSeq = p.modSeq; a.modSeq && err == nil {
+		err = s.wantModSeqs()
+	}
+	if p.numbers {
+		s.marks |= markNumbers
+	}
 	if err == nil {
 		var o *SearchOutcome
 		if o, err = s.find(b, &a); err == nil {
@@ -61,7 +68,7 @@ func (s *Session) sendFound(b *Box, a *SearchArgs, o *SearchOutcome) error {
 		b.saved = o.UIDs
 	}
 	if !a.Extended {
-		return s.sendSearch(o)
+		return s.sendSearch(a, o)
 	}
 	if a.Save && len(a.Returns) == 0 {
 		return nil // SAVE alone is silent: RFC 9051 section 6.4.4
@@ -71,7 +78,7 @@ func (s *Session) sendFound(b *Box, a *SearchArgs, o *SearchOutcome) error {
 
 // sendSearch sends the SEARCH response of IMAP4rev1, also if nothing was found
 // (RFC 3501 section 7.2.5).
-func (s *Session) sendSearch(o *SearchOutcome) error {
+func (s *Session) sendSearch(a *SearchArgs, o *SearchOutcome) error {
 	s.out = append(s.out, "* SEARCH"...)
 	for n := range o.Numbers.All() {
 		s.out = append(s.out, ' ')
@@ -79,6 +86,12 @@ func (s *Session) sendSearch(o *SearchOutcome) error {
 		if err := s.spill(); err != nil {
 			return err
 		}
+	}
+	if a.modSeq && o.Count > 0 {
+		s.marks |= markModSeq
+		s.out = append(s.out, " (MODSEQ "...) // RFC 7162 section 3.1.6
+		s.out = wire.AppendNumber(s.out, o.ModSeq)
+		s.out = append(s.out, ')')
 	}
 	s.out = append(s.out, "\r\n"...)
 	return nil

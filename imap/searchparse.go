@@ -16,6 +16,8 @@ type SearchParser struct {
 	keys    int    // how many more keys there may be
 	depth   int    // how many more keys may contain the next one
 	strings stringKeys
+	modSeq  bool  // there is a key MODSEQ
+	numbers bool  // there is a set of message numbers
 	refusal error // why the search is refused although it is well-formed
 }
 
@@ -86,7 +88,9 @@ func (p *SearchParser) key(word string) (t SearchTest) {
 	case p.Accept('('):
 		t = p.list()
 	default:
-		t = setTest(Set{NumSet: p.NumSet()})
+		set := p.NumSet()
+		p.numbers = p.numbers || !set.Saved
+		t = setTest(Set{NumSet: set})
 	}
 	p.depth++
 	return t

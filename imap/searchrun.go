@@ -148,7 +148,8 @@ type SearchOutcome struct {
 	Numbers     wire.NumSet // sequence numbers, or UIDs for UID SEARCH
 	UIDs        wire.NumSet
 	Count       int
-	First, Last uint32 // of Numbers; 0: nothing was found
+	First, Last uint32         // of Numbers; 0: nothing was found
+	ModSeq      maildir.ModSeq // highest
 }
 
 func (o *SearchOutcome) add(c candidate, uid bool) {
@@ -159,6 +160,7 @@ func (o *SearchOutcome) add(c candidate, uid bool) {
 	o.Numbers.Add(n)
 	o.UIDs.Add(uint32(c.msg.UID))
 	o.Count++
+	o.ModSeq = max(o.ModSeq, c.msg.ModSeq)
 	if o.First == 0 {
 		o.First = n
 	}

@@ -27,6 +27,7 @@ type SelectArgs struct {
 	Name   string
 	Sent   string // the name as the client spelled it
 	Enable Props  // that the parameters imply, as CONDSTORE does
+	resync *resync
 }
 
 func parseSelect(d *wire.Decoder) (a SelectArgs) {
@@ -47,6 +48,9 @@ func parseSelect(d *wire.Decoder) (a SelectArgs) {
 // selectBox opens the mailbox. Whether it succeeds or not, the one that was
 // selected before is closed; not before, since it may be the same.
 func (s *Session) selectBox(u *User, a SelectArgs, examine bool) error {
+	if err := a.resync.allowed(s); err != nil {
+		return err
+	}
 	m, err := u.Store.Mailbox(s.ctx, a.Name)
 	if s.box != nil {
 		s.unselect()
@@ -61,7 +65,7 @@ func (s *Session) selectBox(u *User, a SelectArgs, examine bool) error {
 		return err
 	}
 	s.enable(a.Enable)
-	b.view = m.Snapshot()
+	b.view, b.modSeqs = m.Snapshot(), m.ModSeqs()
 	s.box = b
 	s.claimRecent()
 	s.describe(a)
@@ -70,7 +74,7 @@ func (s *Session) selectBox(u *User, a SelectArgs, examine bool) error {
 	} else {
 		s.ok("READ-WRITE", "")
 	}
-	return nil
+	return s.resync(b, a.resync)
 }
 
 // describe sends what a client must know of the mailbox that it has selected.
@@ -87,6 +91,9 @@ func (s *Session) describe(a SelectArgs) {
 	}
 	s.number("UIDVALIDITY", uint64(b.view.Validity), "UIDs valid")
 	s.number("UIDNEXT", uint64(b.view.Next), "Predicted next UID")
+	if s.props.Has(PropCondstore) {
+		s.sendHighest()
+	}
 	if s.Rev2() {
 		s.sendName("", s.spelling(a.Name), a.Sent)
 	}

@@ -40,6 +40,7 @@ type Session struct {
 	tag      string   // of the command that is running
 	ncmd     int      // commands begun
 	done     tagged   // what the tagged OK will say
+	marks    marks    // what has happened while the command ran
 	then     func() error
 	quit     bool
 	bad      int // bad commands: before login in all, after it in a row
@@ -52,6 +53,15 @@ type Session struct {
 
 // tagged is what a command wants its OK to say.
 type tagged struct{ code, text string }
+
+// marks are what a command has done that bears on its end.
+type marks uint8
+
+const (
+	markModSeq   marks = 1 << iota // showed a modseq
+	markExpunged                   // expunged messages, or told by VANISHED of some
+	markNumbers                    // is a UID SEARCH that names message numbers
+)
 
 // A User is who has logged in.
 type User struct {
@@ -87,9 +97,15 @@ func (s *Session) Rev2() bool { return s.props.Has(PropRev2) }
 func (s *Session) UTF8() bool { return s.props&(PropRev2|PropUTF8) != 0 }
 
 // enable sets properties, and tells the parts of the session that depend on them.
+// A client that asks for modseqs first when it has a mailbox selected is told
+// the highest (RFC 7162 section 3.1).
 func (s *Session) enable(p Props) {
+	had := s.props
 	s.props |= p
 	s.dec.SetUTF8(s.UTF8())
+	if s.box != nil && s.props&^had&PropCondstore != 0 {
+		s.sendHighest()
+	}
 }
 
 // state follows from what the session holds, so the two cannot disagree.

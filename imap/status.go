@@ -80,6 +80,9 @@ func (s *Session) sendStatus(u *User, name string, items []*StatusItem) error {
 		return err
 	}
 	defer m.Release()
+	for _, item := range items {
+		s.enable(item.Enable)
+	}
 	st := Status{Session: s, Mailbox: m, Now: m.Snapshot()}
 	start := len(s.out)
 	s.out = append(s.out, "* STATUS "...)

@@ -39,9 +39,9 @@ func check(r *Response) {
 	case "STATUS":
 		status(a)
 	case "SEARCH":
-		for _, v := range a.rest() {
-			number(v)
-		}
+		searched(a)
+	case "VANISHED":
+		vanished(a)
 	case "ESEARCH":
 		esearch(a)
 	case "NAMESPACE":
@@ -127,6 +127,12 @@ func number64(v Value) {
 	}
 }
 
+// positive64 is number64 for a modseq, which is not 0.
+func positive64(v Value) {
+	number64(v)
+	need(v.Text != "0", v, "modseq")
+}
+
 func isString(v Value) bool  { return v.Kind == Quoted || v.Kind == Literal }
 func nstring(v Value) bool   { return v.Kind == Nil || isString(v) }
 func mailbox(v Value)        { need(v.Kind == Atom || isString(v), v, "mailbox") }
@@ -160,6 +166,34 @@ func Flags(flags []Value) {
 		}
 		seen[name] = true
 	}
+}
+
+// searched checks the numbers of SEARCH, and the modseq that may follow at least
+// one of them (RFC 7162 section 3.1.6).
+func searched(a *args) {
+	n := 0
+	for ; len(a.left) > 0 && a.left[0].Kind != List; n++ {
+		number(a.next())
+	}
+	if n == 0 || len(a.left) == 0 {
+		return
+	}
+	v := a.list()
+	if len(v) != 2 || v[0].Text != "MODSEQ" {
+		fail("list behind the numbers")
+	}
+	positive64(v[1])
+}
+
+// vanished checks the UIDs of VANISHED (RFC 7162 section 3.2.10).
+func vanished(a *args) {
+	if len(a.left) > 0 && a.left[0].Kind == List {
+		if v := a.list(); len(v) != 1 || v[0].Text != "EARLIER" {
+			fail("list before the UIDs")
+		}
+	}
+	v := a.next()
+	need(numSet.MatchString(v.Text), v, "set of UIDs")
 }
 
 func listed(a *args) {
@@ -206,6 +240,8 @@ func esearch(a *args) {
 		switch name {
 		case "MIN", "MAX", "COUNT":
 			number(v)
+		case "MODSEQ":
+			positive64(v)
 		case "ALL":
 			need(numSet.MatchString(v.Text), v, "set of numbers")
 		default:

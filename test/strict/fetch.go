@@ -32,6 +32,10 @@ func item(name string, v Value) {
 		Flags(members(v))
 	case "UID":
 		need(number(v) > 0, v, "UID")
+	case "MODSEQ":
+		m := members(v)
+		need(len(m) == 1, v, "modseq")
+		positive64(m[0])
 	case "INTERNALDATE":
 		need(v.Kind == Quoted && dateTime.MatchString(v.Text), v, "date-time")
 	case "RFC822.SIZE":

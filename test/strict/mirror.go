@@ -9,7 +9,7 @@ import (
 
 // A Mirror is what a client knows of the selected mailbox from the responses
 // alone. It holds that numbers of messages are those of messages there are,
-// that only EXPUNGE makes a mailbox smaller, and that a message keeps its UID
+// that only EXPUNGE and VANISHED make a mailbox smaller, and that a message keeps its UID
 // and its size.
 type Mirror struct {
 	messages []Message // by sequence number - 1
@@ -43,6 +43,8 @@ func (m *Mirror) Take(r *Response) error {
 			return fmt.Errorf("EXPUNGE of %d among %d messages", r.Number, len(m.messages))
 		}
 		m.messages = slices.Delete(m.messages, i, i+1)
+	case r.Name == "VANISHED":
+		return m.vanished(r)
 	case r.Name == "FETCH":
 		return m.fetch(r)
 	case r.HasCode("CLOSED"):

@@ -143,7 +143,8 @@ func human(want, got string) (string, string) {
 // sorted puts what has no order in one.
 func sorted(text string) string {
 	if numbers, ok := strings.CutPrefix(text, "* SEARCH "); ok {
-		return "* SEARCH " + sortedWords(numbers)
+		numbers, modseq, _ := strings.Cut(numbers, "(")
+		return "* SEARCH " + sortedWords(numbers) + "(" + modseq
 	}
 	if m := esearchPattern.FindStringSubmatch(text); m != nil {
 		pairs := pairPattern.FindAllString(m[2], -1)
