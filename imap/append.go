@@ -24,11 +24,58 @@ var _ = register(Extension{
 	Commands: []Command{authedStream("APPEND", (*Session).append)},
 })
 
+// MULTIAPPEND adds several messages with one APPEND, all of them or none. See RFC
+// 3502.
+var _ = register(Extension{
+	Name: "MULTIAPPEND",
+	RFC:  3502,
+	Caps: when(loggedIn, "MULTIAPPEND"),
+})
+
 func (s *Session) append(u *User, d *wire.Decoder) error {
+	a := appending{Session: s, user: u}
+	defer a.abort()
 	d.SP()
-	name := d.Mailbox()
+	a.name = d.Mailbox()
 	d.SP()
-	a, err := appendArgs(d)
+	for more := true; more; more = another(d) {
+		if err := a.message(d); err != nil {
+			return err
+		}
+	}
+	if err := d.End(); err != nil {
+		return err
+	}
+	validity, uids, err := a.to.Append(s.ctx, a.messages)
+	if err != nil {
+		return err
+	}
+	var set wire.NumSet
+	for _, uid := range uids {
+		set.Add(uint32(uid))
+	}
+	s.ok("APPENDUID "+number(validity)+" "+set.String(), "")
+	return nil
+}
+
+// another reads the space before a further message, if there is one. A space at
+// the end of the line is forgiven.
+func another(d *wire.Decoder) bool {
+	return d.AcceptSP() && d.Peek() != '\r' && d.Peek() != '\n'
+}
+
+// An appending is an APPEND under way.
+type appending struct {
+	*Session
+	user     *User
+	name     string
+	to       *maildir.Mailbox // nil before the first message
+	messages []maildir.Appending
+}
+
+// message takes in one message. It is whole in its file when the next one begins.
+func (a *appending) message(d *wire.Decoder) error {
+	m, err := appendArgs(d)
 	if err != nil {
 		return err
 	}
@@ -36,31 +83,36 @@ func (s *Session) append(u *User, d *wire.Decoder) error {
 	if err := errors.Join(d.Err(), d.NameErr()); err != nil {
 		return err
 	}
-	m, err := s.target(u, name)
-	if err != nil {
-		return err
+	if a.to == nil {
+		if a.to, err = a.target(a.user, a.name); err != nil {
+			return err
+		}
 	}
-	defer m.Release()
-	if max := s.conf.Limits.AppendLimit(); l.Size > max {
+	if max := a.conf.Limits.AppendLimit(); l.Size > max {
 		d.RefuseLiteral(l, max)
 		return d.Err()
 	}
-	if a.Delivery, err = m.NewMessage(s.ctx); err != nil {
+	if len(a.messages) == a.conf.Limits.Messages {
+		return no("LIMIT", "Too many messages in one APPEND")
+	}
+	if m.Delivery, err = a.to.NewMessage(a.ctx); err != nil {
 		return err
 	}
-	defer a.Abort()
-	if err := receive(a.Delivery, d, l); err != nil {
+	a.messages = append(a.messages, m)
+	if err := receive(m.Delivery, d, l); err != nil {
 		return err
 	}
-	if err := d.End(); err != nil {
-		return err
+	return m.Finish()
+}
+
+// abort takes back what has not been added.
+func (a *appending) abort() {
+	for _, m := range a.messages {
+		m.Abort()
 	}
-	validity, uids, err := m.Append(s.ctx, []maildir.Appending{a})
-	if err != nil {
-		return err
+	if a.to != nil {
+		a.to.Release()
 	}
-	s.ok("APPENDUID "+number(validity)+" "+number(uids[0]), "")
-	return nil
 }
 
 // appendArgs parses the flags and the date.
@@ -75,7 +127,10 @@ func appendArgs(d *wire.Decoder) (a maildir.Appending, err error) {
 		a.Date = d.DateTime()
 		d.SP()
 	}
-	if a.Date.Before(time.Unix(0, 0)) && !a.Date.IsZero() {
+	switch {
+	case a.Date.IsZero():
+		a.Date = time.Now()
+	case a.Date.Before(time.Unix(0, 0)):
 		a.Date = time.Unix(0, 0) // a file cannot be older everywhere
 	}
 	return a, d.Err()

@@ -13,7 +13,7 @@ import (
 // What APPEND refuses leaves nothing behind, and the session in step.
 func TestAppendRefused(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *config.Config, _ *Options) { c.Limits.Message = 1000; c.Limits.Skip = 5000 })
+	w := newWorld(t, func(c *config.Config, _ *Options) { c.Limits.Message, c.Limits.Messages, c.Limits.Skip = 1000, 5, 5000 })
 	w.deliver("jane", "", "cur/1.h:2,", "x\n")
 	for _, tt := range []struct{ name, send, want string }{
 		{"too big, asked for", "INBOX {1001}", "NO [TOOBIG]"},
@@ -27,7 +27,15 @@ func TestAppendRefused(t *testing.T) {
 		{"nothing", "INBOX {0+}\r\n", "NO [CANNOT]"},
 		{"unknown flag", `INBOX (\Odd) {3+}` + "\r\nabc", "BAD"},
 		{"bad date", `INBOX "32-Jan-2026 00:00:00 +0000" {3+}` + "\r\nabc", "BAD"},
-		{"two messages", "INBOX {3+}\r\nabc {3+}\r\nabc", "BAD"},
+		{"the second is nothing", "INBOX {3+}\r\nabc {0+}\r\n", "NO [CANNOT]"},
+		{"the second is nothing, and a third", "INBOX {3+}\r\nabc {0+}\r\n {3+}\r\nabc", "NO [CANNOT]"},
+		{"the second is too big", "INBOX {3+}\r\nabc {1001+}\r\n" + strings.Repeat("x", 1001), "NO [TOOBIG]"},
+		{"the second is too big, and a third", "INBOX {3+}\r\nabc {1001+}\r\n" + strings.Repeat("x", 1001) + " {3+}\r\nabc", "NO [TOOBIG]"},
+		{"the second has a NUL", "INBOX {3+}\r\nabc {3+}\r\na\x00b", "BAD"},
+		{"the second has an unknown flag", `INBOX {3+}` + "\r\nabc (\\Odd) {3+}\r\nabc", "BAD"},
+		{"the second has no space before it", "INBOX {3+}\r\nabc{3+}\r\nabc", "BAD"},
+		{"the second is missing", "INBOX {3+}\r\nabc (\\Seen)", "BAD"},
+		{"too many", "INBOX" + strings.Repeat(" {3+}\r\nabc", 6), "NO [LIMIT]"},
 		{"no message", "INBOX", "BAD"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -83,5 +91,37 @@ func TestAppendStores(t *testing.T) {
 	}
 	if st, err := os.Stat(files[0]); err != nil || st.ModTime().Unix() != 1706745600 {
 		t.Error("INTERNALDATE", st.ModTime(), err)
+	}
+}
+
+// The messages of one APPEND wait for the last one without a file open, and all
+// go away with a client that does.
+func TestMultiAppendBroken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.deliver("jane", "", "cur/1.h:2,", "x\n")
+	c := w.login("jane")
+	tmp := filepath.Join(w.root, "jane", "tmp")
+	c.send("a APPEND INBOX" + strings.Repeat(" {6+}\r\nabc\r\nd", 300) + " {5}\r\n")
+	c.want("+")
+	if files, err := os.ReadDir(tmp); err != nil || len(files) != 301 {
+		t.Errorf("tmp holds %d files, %v", len(files), err)
+	}
+	open := 0
+	fds, err := filepath.Glob("/proc/self/fd/*")
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, tmp+"/") {
+			open++
+		}
+	}
+	if err != nil || open > 1 {
+		t.Errorf("%d files are open, %v", open, err)
+	}
+	c.conn.Close()
+	<-c.done
+	for dir, want := range map[string]int{"cur": 1, "new": 0, "tmp": 0} {
+		if files, err := os.ReadDir(filepath.Join(w.root, "jane", dir)); err != nil || len(files) != want {
+			t.Errorf("%s holds %d files, %v", dir, len(files), err)
+		}
 	}
 }

@@ -141,8 +141,12 @@ func (d *Delivery) flush() {
 	*d.buf = b[:0]
 }
 
-// finish makes the data durable and gives the file its date.
+// finish makes the data durable, gives the file its date, and closes it. To do it
+// again does nothing.
 func (d *Delivery) finish(date time.Time) error {
+	if d.file == nil {
+		return d.err
+	}
 	if d.held {
 		d.held = false
 		d.put(crlf[:1])
@@ -160,10 +164,19 @@ func (d *Delivery) finish(date time.Time) error {
 			return d.err
 		}
 	}
-	err := d.file.Close()
+	d.err = d.file.Close()
 	d.file = nil
-	d.err = err
-	return err
+	d.recycle()
+	return d.err
+}
+
+// recycle gives the buffer back.
+func (d *Delivery) recycle() {
+	if d.buf != nil {
+		*d.buf = (*d.buf)[:0]
+		deliveryBuffers.Put(d.buf)
+		d.buf = nil
+	}
 }
 
 // Abort removes what is left of the message in tmp/. After a successful Append
@@ -177,11 +190,7 @@ func (d *Delivery) Abort() {
 		d.m.tmp.Unlink(d.tmp)
 		d.tmp = ""
 	}
-	if d.buf != nil {
-		*d.buf = (*d.buf)[:0]
-		deliveryBuffers.Put(d.buf)
-		d.buf = nil
-	}
+	d.recycle()
 	if d.err == nil {
 		d.err = fs.ErrClosed
 	}
@@ -194,14 +203,20 @@ type Appending struct {
 	Date  time.Time // INTERNALDATE; zero means now
 }
 
+// Finish makes the data durable and gives back what the message holds but for its
+// file, so that others may follow it. Nothing can be written to it any more.
+func (a *Appending) Finish() error {
+	if a.Date.IsZero() {
+		a.Date = time.Now()
+	}
+	return a.finish(a.Date)
+}
+
 // Append adds msgs, which were made by m.NewMessage, in their order. It adds all
 // of them or none, and they are durable when it returns.
 func (m *Mailbox) Append(ctx context.Context, msgs []Appending) (validity uint32, uids []UID, err error) {
 	for i := range msgs {
-		if msgs[i].Date.IsZero() {
-			msgs[i].Date = time.Now()
-		}
-		if err := msgs[i].finish(msgs[i].Date); err != nil {
+		if err := msgs[i].Finish(); err != nil {
 			return 0, nil, err
 		}
 	}

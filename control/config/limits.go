@@ -50,6 +50,8 @@ type Limits struct {
 	// Message is the largest message that APPEND takes; 0 means that only
 	// the protocol's 4,294,967,295 octets bound it. See AppendLimit.
 	Message int64
+	// Messages is the number of messages in one APPEND.
+	Messages int
 
 	// MailboxName is the longest mailbox name or pattern.
 	MailboxName int
@@ -159,6 +161,9 @@ var limits = []option{
 	{name: "maxmessagesize", kind: size, unit: "octets", def: "0", min: 0, max: 1 << 40,
 		field: func(c *Config) any { return &c.Limits.Message },
 		prose: "Largest message that APPEND takes; 0 means that only the protocol's limit of 4294967295 octets holds."},
+	{name: "limit_append", kind: integer, def: "10000", min: 1, max: 1000000,
+		field: func(c *Config) any { return &c.Limits.Messages },
+		prose: "Number of messages in one APPEND command."},
 
 	{name: "limit_mailbox_name", kind: size, unit: "octets", def: "1000", min: 64, max: 4000,
 		field: func(c *Config) any { return &c.Limits.MailboxName },
