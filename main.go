@@ -133,7 +133,7 @@ func hostOptions(conf *config.Config, log *slog.Logger) maildir.Options {
 		lock = maildir.LockNewUIDs
 	}
 	return maildir.Options{
-		Fsync: fsync[conf.MaildirFsync], Lock: lock, ReadOnly: conf.MaildirReadonly, Poll: conf.IdlePoll,
+		Fsync: fsync[conf.MaildirFsync], Lock: lock, ReadOnly: conf.MaildirReadonly, ImportIsync: conf.MaildirImportIsync, Poll: conf.IdlePoll,
 		IndexSingleHost: conf.IndexSingleHost, MaxMessage: conf.Limits.AppendLimit(),
 		Slots: conf.Limits.Disk, SlotsPerUser: conf.Limits.DiskPerUser, Log: log,
 	}

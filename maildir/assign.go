@@ -19,6 +19,13 @@ import (
 // changed the directories or the list.
 func (m *Mailbox) settleUnderLock(snap *Snapshot, sv *survey, access Access) (wrote bool, err error) {
 	wrote = !m.list.known || m.list.damaged
+	taken, err := m.takeOver()
+	if err == nil && taken {
+		*sv, err = m.survey(snap, stamp{}) // the names and UIDs are others now
+	}
+	if err != nil {
+		return wrote, err
+	}
 	if err := m.mend(snap); err != nil {
 		return wrote, err
 	}

@@ -58,10 +58,12 @@ const (
 type Options struct {
 	Fsync    Fsync
 	Lock     Lock
-	ReadOnly bool          // serve folders whose UIDs cannot be recorded
-	Poll     time.Duration // between looks at a watched mailbox; 0 means a minute
-	NoNotify bool          // poll only
-	LockWait time.Duration // for dovecot-uidlist.lock; 0 means two minutes
+	ReadOnly bool // serve folders whose UIDs cannot be recorded
+	// ImportIsync takes over UIDs of mbsync's native scheme.
+	ImportIsync bool
+	Poll        time.Duration // between looks at a watched mailbox; 0 means a minute
+	NoNotify    bool          // poll only
+	LockWait    time.Duration // for dovecot-uidlist.lock; 0 means two minutes
 	// IndexSingleHost promises that no other host opens a user's mailboxes, so
 	// that imapd.index may lie where only this host sees it.
 	IndexSingleHost bool

@@ -33,19 +33,22 @@ type Mailbox struct {
 
 	snap atomic.Pointer[Snapshot] // nil until the first look
 
-	mu         sync.Mutex
-	list       list
-	keys       keywordState
-	past       history   // see history.go
-	restored   bool      // the index has been looked for
-	clean      stamp     // the folder as it was at the last look that left no doubt; zero: none
-	locked     bool      // the lock is held by whoever holds mu, in an edit
-	stuck      bool      // new -> cur was refused, do not try again until new/ changes
-	unlistable bool      // the UID list cannot be written; said once
-	left       unclaimed // what the Host remembered
-	recentFrom UID       // UIDs from here on are not \Recent to anybody yet
-	missing    map[UID]absence
-	seen       []bool // scratch of scans
+	mu       sync.Mutex
+	list     list
+	keys     keywordState
+	past     history // see history.go
+	restored bool    // the index has been looked for
+	clean    stamp   // the folder as it was at the last look that left no doubt; zero: none
+	locked   bool    // the lock is held by whoever holds mu, in an edit
+	// foreignLocked says that the first look holds Courier's lock too.
+	foreignLocked bool
+	importing     map[string][]string // keywords by base name, to be taken over from Dovecot's index
+	stuck         bool                // new -> cur was refused, do not try again until new/ changes
+	unlistable    bool                // the UID list cannot be written; said once
+	left          unclaimed           // what the Host remembered
+	recentFrom    UID                 // UIDs from here on are not \Recent to anybody yet
+	missing       map[UID]absence
+	seen          []bool // scratch of scans
 
 	track tracker
 	watch watchers

@@ -23,10 +23,11 @@ func (m *Mailbox) restore() error {
 	}
 	h.file.Dir = m.indexDir
 	img, err := h.file.Load()
+	if errors.Is(err, fs.ErrNotExist) {
+		return m.firstSight()
+	}
 	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			m.host.opt.Log.Warn("the index cannot be used, changes are counted anew", "mailbox", m.name, "err", err)
-		}
+		m.host.opt.Log.Warn("the index cannot be used, changes are counted anew", "mailbox", m.name, "err", err)
 		return nil
 	}
 	s := m.fromImage(img)

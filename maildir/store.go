@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +20,8 @@ type Store struct {
 	host *Host
 	tree *tree.Tree
 	cfg  tree.Config
+	// subscribed says that Courier's subscriptions need not be looked for.
+	subscribed atomic.Bool
 }
 
 // Open returns the Store whose root is c.Root. It creates nothing; the root need
@@ -56,13 +59,28 @@ func (s *Store) Separator() byte { return s.cfg.Separator }
 func (s *Store) Prefix() string { return s.cfg.Prefix }
 
 // Subscriptions returns the subscribed names, existing or not.
-func (s *Store) Subscriptions() ([]string, error) { return s.tree.Subscriptions() }
+func (s *Store) Subscriptions() ([]string, error) {
+	if err := s.importSubscriptions(); err != nil {
+		return nil, err
+	}
+	return s.tree.Subscriptions()
+}
 
 // Subscribe adds name to the subscriptions; it need not exist.
-func (s *Store) Subscribe(name string) error { return s.tree.Subscribe(name) }
+func (s *Store) Subscribe(name string) error {
+	if err := s.importSubscriptions(); err != nil {
+		return err
+	}
+	return s.tree.Subscribe(name)
+}
 
 // Unsubscribe removes name from the subscriptions.
-func (s *Store) Unsubscribe(name string) error { return s.tree.Unsubscribe(name) }
+func (s *Store) Unsubscribe(name string) error {
+	if err := s.importSubscriptions(); err != nil {
+		return err
+	}
+	return s.tree.Unsubscribe(name)
+}
 
 // Create makes the folder name, with a UIDVALIDITY that no folder of the store
 // has had.

@@ -35,6 +35,11 @@ func (m *Mailbox) Sync(ctx context.Context, access Access) error {
 		waiting, cancel = context.WithTimeout(ctx, m.host.opt.LockWait)
 	}
 	defer cancel()
+	unlock, foreign, err := m.lockForeign(waiting)
+	if err != nil {
+		return m.withoutLock(ctx, err)
+	}
+	defer unlock()
 	lock, err := m.host.locks.Acquire(waiting, m.control, uidlist.LockName)
 	if err != nil {
 		if news && ctx.Err() == nil { // what needs no lock has not been looked at yet
@@ -51,6 +56,7 @@ func (m *Mailbox) Sync(ctx context.Context, access Access) error {
 		return err
 	}
 	defer m.leave()
+	m.foreignLocked = foreign
 	_, err = m.look(access, true)
 	if unwritable(err) {
 		return m.noteUnwritable(err)
@@ -174,6 +180,11 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	if err := m.keys.read(m.control); err != nil {
 		return false, err
 	}
+	if locked {
+		if err := m.takeKeywords(); err != nil {
+			return false, err
+		}
+	}
 	m.hearOthers()
 	m.sayUnusable()
 	snap := m.base()
@@ -201,7 +212,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	if locked {
 		m.compactKeywords(sv.atomic)
 	}
-	locking = !locked && (!m.list.known || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
+	locking = !locked && (!m.list.known || len(m.importing) > 0 || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
 		access == Serve && m.waiting() > 0 && !m.stuck)
 	m.settleLook(after, calm && !wrote, !locking && len(sv.unknown) == 0 && !sv.double)
 	return locking, nil

@@ -244,7 +244,7 @@ func compareSubscriptions(t *testing.T, dir string, want account) {
 }
 
 var (
-	listLine  = regexp.MustCompile(`^\* (LIST|LSUB) \(([^)]*)\) "/" (?:"((?:[^"\\]|\\.)*)"|(\S+))$`)
+	listLine  = regexp.MustCompile(`^\* (LIST|LSUB) \(([^)]*)\) "[/.]" (?:"((?:[^"\\]|\\.)*)"|(\S+))$`)
 	codeLine  = regexp.MustCompile(`^\* OK \[(UIDVALIDITY|UIDNEXT) (\d+)\]`)
 	fetchUID  = regexp.MustCompile(`[( ]UID (\d+)`)
 	fetchSize = regexp.MustCompile(`[( ]RFC822\.SIZE (\d+)`)

@@ -105,6 +105,8 @@ type Config struct {
 	// MaildirReadonly serves folders without a UID list that cannot be
 	// written.
 	MaildirReadonly bool
+	// MaildirImportIsync takes over UIDs that mbsync wrote into file names.
+	MaildirImportIsync bool
 	// MaildirFsync says what is on disk before the client is told OK.
 	MaildirFsync Fsync
 

@@ -46,9 +46,9 @@ const (
 // Errors that callers tell apart with errors.Is.
 var (
 	// ErrDamaged says that a file is none, or not whole.
-	ErrDamaged = errors.New("Dovecot's index cannot be understood")
+	ErrDamaged = errors.New("index cannot be understood")
 	// ErrOther says that the files tell of another UIDVALIDITY than the list.
-	ErrOther = errors.New("Dovecot's index is of another mailbox")
+	ErrOther = errors.New("index is of another mailbox")
 )
 
 // An Index is what Dovecot knew. The zero Index knows nothing.

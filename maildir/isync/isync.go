@@ -8,6 +8,7 @@ package isync
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -31,7 +32,11 @@ type Folder struct {
 	Validity uint32 // 1 and up
 	Highest  uint32 // UID given so far; 0: none
 	file     vfs.File
+	stat     unix.Stat_t
 }
+
+// Stat returns what stat(2) says of .uidvalidity.
+func (f *Folder) Stat() *unix.Stat_t { return &f.stat }
 
 // Open reads the folder dir and locks it. Without .uidvalidity the error is
 // fs.ErrNotExist; it is ErrBusy while mbsync has the lock.
@@ -65,7 +70,13 @@ func Open(dir vfs.Dir) (*Folder, error) {
 
 func (f *Folder) read() error {
 	var b [64]byte
+	if err := unix.Fstat(f.file.Fd(), &f.stat); err != nil {
+		return &os.PathError{Op: "stat", Path: name, Err: err}
+	}
 	n, err := vfs.ReadFullAt(f.file.Fd(), b[:], 0)
+	if err != nil && err != io.EOF {
+		return &os.PathError{Op: "read", Path: name, Err: err}
+	}
 	if n == len(b) || n == 0 {
 		return fmt.Errorf("%w: it has %d octets or more", ErrDamaged, n)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"imapd/imap/wire"
 	"imapd/maildir/vfs"
 )
 
@@ -170,6 +171,48 @@ func (t *Tree) Unsubscribe(name string) error {
 		})
 		return len(f.lines) < before
 	})
+}
+
+// FirstSubscriptions makes the file of subscriptions, if there is none, of names
+// that another server kept, durably. They come as their parts, in modified UTF-7
+// or UTF-8; what no folder can be called is left out.
+func (t *Tree) FirstSubscriptions(names [][]string) error {
+	control, err := t.openControl()
+	if err != nil {
+		return err
+	}
+	there := isThere(control, subscriptionsName)
+	control.Close()
+	if there {
+		return nil
+	}
+	return t.editSubscriptions(func(f *subscriptionFile) bool {
+		if len(f.lines) > 0 {
+			return false // another was faster
+		}
+		for _, raw := range names {
+			parts := make([]string, len(raw))
+			for i, r := range raw {
+				parts[i] = t.foreignPart(r)
+			}
+			if len(parts) == 0 || t.faults(parts) == "" {
+				f.lines = append(f.lines, t.subscriptionLine(f, parts))
+			}
+		}
+		return true
+	})
+}
+
+// foreignPart decodes a part of a name of which it is not known how it is
+// encoded: as the names of folders, most likely.
+func (t *Tree) foreignPart(raw string) string {
+	if same(raw) || t.Names() == UTF8 {
+		return raw
+	}
+	if p, err := wire.DecodeUTF7(raw); err == nil {
+		return p
+	}
+	return raw
 }
 
 // editSubscriptions replaces the file by what edit makes of it, if edit says
