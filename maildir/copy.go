@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"imapd/maildir/intents"
 	"imapd/maildir/vfs"
 )
 
@@ -55,10 +56,18 @@ func (s *Snapshot) flagSet(f Flags) FlagSet {
 // and dates; those that do not exist are left out. All are copied or none, and
 // they are durable when Copy returns. A message that goes meanwhile is ErrGone.
 func (m *Mailbox) Copy(ctx context.Context, uids []UID, to *Mailbox) (Copied, error) {
-	return m.copy(ctx, m.sources(uids), to)
+	var held *intents.Held
+	defer func() { held.Close() }()
+	done, err := m.copy(ctx, m.sources(uids), to, func(list []source, add []newcomer) {
+		held = to.intendPlacing(add)
+	})
+	held.Done()
+	return done, err
 }
 
-func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox) (Copied, error) {
+// copy adds the messages of list to the mailbox to. It calls intend when their
+// names there are known, before the first one is placed.
+func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox, intend func([]source, []newcomer)) (Copied, error) {
 	var done Copied
 	err := to.edit(ctx, func() error {
 		// A scan, not only the list: a base name that a file has is taken.
@@ -70,6 +79,7 @@ func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox) (Copied,
 		}
 		add := make([]newcomer, len(list))
 		taken := make(map[string]bool, len(list))
+		linked := m.sameRights(to)
 		for i, src := range list {
 			flags, err := to.keys.flags(to.control, src.flags, true)
 			if err != nil {
@@ -78,10 +88,14 @@ func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox) (Copied,
 			add[i] = newcomer{base: src.name[:baseLen(src.name)], flags: flags, put: func(name string) error {
 				return m.place(src, to, name)
 			}}
+			if linked {
+				add[i].from, add[i].name = m.dirOf(src.place), src.name
+			}
 			to.rebase(&add[i], src, taken)
 			taken[add[i].base] = true
 			done.From = append(done.From, src.uid)
 		}
+		intend(list, add)
 		var err error
 		done.Validity, done.To, err = to.admit(add)
 		return err
@@ -218,16 +232,23 @@ func (m *Mailbox) find(name string) (p place, found string, ok bool) {
 // Move moves the messages uids (ascending) to the mailbox to, as Copy does, and
 // then removes them from m: durable in the target before the first one goes
 // here. \Deleted plays no part. Where removing fails the copies stay: a
-// duplicate is allowed, a loss is not.
+// duplicate is allowed, a loss is not. Where we do not live to remove them whoever
+// uses m next does (redo.go).
 func (m *Mailbox) Move(ctx context.Context, uids []UID, to *Mailbox) (Copied, error) {
 	list := m.sources(uids)
-	done, err := m.copy(ctx, list, to)
+	var held *intents.Held
+	defer func() { held.Close() }()
+	done, err := m.copy(ctx, list, to, func(list []source, add []newcomer) {
+		held = m.intendMove(list, add, to)
+	})
 	if err != nil {
+		held.Done()
 		return done, err
 	}
 	// From here on a client that gives up does not stop us halfway.
 	ctx = context.WithoutCancel(ctx)
 	later, err := m.remove(ctx, list)
+	held.Done() // also if it failed: the client is told what is where
 	if err != nil {
 		return done, err
 	}
@@ -248,11 +269,16 @@ func (m *Mailbox) remove(ctx context.Context, list []source) (map[int]FlagSet, e
 		uids[i] = src.uid
 	}
 	err := m.edit(ctx, func() error {
+		var from [2]bool // by place
 		for try := 0; ; try++ {
 			snap := m.Snapshot()
 			for i, src := range list {
-				if msg, ok := snap.lookup(src.uid); ok && msg.Flags != src.bits {
+				msg, ok := snap.lookup(src.uid)
+				if ok && msg.Flags != src.bits {
 					later[i] = snap.flagSet(msg.Flags)
+				}
+				if ok {
+					from[msg.place()] = true
 				}
 			}
 			done, left, err := m.unlink(uids, false)
@@ -273,10 +299,7 @@ func (m *Mailbox) remove(ctx context.Context, list []source) (map[int]FlagSet, e
 				return err
 			}
 		}
-		if m.host.opt.Fsync == FsyncNever {
-			return nil
-		}
-		return errors.Join(m.cur.Sync(), m.new.Sync())
+		return m.syncDirs(from)
 	})
 	return later, err
 }

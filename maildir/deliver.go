@@ -236,9 +236,12 @@ func (m *Mailbox) Append(ctx context.Context, msgs []Appending) (validity uint32
 			base := withSizes(m.host.freshBase(m), a.size, a.virtual)
 			add[i] = newcomer{base: base, flags: flags, put: func(name string) error {
 				return m.tmp.RenameNoReplace(a.tmp, m.cur, name)
-			}}
+			}, from: m.tmp, name: a.tmp}
 		}
+		held := m.intendPlacing(add)
+		defer held.Close()
 		validity, uids, err = m.admit(add)
+		held.Done()
 		return err
 	})
 	if err == nil {
@@ -255,6 +258,8 @@ type newcomer struct {
 	extra string // fields of its line in the UID list
 	flags Flags
 	put   func(name string) error // places the file in cur/ under name
+	from  vfs.Dir                 // where the file is that gets the name; nil: a new one is made
+	name  string                  // that it has there
 }
 
 // admit places the files, makes the names durable, records the UIDs durably and

@@ -57,6 +57,9 @@
 //   - The keywords of a message are its letters and what imapd-keywords says of
 //     its base name (overflow.go). That is appended under the lock, synced before
 //     the reply, and followed by a change in cur/ that others see.
+//   - What is done to several files, and must be done to all or none, is noted on
+//     disk before it begins; whoever has the lock next finishes or undoes what a
+//     process that is gone has left (redo.go).
 //   - What we create takes mode and group from its folder.
 //
 // # Rejected

@@ -51,6 +51,9 @@ func (m *Mailbox) hold(ctx context.Context, locked bool, fn func() error) error 
 	}
 	m.clean, m.locked = stamp{}, locked
 	defer func() { m.locked = false }()
+	if locked {
+		m.redo()
+	}
 	return fn()
 }
 

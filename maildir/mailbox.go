@@ -44,6 +44,7 @@ type Mailbox struct {
 	foreignLocked bool
 	importing     map[string][]string // keywords by base name, to be taken over from Dovecot's index
 	stuck         bool                // new -> cur was refused, do not try again until new/ changes
+	undone        bool                // what a crash left cannot be finished; said once
 	unlistable    bool                // the UID list cannot be written; said once
 	left          unclaimed           // what the Host remembered
 	recentFrom    UID                 // UIDs from here on are not \Recent to anybody yet

@@ -16,6 +16,7 @@ import (
 
 	"imapd/maildir/faultfs"
 	"imapd/maildir/tree"
+	"imapd/maildir/uidlist"
 )
 
 // A box is a folder on disk and a host that serves it.
@@ -492,17 +493,26 @@ func TestAbsenceNeedsProof(t *testing.T) {
 func TestSweep(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, Options{})
-	stray := filepath.Join(b.path, "tmp", "1.stray")
-	if err := os.WriteFile(stray, nil, 0o600); err != nil {
-		t.Fatal(err)
+	strays := []string{filepath.Join(b.path, "tmp", "1.stray"), filepath.Join(b.path, uidlist.LockName+".123.4")}
+	for _, stray := range strays {
+		if err := os.WriteFile(stray, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	b.sweep(time.Now())
-	if _, err := os.Stat(stray); err != nil {
-		t.Error("a delivery under way was removed:", err)
+	for _, stray := range strays {
+		if _, err := os.Stat(stray); err != nil {
+			t.Error("what is in use was removed:", err)
+		}
 	}
 	b.sweep(time.Now().Add(strayAge + time.Minute))
-	if _, err := os.Stat(stray); !errors.Is(err, os.ErrNotExist) {
-		t.Error("a stray stays:", err)
+	for _, stray := range strays {
+		if _, err := os.Stat(stray); !errors.Is(err, os.ErrNotExist) {
+			t.Error("a stray stays:", err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(b.path, uidlist.Name)); err != nil {
+		t.Error(err)
 	}
 }
 

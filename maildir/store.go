@@ -211,24 +211,42 @@ func (h *Host) share(s *Store, name, path, control string) (*Mailbox, error) {
 // strayAge is how old a file in tmp/ must be to be nobody's: Maildir's own rule.
 const strayAge = 36 * time.Hour
 
-// sweep removes what deliveries that never ended have left in tmp/.
+// sweep removes what deliveries that never ended have left in tmp/, and locks
+// that were never taken. INBOX's directory may hold thousands of folders; there
+// the names of locks may stay.
 func (m *Mailbox) sweep(now time.Time) {
+	var st unix.Stat_t
+	err := sweepDir(m.tmp, now, func(string) bool { return true })
+	if unix.Fstat(m.control.Fd(), &st) == nil && st.Nlink < sweepFolders {
+		err = errors.Join(err, sweepDir(m.control, now, uidlist.IsAside))
+	}
+	if err != nil && !unwritable(err) {
+		m.host.opt.Log.Warn("cannot remove what a crash left", "mailbox", m.name, "err", err)
+	}
+}
+
+// sweepFolders is how many directories may be in one that is swept.
+const sweepFolders = 100
+
+// sweepDir removes the files of d that are old and for whose names stray is true.
+func sweepDir(d vfs.Dir, now time.Time, stray func(name string) bool) error {
 	var strays []string
-	_, err := scanDir(m.tmp.Fd(), 0, func(name []byte) {
+	_, err := scanDir(d.Fd(), 0, func(name []byte) {
 		var st unix.Stat_t
 		n := string(name)
-		if unix.Fstatat(m.tmp.Fd(), n, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && now.Sub(time.Unix(st.Ctim.Unix())) > strayAge {
+		if stray(n) && unix.Fstatat(d.Fd(), n, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && now.Sub(time.Unix(st.Ctim.Unix())) > strayAge {
 			strays = append(strays, n)
 		}
 	})
 	for _, n := range strays {
 		if err == nil {
-			err = m.tmp.Unlink(n)
+			err = d.Unlink(n)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil // another process sweeps too
 		}
 	}
-	if err != nil && !unwritable(err) {
-		m.host.opt.Log.Warn("cannot clean tmp/", "mailbox", m.name, "err", err)
-	}
+	return err
 }
 
 // Release gives back what Store.Mailbox returned.

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"imapd/maildir/intents"
 	"imapd/maildir/keywords"
 	"imapd/maildir/uidlist"
 )
@@ -57,6 +58,7 @@ func (m *Mailbox) Sync(ctx context.Context, access Access) error {
 	}
 	defer m.leave()
 	m.foreignLocked = foreign
+	m.redo()
 	_, err = m.look(access, true)
 	if unwritable(err) {
 		return m.noteUnwritable(err)
@@ -187,6 +189,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	}
 	m.hearOthers()
 	m.sayUnusable()
+	first := m.Snapshot() == nil
 	snap := m.base()
 	sv, err := m.survey(snap, before)
 	if err != nil {
@@ -212,7 +215,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	if locked {
 		m.compactKeywords(sv.atomic)
 	}
-	locking = !locked && (!m.list.known || len(m.importing) > 0 || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
+	locking = !locked && (!m.list.known || len(m.importing) > 0 || first && intents.Waiting(m.control) || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
 		access == Serve && m.waiting() > 0 && !m.stuck)
 	m.settleLook(after, calm && !wrote, !locking && len(sv.unknown) == 0 && !sv.double)
 	return locking, nil

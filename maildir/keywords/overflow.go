@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"hash/maphash"
 	"io"
 	"io/fs"
@@ -23,8 +22,7 @@ import (
 // nothing else knows.
 //
 // The file is text. The first line is "imapd-keywords 1"; every other one is
-// "<crc> <kind> ...", where crc is the CRC-32C of what follows the blank, in 8
-// hex digits:
+// sealed (package vfs), and its text is one of
 //
 //	K <number> <name>             the keyword with the number, from 0
 //	S <number>,<number>,... <base>  all keywords of the message; "-" for none
@@ -56,8 +54,6 @@ const (
 // ErrOverflow says that the file cannot be written: it is of a newer version, or
 // it is no regular file, or too large.
 var ErrOverflow = errors.New("imapd-keywords cannot be used")
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // An Overflow is what the file of one folder says. The zero value is ready to
 // read. It is not safe for use by several goroutines.
@@ -268,24 +264,23 @@ type record struct {
 
 // parseRecord reads a line without its LF.
 func parseRecord(line []byte) (r record, ok bool) {
-	if len(line) < 12 || line[8] != ' ' || line[10] != ' ' {
+	text, ok := vfs.Unseal(line)
+	if !ok || len(text) < 2 || text[1] != ' ' {
 		return r, false
 	}
-	sum, err := strconv.ParseUint(string(line[:8]), 16, 32)
-	if err != nil || uint32(sum) != crc32.Checksum(line[9:], castagnoli) {
-		return r, false
-	}
-	r.kind = line[9]
-	first, rest, _ := bytes.Cut(line[11:], []byte{' '})
+	r.kind = text[0]
+	first, rest, _ := bytes.Cut(text[2:], []byte{' '})
 	r.text = string(rest)
 	switch r.kind {
 	case 'S':
 		r.numbers = first
 		return r, validBase(r.text)
 	case 'K':
+		var err error
 		r.number, err = strconv.ParseUint(string(first), 10, 16)
 		return r, err == nil && r.number <= maxNumber && Possible(r.text)
 	case 'C':
+		var err error
 		r.number, err = strconv.ParseUint(string(first), 10, 63)
 		return r, err == nil && r.text == ""
 	}

@@ -38,7 +38,7 @@ func read(t testing.TB, o *Overflow, dir vfs.Dir) Changes {
 func lines(bodies ...string) string {
 	b := []byte(overflowHead)
 	for _, body := range bodies {
-		b = appendLine(b, func(b []byte) []byte { return append(b, body...) })
+		b = vfs.AppendSealed(b, func(b []byte) []byte { return append(b, body...) })
 	}
 	return string(b)
 }

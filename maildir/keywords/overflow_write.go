@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"slices"
@@ -221,27 +220,19 @@ func replaceOverflow(dir vfs.Dir, b []byte) (overflowStat, error) {
 	return overflowStatOf(&st), dir.Sync()
 }
 
-// appendLine appends a line with what body appends to b.
-func appendLine(b []byte, body func([]byte) []byte) []byte {
-	start := len(b)
-	b = body(append(b, "00000000 "...))
-	copy(b[start:], fmt.Sprintf("%08x", crc32.Checksum(b[start+9:], castagnoli)))
-	return append(b, '\n')
-}
-
 func appendName(b []byte, number int, name string) []byte {
-	return appendLine(b, func(b []byte) []byte {
+	return vfs.AppendSealed(b, func(b []byte) []byte {
 		b = strconv.AppendInt(append(b, "K "...), int64(number), 10)
 		return append(append(b, ' '), name...)
 	})
 }
 
 func appendCeiling(b []byte, c uint64) []byte {
-	return appendLine(b, func(b []byte) []byte { return strconv.AppendUint(append(b, "C "...), c, 10) })
+	return vfs.AppendSealed(b, func(b []byte) []byte { return strconv.AppendUint(append(b, "C "...), c, 10) })
 }
 
 func appendSet(b []byte, s Set) []byte {
-	return appendLine(b, func(b []byte) []byte {
+	return vfs.AppendSealed(b, func(b []byte) []byte {
 		b = append(b, "S "...)
 		for i, n := range s.Numbers {
 			if i > 0 {

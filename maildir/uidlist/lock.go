@@ -176,8 +176,7 @@ func (l *Lock) create() error {
 			return err
 		}
 	}
-	aside := l.asideName()
-	f, err := l.write(aside)
+	aside, f, err := l.writeAside()
 	if err != nil {
 		return err
 	}
@@ -199,6 +198,18 @@ func (l *Lock) create() error {
 		return lockedError(l.dir, l.key.name)
 	}
 	return err
+}
+
+// writeAside makes the lock file under another name. One that is there was left
+// by a process that had our process id.
+func (l *Lock) writeAside() (name string, f vfs.File, err error) {
+	for range 1000 {
+		name = l.asideName()
+		if f, err = l.write(name); !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	return name, f, err
 }
 
 // write makes the file name, which must not exist, and says in it whose it is.

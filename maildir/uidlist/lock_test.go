@@ -362,3 +362,27 @@ func BenchmarkLock(b *testing.B) {
 		l.Unlock()
 	}
 }
+
+// What a process left that had our process id and was killed while it took a lock
+// is not in our way.
+func TestLockLeftovers(t *testing.T) {
+	t.Parallel()
+	var locks Locks
+	dir, path := folder(t)
+	for i := range 5 {
+		name := fmt.Sprintf("%s.%d.%d", LockName, os.Getpid(), i+1)
+		if err := os.WriteFile(path+"/"+name, nil, 0o600); err != nil || !IsAside(name) {
+			t.Fatal(err, name)
+		}
+	}
+	l, err := locks.Try(dir, LockName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Unlock(); err != nil {
+		t.Error(err)
+	}
+	if IsAside(LockName) || IsAside(Name) {
+		t.Error("the lock is taken for a leftover")
+	}
+}

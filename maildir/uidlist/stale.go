@@ -122,8 +122,7 @@ func (l *Lock) asideName() string {
 
 // serverTime is the present by the clock of the file server.
 func (l *Lock) serverTime() (time.Time, error) {
-	name := l.asideName()
-	f, err := l.dir.Create(name, 0o600)
+	name, f, err := l.writeAside()
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -182,3 +181,7 @@ var bootTime = sync.OnceValue(func() time.Time {
 	}
 	return time.Unix(secs, 0).Add(-10 * time.Second)
 })
+
+// IsAside reports whether name is one that a lock file has for a moment while it
+// is made or broken. An old one was left by a process that was killed.
+func IsAside(name string) bool { return strings.HasPrefix(name, LockName+".") }
