@@ -155,16 +155,21 @@ func (f killFile) Chmod(mode os.FileMode) error {
 }
 
 // restart opens the folders as a process does that comes after one that was
-// killed. The lock that was left is as old as it must be to be broken.
+// killed.
 func (b *box) restart() {
 	b.t.Helper()
+	b.ageLocks()
+	b.start(Options{})
+}
+
+// ageLocks makes the locks that were left as old as they must be to be broken.
+func (b *box) ageLocks() {
 	filepath.WalkDir(filepath.Dir(b.path), func(path string, _ os.DirEntry, _ error) error {
 		if filepath.Base(path) == uidlist.LockName {
 			os.Chtimes(path, time.Now().Add(-time.Minute), time.Now().Add(-time.Minute))
 		}
 		return nil
 	})
-	b.start(Options{})
 }
 
 // bodies returns the messages of a mailbox as their files say, in its order.

@@ -25,12 +25,16 @@ type Store struct {
 }
 
 // Open returns the Store whose root is c.Root. It creates nothing; the root need
-// not exist. The Host's locks and file system stand in for those of c.
+// not exist. The Host's locks and file system stand in for those of c. What a
+// process left of a change of folders that was killed is put right first.
 func (h *Host) Open(c tree.Config) (*Store, error) {
-	c.Lock, c.Open, c.Seed = h.locks.Lock, h.opt.Open, seed
+	c.Lock, c.Open, c.Seed, c.Journal = h.locks.Lock, h.opt.Open, seed, journal{h}
 	t, err := tree.Open(c)
 	if err != nil {
 		return nil, err
+	}
+	if err := t.Recover(); err != nil {
+		h.opt.Log.Warn("cannot finish what a crash left", "root", c.Root, "err", err)
 	}
 	return &Store{host: h, tree: t, cfg: c}, nil
 }
@@ -46,7 +50,12 @@ func seed(control vfs.Dir, validity uint32) error {
 func (s *Store) Init() error { return s.tree.Init() }
 
 // List returns the folders of the store, sorted by name.
-func (s *Store) List() ([]tree.Folder, error) { return s.tree.List() }
+func (s *Store) List() ([]tree.Folder, error) {
+	if err := s.tree.Recover(); err != nil {
+		return nil, err
+	}
+	return s.tree.List()
+}
 
 // Look returns the folder name, all but HasChildren, at the cost of a stat(2).
 // That there is none is no error.

@@ -29,6 +29,7 @@ func (t *Tree) begin() (root vfs.Dir, end func(), err error) {
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		unlock, err := tryTreeLock(root)
 		if err == nil {
+			t.tidy(root)
 			return root, func() { unlock(); root.Close() }, nil
 		}
 		if err != ErrBusy || time.Now().After(deadline) {

@@ -430,3 +430,29 @@ func TestNextValidity(t *testing.T) {
 		t.Errorf("after the last: %d, %v", v, err)
 	}
 }
+
+// A folder whose process was killed while it was being built is removed by a later
+// one, when it is old.
+func TestSweepBuilt(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	makeFolders(t, root, ".")
+	for _, d := range []string{"imapd-new.1/cur", "else"} {
+		if err := os.MkdirAll(root+"/tmp/"+d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tmp, err := vfs.Open(root + "/tmp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tmp.Close()
+	sweepBuilt(tmp, time.Now())
+	if !isThere(tmp, "imapd-new.1") {
+		t.Error("what is being built was removed")
+	}
+	sweepBuilt(tmp, time.Now().Add(strayAge+time.Minute))
+	if isThere(tmp, "imapd-new.1") || !isThere(tmp, "else") {
+		t.Error("it stays, or something else went")
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -98,6 +99,9 @@ func container(p place, name string) error {
 	return p.dir.Sync()
 }
 
+// builtPrefix begins the names of folders that are being built.
+const builtPrefix = "imapd-new."
+
 // build makes a whole folder in the root's tmp/ and renames it into place.
 func (t *Tree) build(root vfs.Dir, p place, parts []string) error {
 	tmp, err := root.OpenDir("tmp")
@@ -108,7 +112,8 @@ func (t *Tree) build(root vfs.Dir, p place, parts []string) error {
 		return err
 	}
 	defer tmp.Close()
-	name := uniqueName("imapd-new.")
+	sweepBuilt(tmp, time.Now())
+	name := uniqueName(builtPrefix)
 	dir, err := vfs.MkdirAs(tmp, name, root)
 	if err != nil {
 		return err

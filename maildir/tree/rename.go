@@ -12,8 +12,7 @@ import (
 
 // Rename gives the folder old and all below it the name name. Subscriptions
 // stay as they are (RFC 9051 section 6.3.6). Either all folders move or, if one
-// cannot, none; but for a crash in Maildir++, where each folder is a rename of
-// its own: then each has either name. It fails with ErrNotFound, ErrExists (for
+// cannot, none, also after a crash (redo.go). It fails with ErrNotFound, ErrExists (for
 // any of the new names), and ErrName: for INBOX, for a name below old, and where
 // a folder below old would get too long a name.
 func (t *Tree) Rename(old, name string) error {
@@ -28,7 +27,7 @@ func (t *Tree) Rename(old, name string) error {
 	if err := t.checkRename(old, name, from, to); err != nil {
 		return err
 	}
-	_, end, err := t.begin()
+	root, end, err := t.begin()
 	if err != nil {
 		return notFound(old, err)
 	}
@@ -36,7 +35,13 @@ func (t *Tree) Rename(old, name string) error {
 	if err := t.checkFamily(old, name, from, to); err != nil {
 		return err
 	}
-	return t.renameAll(old, name, from, to)
+	done, err := t.intend(root, from, to)
+	if err != nil {
+		return err
+	}
+	err = t.renameAll(old, name, from, to)
+	done(err)
+	return err
 }
 
 func (t *Tree) checkRename(old, name string, from, to []string) error {

@@ -109,6 +109,9 @@ type Config struct {
 	// Seed writes the UID list of a new folder into its control directory.
 	// Nil leaves that to the first one who opens the folder.
 	Seed func(control vfs.Dir, validity uint32) error
+	// Journal notes renames of several directories. Nil means that a crash
+	// leaves some folders with the old name.
+	Journal Journal
 	// Open opens a directory; nil means vfs.Open.
 	Open func(path string) (vfs.Dir, error)
 }
@@ -126,6 +129,7 @@ type Tree struct {
 	spare                atomic.Int32 // folders that can be made before they are counted
 	lock                 func(context.Context, vfs.Dir, string) (func() error, error)
 	seed                 func(vfs.Dir, uint32) error
+	journal              Journal
 	open                 func(string) (vfs.Dir, error)
 }
 
@@ -136,7 +140,7 @@ type Tree struct {
 func Open(cfg Config) (*Tree, error) {
 	t := &Tree{
 		root: filepath.Clean(cfg.Root), control: filepath.Clean(cfg.Control), index: filepath.Clean(cfg.Index),
-		layout: cfg.Layout, separator: cfg.Separator, prefix: cfg.Prefix, lock: cfg.Lock, seed: cfg.Seed, open: cfg.Open,
+		layout: cfg.Layout, separator: cfg.Separator, prefix: cfg.Prefix, lock: cfg.Lock, seed: cfg.Seed, journal: cfg.Journal, open: cfg.Open,
 	}
 	t.names.Store(int32(cfg.Names))
 	if cfg.Control == "" {
