@@ -28,7 +28,7 @@ func TestRefusals(t *testing.T) {
 		{&fs.PathError{Op: "open", Path: "x", Err: syscall.EMFILE}, "LIMIT"},
 		{syscall.EACCES, "NOPERM"},
 		{&fs.PathError{Op: "open", Path: "dovecot-uidlist", Err: syscall.ELOOP}, "UNAVAILABLE"},
-		{fmt.Errorf("INBOX: %w: all have been used", maildir.ErrNoUIDs), "UNAVAILABLE"},
+		{fmt.Errorf("INBOX: %w: read-only", maildir.ErrNoUIDs), "UNAVAILABLE"},
 		{errors.Join(maildir.ErrNoUIDs, syscall.EROFS), "UNAVAILABLE"},
 		{context.DeadlineExceeded, "INUSE"},
 	} {

@@ -2,8 +2,8 @@ package maildir
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -38,8 +38,11 @@ func (m *Mailbox) settleUnderLock(snap *Snapshot, sv *survey, access Access) (wr
 	wrote = m.partTwins(sv, time.Now()) || wrote
 	slices.SortFunc(sv.unknown, func(a, b file) int { return arrivalOrder(a.base(), b.base()) })
 	next := max(snap.Next, m.list.next())
-	if int64(next)+int64(len(sv.unknown)) > uidlist.MaxUID {
-		return wrote, fmt.Errorf("%s: %w: all have been used", m.name, ErrNoUIDs)
+	if int64(next)+int64(len(sv.unknown)) > uidlist.MaxUID && len(sv.unknown) > 0 {
+		if err := m.renumber(); err != nil {
+			return wrote, err
+		}
+		return wrote, errRenumbered
 	}
 	entries := make([]uidlist.Entry, 0, len(sv.unknown))
 	for i := range sv.unknown {
@@ -84,6 +87,31 @@ func (m *Mailbox) mend(snap *Snapshot) error {
 	l.head.Next = max(l.head.Next, uint32(snap.Next))
 	return l.rewrite(m.control, func(entries []uidlist.Entry) []uidlist.Entry {
 		return m.withPublished(entries, snap)
+	})
+}
+
+// errRenumbered says that a look must begin again.
+var errRenumbered = errors.New("UIDs have been renumbered")
+
+// renumber gives the folder a new UIDVALIDITY, because no UID is left, and its
+// messages UIDs from 1 on in their order (RFC 9051 section 2.3.1.1). Lines of
+// messages that are gone keep their place. The lock is held.
+func (m *Mailbox) renumber() error {
+	validity, err := m.store.tree.NextValidity()
+	if err != nil {
+		return err
+	}
+	l := &m.list
+	if old := l.head.Validity; validity <= old && old < math.MaxUint32 {
+		validity = old + 1 // the counter is younger than the list
+	}
+	m.host.opt.Log.Warn("all UIDs have been used, the mailbox gets a new UIDVALIDITY", "mailbox", m.name, "old", l.head.Validity, "new", validity)
+	l.head.Validity, l.head.Next = validity, 1
+	return l.rewrite(m.control, func(entries []uidlist.Entry) []uidlist.Entry {
+		for i := range entries {
+			entries[i].UID = uint32(i + 1)
+		}
+		return entries
 	})
 }
 
@@ -197,18 +225,20 @@ func (m *Mailbox) partTwins(sv *survey, now time.Time) (wrote bool) {
 	for _, f := range sv.twins {
 		first, ok := m.twinOf(sv, f)
 		var a, b unix.Stat_t
-		if !ok || !m.lstat(first.place, first.name, &a) || !m.lstat(f.place, f.name, &b) {
-			continue
-		}
-		if a.Ino == b.Ino && a.Dev == b.Dev {
-			// What is in new/ waits to be moved onto the other name.
-			old := now.Sub(time.Unix(b.Ctim.Unix())) > linkAge
-			if old && first.place == inCur && (f.place == inNew || !strings.EqualFold(first.name, f.name)) {
-				wrote = m.dirOf(f.place).Unlink(f.name) == nil || wrote
-			} else {
-				sv.double = true
+		if f.base() != "" {
+			if !ok || !m.lstat(first.place, first.name, &a) || !m.lstat(f.place, f.name, &b) {
+				continue
 			}
-			continue
+			if a.Ino == b.Ino && a.Dev == b.Dev {
+				// What is in new/ waits to be moved onto the other name.
+				old := now.Sub(time.Unix(b.Ctim.Unix())) > linkAge
+				if old && first.place == inCur && (f.place == inNew || !strings.EqualFold(first.name, f.name)) {
+					wrote = m.dirOf(f.place).Unlink(f.name) == nil || wrote
+				} else {
+					sv.double = true
+				}
+				continue
+			}
 		}
 		to := m.host.freshBase(m) + f.name[baseLen(f.name):]
 		if err := m.dirOf(f.place).RenameNoReplace(f.name, m.dirOf(f.place), to); err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"strconv"
@@ -272,7 +271,14 @@ func (m *Mailbox) admit(add []newcomer) (uint32, []UID, error) {
 	snap := m.Snapshot()
 	next := max(snap.Next, m.list.next())
 	if int64(next)+int64(len(add)) > uidlist.MaxUID {
-		return 0, nil, fmt.Errorf("%s: %w: all have been used", m.name, ErrNoUIDs)
+		if err := m.renumber(); err != nil {
+			return 0, nil, err
+		}
+		if err := m.refresh(1); err != nil {
+			return 0, nil, err
+		}
+		snap = m.Snapshot()
+		next = max(snap.Next, m.list.next())
 	}
 	if err := m.recordOverflow(add); err != nil {
 		return 0, nil, err

@@ -60,8 +60,8 @@ func (k *keywordState) set(t keywords.Table, st keywords.Stat) {
 func (k *keywordState) show() {
 	shown := keywordTable{full: k.table.Free() < 0}
 	for i, name := range k.table {
-		if atom(name) {
-			shown.names[i] = name
+		if s := asAtom(name); s == name || k.table.Index(s) < 0 && !slices.Contains(shown.names[:i], s) {
+			shown.names[i] = s
 		}
 	}
 	k.index = k.index[:0]
@@ -147,15 +147,32 @@ func (k *keywordState) numbers(old []uint16, f, changed Flags) []uint16 {
 	return set
 }
 
-// atom reports whether name can be sent as a flag-keyword. A file that was
-// written by hand may hold anything.
-func atom(name string) bool {
-	for _, c := range []byte(name) {
-		if c <= ' ' || c >= 0x7f || strings.IndexByte(`(){%*"\]`, c) >= 0 {
-			return false
+// atom reports whether name can be sent as a flag-keyword.
+func atom(name string) bool { return name != "" && asAtom(name) == name }
+
+// asAtom returns name as it can be sent as a flag-keyword. A file that was written
+// by hand may hold anything: what no keyword can have is shown as '_'.
+func asAtom(name string) string {
+	return strings.Map(func(c rune) rune {
+		if c <= ' ' || c >= 0x7f || strings.ContainsRune(`(){%*"\]`, c) {
+			return '_'
+		}
+		return c
+	}, name)
+}
+
+// letter returns the index of the letter of a keyword, as it is in the file or as
+// it is shown, or -1.
+func (k *keywordState) letter(t *keywords.Table, name string) int {
+	if i := t.Index(name); i >= 0 {
+		return i
+	}
+	for i, s := range k.names().names[:keywords.Letters] {
+		if s != "" && s != t[i] && strings.EqualFold(s, name) {
+			return i
 		}
 	}
-	return name != ""
+	return -1
 }
 
 // names returns the table for a snapshot.
@@ -220,7 +237,7 @@ func (k *keywordState) flags(dir vfs.Dir, set FlagSet, add bool) (Flags, error) 
 	t := k.table
 	var more []string // for imapd-keywords
 	for _, name := range set.Keywords {
-		i := t.Index(name)
+		i := k.letter(&t, name)
 		if n := k.over.Number(name); i < 0 && n >= 0 {
 			i = k.index[n]
 		}

@@ -121,7 +121,7 @@ func parseDir(b []byte, yield func([]byte)) error {
 // messageName reports whether a file of this name can be a message: dot files
 // are not, nor names that no line of the UID list can hold.
 func messageName(name []byte) bool {
-	return len(name) > 0 && name[0] != '.' && name[0] != ':' && bytes.IndexByte(name, '\n') < 0 && bytes.IndexByte(name, '\r') < 0
+	return len(name) > 0 && name[0] != '.' && bytes.IndexByte(name, '\n') < 0 && bytes.IndexByte(name, '\r') < 0
 }
 
 // File systems on which one call is atomic against rename. See fstatfs(2).

@@ -301,7 +301,13 @@ func (m *Mailbox) openDirs(path, control string) (err error) {
 		return err
 	}
 	m.id = folderID{uint64(st.Dev), st.Ino}
-	if m.cur, err = m.dir.OpenDir("cur"); err != nil {
+	m.cur, err = m.dir.OpenDir("cur")
+	if errors.Is(err, fs.ErrNotExist) {
+		if f, lerr := m.store.tree.Look(m.name); lerr == nil && f.Exists { // it has lost its cur/
+			m.cur, err = m.openOrMake("cur")
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if m.new, err = m.openOrMake("new"); err != nil {

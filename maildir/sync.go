@@ -142,7 +142,7 @@ type survey struct {
 	changes []change // of flags, names and places
 	fresh   []file   // listed above all that was published
 	unknown []file   // need a UID
-	twins   []file   // a second file of a base name that the scan has had
+	twins   []file   // a second file of a base name that the scan has had, or one without a base name
 	double  bool     // a second name of one file stays for now: look again
 	returns []string // bases of unknown that have an old line
 	moves   []UID    // messages in new/
@@ -201,7 +201,10 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	}
 	wrote := false
 	if locked {
-		if wrote, err = m.settleUnderLock(snap, &sv, access); err != nil {
+		if wrote, err = m.settleUnderLock(snap, &sv, access); errors.Is(err, errRenumbered) {
+			m.clean = stamp{}
+			return m.look(access, true)
+		} else if err != nil {
 			return false, err
 		}
 	}
@@ -215,7 +218,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	if locked {
 		m.compactKeywords(sv.atomic)
 	}
-	locking = !locked && (!m.list.known || len(m.importing) > 0 || first && intents.Waiting(m.control) || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
+	locking = !locked && (!m.list.known || m.list.damaged && !m.unlistable || len(m.importing) > 0 || first && intents.Waiting(m.control) || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
 		access == Serve && m.waiting() > 0 && !m.stuck)
 	m.settleLook(after, calm && !wrote, !locking && len(sv.unknown) == 0 && !sv.double)
 	return locking, nil
@@ -350,6 +353,10 @@ func (sc *scanner) file(name []byte) {
 		return
 	}
 	base := name[:baseLen(name)]
+	if len(base) == 0 { // nothing to know it by: it needs another name
+		sc.twins = append(sc.twins, file{name: string(name), place: sc.place})
+		return
+	}
 	uid, listed := sc.m.list.uid(base)
 	if listed && uid < sc.snap.Next {
 		if i, live := sc.snap.Find(uid); live {

@@ -86,7 +86,7 @@ func TestAttackFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		{name: "strange names", count: 10, make: func(t *testing.T, dir string) {
+		{name: "strange names", count: 11, make: func(t *testing.T, dir string) {
 			for i, name := range []string{"1\n2", "\xff\xfe", "ä:2,", "x:2,zyxXYZ?", "x;2,S", "no-info", ":2,S", "a:1,S", "a:2", "a:2,SSSS", "b:2,S:2,F"} {
 				write(t, dir+"/cur/"+name, fmt.Sprintf("Subject: %d\n\n", i))
 			}
@@ -135,11 +135,7 @@ func TestAttackFiles(t *testing.T) {
 	}
 	for i, text := range []string{"", "\n", "3", "3 V", "3 V0 N0\n1 :x\n", "9 V1 N2\n1 :x\n", "3 V1 N2\n1 :", "3 V1 N5\n4 :b\n3 :a\n", "3 V1 N5\n3 :a\n3 :b\n",
 		"3 V1 N4294967295\n4294967294 :a\n", "3 V4294967295 N4294967295\n4294967295 :x\n", "3 V1 N2\n99999999999999999999 :x\n", "3 V1 N3\n1\x00 :x\n2 :\x00\n", "\xff\xfe\x00", "1 1 2\n1 x\n", "3 V1 N2 G" + x("z", 99999) + "\n"} {
-		r := rotten{name: "list " + strconv.Itoa(i), count: 1, make: file("dovecot-uidlist", text)}
-		if strings.Contains(text, " N4294967295") {
-			r.want, r.count = refused, 0 // no UID is left for the message
-		}
-		list = append(list, r)
+		list = append(list, rotten{name: "list " + strconv.Itoa(i), count: 1, make: file("dovecot-uidlist", text)})
 	}
 	attackFolders(t, list)
 }

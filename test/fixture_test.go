@@ -360,6 +360,8 @@ func unpackEntry(dir string, h *tar.Header, r io.Reader) error {
 		return os.MkdirAll(path, 0o700)
 	case h.Typeflag == tar.TypeLink:
 		return os.Link(filepath.Join(dir, h.Linkname), path) // a copy made by COPY
+	case h.Typeflag == tar.TypeSymlink:
+		return os.Symlink(h.Linkname, path)
 	case h.Typeflag != tar.TypeReg:
 		return fmt.Errorf("%s: an entry of type %c", h.Name, h.Typeflag)
 	}

@@ -24,13 +24,6 @@ func TestCourierFixture(t *testing.T) {
 	dir := filepath.Join(unpack(t, "testdata/c-courier/account.tar.gz"), "Maildir")
 	before := courierFiles(t, dir)
 	want := readCourier(t, dir)
-	// Of 30 keywords in one folder these have no letter.
-	for _, k := range []string{"kw03", "kw11", "kw28", "kw29"} {
-		for i := range want["INBOX.Keywords"].Messages {
-			m := &want["INBOX.Keywords"].Messages[i]
-			m.Flags = flags(slices.DeleteFunc(m.Flags, func(f string) bool { return f == k }))
-		}
-	}
 	names := peer.Options{Imapd: []string{"maildir_separator: .", "maildir_prefix: INBOX."}}
 	s := peer.Imapd(t, dir, names)
 	c := s.Login(t, s.User)
@@ -69,6 +62,13 @@ func TestCourierFixture(t *testing.T) {
 	inbox.Unseen = unseen(inbox)
 	want["INBOX"] = inbox
 	compareMailboxes(t, "imapd at the end", want, ask(c))
+	// Of 30 keywords in one folder these have no letter: Dovecot cannot see them.
+	for _, k := range []string{"kw03", "kw11", "kw28", "kw29"} {
+		for i := range want["INBOX.Keywords"].Messages {
+			m := &want["INBOX.Keywords"].Messages[i]
+			m.Flags = flags(slices.DeleteFunc(m.Flags, func(f string) bool { return f == k }))
+		}
+	}
 	d := peer.Dovecot(t, dir, peer.Options{Dovecot: []string{"mail_location = maildir:" + dir + ":UTF-8",
 		"namespace inbox {\n separator = .\n prefix = INBOX.\n}"}})
 	got := ask(d.Login(t, d.User))

@@ -39,7 +39,7 @@ func (t *Tree) Create(name string) error {
 	}
 	defer p.close()
 	switch {
-	case isDir(p.dir, p.entry+"/cur"):
+	case t.isFolder(p.dir, p.entry):
 		err = fmt.Errorf("%s: %w", name, ErrExists)
 	case strings.HasSuffix(name, string(t.separator)) && t.layout == FS:
 		err = container(p, name)

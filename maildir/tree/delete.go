@@ -33,7 +33,7 @@ func (t *Tree) Delete(name string) error {
 		return notFound(name, err)
 	}
 	defer p.close()
-	if !isDir(p.dir, p.entry+"/cur") {
+	if !t.isFolder(p.dir, p.entry) {
 		return t.deleteContainer(name, p)
 	}
 	if err := t.discard(root, p); err != nil {

@@ -16,14 +16,14 @@ import (
 // A Folder is one name of the tree.
 type Folder struct {
 	Name        string // as clients see it
-	Exists      bool   // it can be selected: it has a cur/
+	Exists      bool   // it can be selected
 	Container   bool   // it does not, but is a directory (fs layout)
 	HasChildren bool
 }
 
 // List returns all folders by name, INBOX first and parents before children,
 // and with parents that do not exist. A directory counts if it has a
-// cur/ and a name that decodes. It fails with ErrLimit where there are more
+// cur/, or in Maildir++ a new/, and a name that decodes. It fails with ErrLimit where there are more
 // than 100,000, or than twice as many as may be created.
 func (t *Tree) List() ([]Folder, error) {
 	raw, err := t.folders()
@@ -149,7 +149,14 @@ func (t *Tree) walk(fn func(raw []string, exists bool) bool) error {
 		w := walker{fn: fn}
 		return w.root(root)
 	}
-	return flatNames(root, func(e string, raw []string) bool { return fn(raw, isDir(root, e+"/cur")) })
+	return flatNames(root, func(e string, raw []string) bool { return fn(raw, t.isFolder(root, e)) })
+}
+
+// isFolder reports whether the directory entry of dir is a folder. In Maildir++ one
+// that has lost its cur/ is, for there may be mail in new/; elsewhere a deleted
+// folder may still have a new/ if there are folders in it.
+func (t *Tree) isFolder(dir vfs.Dir, entry string) bool {
+	return isDir(dir, entry+"/cur") || t.layout != FS && isDir(dir, entry+"/new")
 }
 
 // walkNames is walk for those who only need names, and not the root.

@@ -338,6 +338,9 @@ func (t *Tree) Look(name string) (Folder, error) {
 		path += "/" + t.relative(parts)
 	}
 	f.Exists, err = isDirectory(path + "/cur")
+	if err == nil && !f.Exists && t.layout != FS && len(parts) > 0 {
+		f.Exists, err = isDirectory(path + "/new")
+	}
 	if err == nil && !f.Exists && t.layout == FS {
 		f.Container, err = isDirectory(path)
 	}

@@ -311,7 +311,9 @@ func TestLook(t *testing.T) {
 		{PlusPlus, "new", "INBOX", "INBOX", false, false},
 		{PlusPlus, ".A/cur", "A/", "A", true, false},
 		{PlusPlus, ".A.B/cur", "A", "A", false, false},
-		{PlusPlus, ".A/new", "A", "A", false, false},
+		{PlusPlus, ".A/new", "A", "A", true, false},
+		{PlusPlus, ".A/tmp", "A", "A", false, false},
+		{FS, "A/new", "A", "A", false, true},
 		{PlusPlus, ".INBOX.B/cur", "inBox/B", "INBOX/B", true, false},
 		{FS, "A/B/cur", "A", "A", false, true},
 		{FS, "A/B/cur", "A/B", "A/B", true, false},
@@ -368,13 +370,13 @@ func TestList(t *testing.T) {
 	os.Symlink(".A", root+"/.link")
 	os.Symlink("/nonexistent", root+"/.dangling")
 	os.Symlink(outside+"/ext", root+"/.ext")
-	want := []string{`INBOX \HasChildren`, `INBOX/sub`, `A \HasChildren`, `A/B`, `A b`, `N \Noselect \HasChildren`, `N/C`, `a*b`, `ext`, `link`,
+	want := []string{`INBOX \HasChildren`, `INBOX/sub`, `A \HasChildren`, `A/B`, `A b`, `N \Noselect \HasChildren`, `N/C`, `a*b`, `ext`, `link`, `nocur`,
 		"tab\tx", `日本語`}
 	if d := cmp.Diff(want, describe(t, open(t, Config{Root: root, Names: UTF7}))); d != "" {
 		t.Error(d)
 	}
 	want = []string{`INBOX \HasChildren`, `INBOX.A \HasChildren`, `INBOX.A.B`, `INBOX.A b`, `INBOX.Entwürfe`, `INBOX.INBOX \Noselect \HasChildren`, `INBOX.INBOX.sub`,
-		`INBOX.N \Noselect \HasChildren`, `INBOX.N.C`, `INBOX.a*b`, `INBOX.ext`, `INBOX.link`}
+		`INBOX.N \Noselect \HasChildren`, `INBOX.N.C`, `INBOX.a*b`, `INBOX.ext`, `INBOX.link`, `INBOX.nocur`}
 	got := describe(t, open(t, Config{Root: root, Names: UTF8, Separator: '.', Prefix: "INBOX."}))
 	got = slices.DeleteFunc(got, func(s string) bool { return strings.Contains(s, "&") })
 	if d := cmp.Diff(want, got); d != "" {
