@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"imapd/maildir/intents"
+	"imapd/maildir/quota"
 	"imapd/maildir/vfs"
 )
 
@@ -69,6 +70,8 @@ func (m *Mailbox) Copy(ctx context.Context, uids []UID, to *Mailbox) (Copied, er
 // names there are known, before the first one is placed.
 func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox, intend func([]source, []newcomer)) (Copied, error) {
 	var done Copied
+	var sum quota.Usage
+	counts := to.store.counts()
 	err := to.edit(ctx, func() error {
 		// A scan, not only the list: a base name that a file has is taken.
 		if err := to.refresh(0); err != nil {
@@ -86,7 +89,11 @@ func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox, intend f
 				return err
 			}
 			add[i] = newcomer{base: src.name[:baseLen(src.name)], flags: flags, put: func(name string) error {
-				return m.place(src, to, name)
+				err := m.place(src, to, name)
+				if err == nil && counts {
+					sum = sum.Add(usageOf(to.cur, name))
+				}
+				return err
 			}}
 			if linked {
 				add[i].from, add[i].name = m.dirOf(src.place), src.name
@@ -103,6 +110,7 @@ func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox, intend f
 	if err != nil {
 		return Copied{}, err
 	}
+	to.store.charge(sum)
 	return done, nil
 }
 
@@ -301,5 +309,6 @@ func (m *Mailbox) remove(ctx context.Context, list []source) (map[int]FlagSet, e
 		}
 		return m.syncDirs(from)
 	})
+	m.chargeRemoved()
 	return later, err
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"imapd/maildir/quota"
 	"imapd/maildir/uidlist"
 	"imapd/maildir/vfs"
 )
@@ -244,9 +245,12 @@ func (m *Mailbox) Append(ctx context.Context, msgs []Appending) (validity uint32
 		return err
 	})
 	if err == nil {
+		var sum quota.Usage
 		for _, a := range msgs {
 			a.tmp = ""
+			sum = sum.Add(quota.Usage{Octets: a.size, Messages: 1})
 		}
+		m.store.charge(sum)
 	}
 	return validity, uids, err
 }

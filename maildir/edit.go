@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"imapd/maildir/keywords"
+	"imapd/maildir/quota"
 	"imapd/maildir/vfs"
 )
 
@@ -306,6 +307,7 @@ func (m *Mailbox) Expunge(ctx context.Context, in func(UID) bool) ([]UID, error)
 			}
 		}
 	})
+	m.chargeRemoved()
 	slices.Sort(gone)
 	return gone, err
 }
@@ -336,11 +338,16 @@ func (m *Mailbox) unlink(uids []UID, deleted bool) (done []UID, left int, err er
 		return nil, 0, nil
 	}
 	snap := m.Snapshot()
+	counts := m.store.counts()
 	var changes []change
 	for _, u := range uids {
 		msg, ok := snap.lookup(u)
 		if !ok || deleted && msg.Flags&Deleted == 0 {
 			continue
+		}
+		var size quota.Usage
+		if counts {
+			size = usageOf(m.dirOf(msg.place()), string(msg.name()))
 		}
 		err = m.dirOf(msg.place()).Unlink(string(msg.name()))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -351,6 +358,7 @@ func (m *Mailbox) unlink(uids []UID, deleted bool) (done []UID, left int, err er
 			break
 		}
 		m.track.own(unlinked, msg.place(), string(msg.name()))
+		m.freed = m.freed.Add(size)
 		done = append(done, u)
 		changes = append(changes, change{uid: u, remove: true})
 	}

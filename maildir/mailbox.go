@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"imapd/maildir/quota"
 	"imapd/maildir/uidlist"
 	"imapd/maildir/vfs"
 )
@@ -49,7 +50,8 @@ type Mailbox struct {
 	left          unclaimed           // what the Host remembered
 	recentFrom    UID                 // UIDs from here on are not \Recent to anybody yet
 	missing       map[UID]absence
-	seen          []bool // scratch of scans
+	freed         quota.Usage // by unlink, not noted in maildirsize yet
+	seen          []bool      // scratch of scans
 
 	track tracker
 	watch watchers

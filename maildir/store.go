@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"imapd/maildir/quota"
 	"imapd/maildir/tree"
 	"imapd/maildir/uidlist"
 	"imapd/maildir/vfs"
@@ -114,7 +115,17 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	defer lock.Unlock()
-	return s.tree.Delete(name)
+	var sum quota.Usage
+	if s.counts() {
+		if sum, err = s.folderUsage(m.dir.Path()); err != nil {
+			return err
+		}
+	}
+	if err := s.tree.Delete(name); err != nil {
+		return err
+	}
+	s.charge(quota.Usage{}.Minus(sum))
+	return nil
 }
 
 // Rename gives the folder old, and the folders below it, a new name. Renaming

@@ -207,7 +207,7 @@ func subDir(dir vfs.Dir, name string) error {
 // is gone, should they still be there, must not come back.
 func (t *Tree) controlDir(parts []string) (control vfs.Dir, undo func(), err error) {
 	undo = func() {}
-	base, err := t.openControl()
+	base, err := t.OpenUser()
 	if err != nil {
 		return nil, undo, err
 	}

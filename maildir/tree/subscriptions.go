@@ -218,7 +218,7 @@ func (t *Tree) foreignPart(raw string) string {
 // editSubscriptions replaces the file by what edit makes of it, if edit says
 // that it did.
 func (t *Tree) editSubscriptions(edit func(f *subscriptionFile) bool) error {
-	dir, err := t.openControl()
+	dir, err := t.OpenUser()
 	if err != nil {
 		return err
 	}

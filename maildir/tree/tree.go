@@ -246,8 +246,9 @@ func (t *Tree) OpenIndex(name string, mail vfs.Dir) (vfs.Dir, error) {
 	return t.makePath(t.index+"/"+t.relative(parts), mail)
 }
 
-// openControl opens the root of the control directories, made if need be.
-func (t *Tree) openControl() (vfs.Dir, error) {
+// OpenUser opens the directory of the files that belong to the user, not to one
+// folder. It is made if need be, with the mode and group of the root.
+func (t *Tree) OpenUser() (vfs.Dir, error) {
 	d, err := t.open(t.control)
 	if !errors.Is(err, fs.ErrNotExist) || t.control == t.root {
 		return d, err

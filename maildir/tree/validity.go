@@ -24,7 +24,7 @@ const validityTries = 10
 // NextValidity returns a UIDVALIDITY that no folder of the tree has had, durably.
 // The first one is the time in seconds since 1970.
 func (t *Tree) NextValidity() (uint32, error) {
-	base, err := t.openControl()
+	base, err := t.OpenUser()
 	if err != nil {
 		return 0, err
 	}

@@ -1,0 +1,149 @@
+package maildir
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"imapd/maildir/quota"
+	"imapd/maildir/vfs"
+)
+
+// The file maildirsize belongs to the user's Maildir as a whole. It is kept in
+// step where there is one, after the change and without a lock. That it cannot be
+// is no reason to refuse what has been done already: the log has it.
+
+// usageOf returns what a message takes. The size is that which its name claims, as
+// everybody counts it; without one stat(2) says it.
+func usageOf(dir vfs.Dir, name string) quota.Usage {
+	size := sizeField([]byte(name[:baseLen(name)]), ",S=")
+	if size < 0 {
+		var st unix.Stat_t
+		if unix.Fstatat(dir.Fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+			return quota.Usage{}
+		}
+		size = st.Size
+	}
+	return quota.Usage{Octets: size, Messages: 1}
+}
+
+// counts reports whether the user has a maildirsize.
+func (s *Store) counts() bool {
+	dir, err := s.tree.OpenUser()
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	return quota.Exists(dir)
+}
+
+// charge notes a change of what the user's folders hold. It may have to count all
+// of them: no Mailbox.mu is held, nor the lock of a folder that lives on.
+func (s *Store) charge(change quota.Usage) {
+	if change == (quota.Usage{}) {
+		return
+	}
+	dir, err := s.tree.OpenUser()
+	if err == nil {
+		defer dir.Close()
+		if err = quota.Append(dir, change); errors.Is(err, quota.ErrRecount) {
+			err = s.recount(dir)
+		}
+	}
+	if err != nil {
+		s.host.opt.Log.Warn("maildirsize is not in step", "root", s.cfg.Root, "err", err)
+	}
+}
+
+// chargeRemoved notes what unlink has removed.
+func (m *Mailbox) chargeRemoved() {
+	m.mu.Lock()
+	freed := m.freed
+	m.freed = quota.Usage{}
+	m.mu.Unlock()
+	m.store.charge(quota.Usage{}.Minus(freed))
+}
+
+// recounts bounds how often a Maildir is counted that changes meanwhile.
+const recounts = 3
+
+// recount counts all messages and writes the file anew. A count during which a
+// folder has changed may be wrong, and is not written: the next change counts
+// again.
+func (s *Store) recount(dir vfs.Dir) error {
+	for range recounts {
+		before, err := s.folderTimes()
+		if err != nil {
+			return err
+		}
+		var sum quota.Usage
+		for path := range before {
+			u, err := s.folderUsage(path)
+			if err != nil {
+				return err
+			}
+			sum = sum.Add(u)
+		}
+		after, err := s.folderTimes()
+		if err != nil {
+			return err
+		}
+		if sameTimes(before, after) {
+			return quota.Replace(dir, sum)
+		}
+	}
+	return nil
+}
+
+// folderTimes returns the modification times of cur/ and new/ of each folder.
+func (s *Store) folderTimes() (map[string][2]int64, error) {
+	folders, err := s.tree.List()
+	if err != nil {
+		return nil, err
+	}
+	times := make(map[string][2]int64, len(folders))
+	for _, f := range folders {
+		path, _, err := s.tree.Path(f.Name)
+		if !f.Exists || err != nil {
+			continue
+		}
+		var t [2]int64
+		for i, sub := range []string{"/cur", "/new"} {
+			var st unix.Stat_t
+			if unix.Stat(path+sub, &st) == nil {
+				t[i] = st.Mtim.Nano()
+			}
+		}
+		times[path] = t
+	}
+	return times, nil
+}
+
+func sameTimes(a, b map[string][2]int64) bool {
+	for path, t := range a {
+		if b[path] != t {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+// folderUsage counts the messages of the folder at path. What is not there takes
+// nothing.
+func (s *Store) folderUsage(path string) (sum quota.Usage, err error) {
+	for _, sub := range []string{"/new", "/cur"} {
+		dir, err := s.host.opt.Open(path + sub)
+		if err != nil {
+			if openError(path, err) != err {
+				continue
+			}
+			return sum, err
+		}
+		_, err = scanDir(dir.Fd(), 0, func(name []byte) { sum = sum.Add(usageOf(dir, string(name))) })
+		dir.Close()
+		if err != nil {
+			return sum, err
+		}
+	}
+	return sum, nil
+}
