@@ -1,0 +1,108 @@
+package test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"imapd/test/peer"
+)
+
+// TestModes holds that whatever the umask is, all that is made in a folder has the
+// mode and group of the folder: others share it by their group, or nobody does.
+func TestModes(t *testing.T) {
+	t.Parallel()
+	for _, umask := range []string{"077", "022", "000"} {
+		for _, mode := range []uint32{0o2770, 0o750, 0o700} {
+			for _, split := range []bool{false, true} {
+				t.Run(fmt.Sprintf("umask %s, folder %o, split %v", umask, mode, split), func(t *testing.T) {
+					t.Parallel()
+					checkModes(t, umask, mode, split)
+				})
+			}
+		}
+	}
+}
+
+func checkModes(t *testing.T, umask string, mode uint32, split bool) {
+	top := peer.TempDir(t)
+	dir := filepath.Join(top, "Maildir")
+	for _, sub := range []string{"", "cur", "new", "tmp", ".Shared", ".Shared/cur", ".Shared/new", ".Shared/tmp"} {
+		mkdir(t, filepath.Join(dir, sub))
+		if err := unix.Chmod(filepath.Join(dir, sub), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !split {
+		write(t, filepath.Join(dir, "maildirsize"), "1000000S\n0 0\n"+strings.Repeat("1 0\n", 1400)) // to be counted anew
+	}
+	options := []string{"umask: " + umask}
+	if split {
+		options = append(options, "maildir_control: "+top+"/side/control", "indexdirectory: "+top+"/side/index")
+	}
+	s := peer.Imapd(t, dir, peer.Options{Imapd: options})
+	if split { // where the site keeps these its users can make directories
+		mkdir(t, top+"/side")
+		peer.Own(t, top)
+		if err := os.Chmod(top+"/side", 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := s.Login(t, s.User)
+	text := peer.Literal("Subject: x\r\n\r\ntext\r\n")
+	c.Do("APPEND INBOX (\\Seen one) %s", text)
+	c.Do("APPEND Shared (two) %s", text)
+	c.Do("CREATE New")
+	c.Do("CREATE New/Child")
+	c.Do("SUBSCRIBE New")
+	c.Do("SELECT INBOX")
+	c.Do("STORE 1 +FLAGS (three)")
+	c.Do("COPY 1 Shared")
+	c.Do("COPY 1 New")
+	c.Do("COPY 1 INBOX")
+	c.Do("MOVE 1 New/Child")
+	c.Do("RENAME New Other")
+	c.Do("SELECT Shared")
+	c.Do("STORE 1 +FLAGS (\\Deleted)")
+	c.Do("EXPUNGE")
+	c.Do("LOGOUT")
+	looked := 0
+	for _, below := range []string{dir, top + "/side/control", top + "/side/index"} {
+		if !split && below != dir {
+			continue
+		}
+		err := filepath.WalkDir(below, func(path string, e fs.DirEntry, err error) error {
+			var st unix.Stat_t
+			if err == nil {
+				err = unix.Lstat(path, &st)
+			}
+			if err != nil {
+				return err
+			}
+			want := unix.S_IFREG | mode&0o666
+			switch {
+			case e.IsDir():
+				want = unix.S_IFDIR | mode
+			case strings.HasPrefix(e.Name(), "dovecot-uidvalidity."):
+				want = unix.S_IFREG | 0o444 // as Dovecot makes it: there is nothing to read in it
+				st.Mode |= 0o444
+			}
+			if _, gid := peer.MailUID(); st.Mode != want || int(st.Gid) != gid {
+				t.Errorf("%s: mode %o, group %d; want %o, %d", strings.TrimPrefix(path, top), st.Mode, st.Gid, want, gid)
+			}
+			looked++
+			return nil
+		})
+		if err != nil && !(os.IsNotExist(err) && strings.HasSuffix(below, "index")) { // nothing has used it yet
+			t.Error(err)
+		}
+	}
+	if looked < 30 {
+		t.Errorf("only %d files", looked)
+	}
+}
