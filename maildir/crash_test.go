@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -24,37 +24,46 @@ var errnos = []unix.Errno{unix.ENOSPC, unix.EIO, unix.EDQUOT, unix.EMFILE, unix.
 // I22 of a mailbox, as far as notYet allows.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	var c counts
+	c := counts{dir: shelf(t)}
 	t.Run("script", func(t *testing.T) {
-		for _, sc := range scripts() {
+		for i, sc := range scripts() {
 			t.Run(sc.name, func(t *testing.T) {
 				t.Parallel()
-				newRun(t, sc, &c).all()
+				newRun(t, sc, i, &c).all()
 			})
 		}
 	})
+	c.askDovecot(t)
 	t.Logf("%d kill points, %d faults, %d power cuts, %d violations", c.kills.Load(), c.faults.Load(), c.cuts.Load(), c.violations.Load())
 }
 
 func soaking() bool { return os.Getenv("IMAPD_SOAK") != "" }
 
-type counts struct{ kills, faults, cuts, violations atomic.Int64 }
+// counts is what all scripts have in common.
+type counts struct {
+	dir                             string // holds all sites
+	kills, faults, cuts, violations atomic.Int64
+
+	mu   sync.Mutex
+	kept []keepsake
+}
 
 // A run takes one script through all that can happen to it.
 type run struct {
 	*testing.T
 	script
 	*counts
-	dir    string
+	index  int           // of the script
 	tree   *faultfs.Tree // the site before the first command
 	known  map[string]folder
 	fsync  maildir.Fsync
 	number int
 	turn   int
+	keeps  int
 }
 
-func newRun(t *testing.T, sc script, c *counts) *run {
-	r := &run{T: t, script: sc, counts: c, dir: shelf(t)}
+func newRun(t *testing.T, sc script, index int, c *counts) *run {
+	r := &run{T: t, script: sc, counts: c, index: index}
 	s := r.site()
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -87,7 +96,7 @@ func (r *run) one(n int) bool {
 // site is a place for the next tree.
 func (r *run) site() site {
 	r.number++
-	return site{filepath.Join(r.dir, fmt.Sprint(r.number)), r.layout, r.apart}
+	return site{fmt.Sprintf("%s/%d.%d", r.dir, r.index, r.number), r.layout, r.apart}
 }
 
 // place puts a tree there.
@@ -293,7 +302,10 @@ func (r *run) recover(s site, k *know, what string) {
 	}
 	defer h.close()
 	if r.judge(s, h, k, "after "+what, false) && r.one(3) {
-		r.reuse(s, h, what)
+		if all := r.reuse(s, h, what); all != nil && !r.apart && r.keeps%keepEach() == 0 {
+			r.counts.keep(s, all, what)
+			return
+		}
 	}
 	if !r.Failed() {
 		os.RemoveAll(s.dir)
@@ -331,13 +343,15 @@ func (r *run) judge(s site, h *session, k *know, what string, changed bool) bool
 }
 
 // reuse holds that all can be changed after a crash, and that the next process
-// finds the changes and the UIDs that were told.
-func (r *run) reuse(s site, h *session, what string) {
+// finds the changes and the UIDs that were told. It returns all folders, or nil
+// if that is not so.
+func (r *run) reuse(s site, h *session, what string) map[string]folder {
 	r.Helper()
+	r.keeps++
 	before, err := h.look(maildir.Look)
 	if err != nil {
 		r.fail("after %s: %v", what, err)
-		return
+		return nil
 	}
 	k := knowing(before, false)
 	do := func(st step) {
@@ -369,8 +383,15 @@ func (r *run) reuse(s site, h *session, what string) {
 	next, err := s.serve(maildir.Options{})
 	if err != nil {
 		r.fail("long after %s: %v", what, err)
-		return
+		return nil
 	}
 	defer next.close()
-	r.judge(s, next, k, "long after "+what, true)
+	if !r.judge(s, next, k, "long after "+what, true) {
+		return nil
+	}
+	all, err := next.look(maildir.Look)
+	if err != nil {
+		r.fail("long after %s: %v", what, err)
+	}
+	return all
 }

@@ -17,6 +17,7 @@ import (
 	"imapd/maildir/tree"
 	"imapd/maildir/uidlist"
 	"imapd/maildir/vfs"
+	"imapd/test/peer"
 )
 
 // A mail is a message as clients know it.
@@ -232,12 +233,15 @@ func (s site) age(t *testing.T) {
 func shelf(t *testing.T) string {
 	t.Helper()
 	if info, err := os.Stat("/dev/shm"); err != nil || !info.IsDir() {
-		return t.TempDir()
+		return peer.TempDir(t)
 	}
 	dir, err := os.MkdirTemp("/dev/shm", "imapd-crash-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	return dir
 }
