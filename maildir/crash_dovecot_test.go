@@ -52,7 +52,7 @@ func (c *counts) askDovecot(t *testing.T) {
 			asked++
 			client := d.Login(t, filepath.Base(k.dir))
 			for _, name := range slices.Sorted(maps.Keys(k.folders)) {
-				if got, want := examine(client, name), k.folders[name].told(); got != want {
+				if got, want := examine(client, name), tell(k.folders[name]); got != want {
 					t.Errorf("after %s, Dovecot finds in %s of %s\n%s\nwant\n%s", k.what, name, k.dir, got, want)
 				}
 			}
@@ -71,12 +71,12 @@ func (c *counts) askDovecot(t *testing.T) {
 	}
 }
 
-// told describes a folder as examine does.
-func (f folder) told() string {
+// tell describes a folder as examine does.
+func tell(f folder) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "UIDVALIDITY %d UIDNEXT %d", f.validity, f.next)
-	for _, u := range slices.Sorted(maps.Keys(f.mails)) {
-		fmt.Fprintf(&b, "\n%d (%s)", u, f.mails[u].flags)
+	fmt.Fprintf(&b, "UIDVALIDITY %d UIDNEXT %d", f.Validity, f.Next)
+	for _, u := range slices.Sorted(maps.Keys(f.Mails)) {
+		fmt.Fprintf(&b, "\n%d (%s)", u, f.Mails[u].Flags)
 	}
 	return b.String()
 }
@@ -89,15 +89,15 @@ var (
 
 // examine returns the UIDs and flags of a mailbox.
 func examine(c *peer.Client, name string) string {
-	f := folder{mails: map[maildir.UID]mail{}}
+	f := folder{Mails: map[maildir.UID]mail{}}
 	for _, r := range c.Do("EXAMINE %q", name) {
 		if m := validityCode.FindStringSubmatch(r.Text); m != nil {
 			n, _ := strconv.ParseUint(m[1], 10, 32)
-			f.validity = uint32(n)
+			f.Validity = uint32(n)
 		}
 		if m := nextCode.FindStringSubmatch(r.Text); m != nil {
 			n, _ := strconv.ParseUint(m[1], 10, 32)
-			f.next = maildir.UID(n)
+			f.Next = maildir.UID(n)
 		}
 	}
 	for _, r := range c.Do("UID FETCH 1:* (UID FLAGS)") {
@@ -105,8 +105,8 @@ func examine(c *peer.Client, name string) string {
 			n, _ := strconv.ParseUint(m[1], 10, 32)
 			flags := slices.DeleteFunc(strings.Fields(m[2]), func(f string) bool { return f == `\Recent` })
 			slices.Sort(flags)
-			f.mails[maildir.UID(n)] = mail{flags: strings.Join(flags, " ")}
+			f.Mails[maildir.UID(n)] = mail{Flags: strings.Join(flags, " ")}
 		}
 	}
-	return f.told()
+	return tell(f)
 }

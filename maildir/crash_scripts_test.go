@@ -41,12 +41,16 @@ const (
 
 var ctx = context.Background()
 
+func letter(text string, date int64, flags string) mail {
+	return mail{Text: text, Date: date, Flags: flags}
+}
+
 // add is APPEND.
 func add(name string, flags maildir.FlagSet, texts ...string) step {
 	names := append(systemNames(flags.System), flags.Keywords...)
 	e := effect{}
 	for _, text := range texts {
-		e.adds = append(e.adds, added{folder: name, mail: mail{text, date, strings.Join(names, " ")}})
+		e.Adds = append(e.Adds, added{Folder: name, Mail: letter(text, date, strings.Join(names, " "))})
 	}
 	return step{func(s *session) error {
 		m, err := s.box(name)
@@ -85,10 +89,10 @@ func systemNames(f maildir.Flags) []string {
 func between(from, to string, moved bool, uids []maildir.UID, mails ...mail) step {
 	e := effect{}
 	for _, m := range mails {
-		e.adds = append(e.adds, added{to, m, moved})
+		e.Adds = append(e.Adds, added{Folder: to, Mail: m, Moved: moved})
 	}
 	if moved {
-		e.drops = map[string][]maildir.UID{from: uids}
+		e.Drops = map[string][]maildir.UID{from: uids}
 	}
 	return step{func(s *session) error {
 		src, err := s.box(from)
@@ -124,7 +128,7 @@ func flag(name string, op maildir.FlagOp, set maildir.FlagSet, after map[maildir
 		}
 		_, err = m.SetFlags(ctx, uids, op, set)
 		return err
-	}, effect{flags: map[string]map[maildir.UID]string{name: after}, weak: true}}
+	}, effect{Flags: map[string]map[maildir.UID]string{name: after}, Weak: true}}
 }
 
 // expunge is EXPUNGE.
@@ -136,7 +140,7 @@ func expunge(name string, gone ...maildir.UID) step {
 		}
 		_, err = m.Expunge(ctx, nil)
 		return err
-	}, effect{drops: map[string][]maildir.UID{name: gone}, weak: true}}
+	}, effect{Drops: map[string][]maildir.UID{name: gone}, Weak: true}}
 }
 
 // serve is SELECT of a mailbox.
@@ -153,25 +157,25 @@ func serve(name string) step {
 
 // tree changes.
 func create(name string) step {
-	return step{func(s *session) error { return s.st.Create(ctx, name) }, effect{makes: name}}
+	return step{func(s *session) error { return s.st.Create(ctx, name) }, effect{Makes: name}}
 }
 
 func remove(name string) step {
 	return step{func(s *session) error {
 		s.leave(name)
 		return s.st.Delete(ctx, name)
-	}, effect{kills: name}}
+	}, effect{Kills: name}}
 }
 
 func rename(old, name string) step {
-	return step{func(s *session) error { return s.st.Rename(ctx, old, name) }, effect{rename: [2]string{old, name}}}
+	return step{func(s *session) error { return s.st.Rename(ctx, old, name) }, effect{Rename: [2]string{old, name}}}
 }
 
 // renameInbox moves all messages of INBOX into a new folder.
 func renameInbox(name string) step {
-	e := effect{makes: name, drops: map[string][]maildir.UID{"INBOX": {1, 2, 3, 4, 5}}}
+	e := effect{Makes: name, Drops: map[string][]maildir.UID{"INBOX": {1, 2, 3, 4, 5}}}
 	for _, m := range inbox {
-		e.adds = append(e.adds, added{name, m.mail, true})
+		e.Adds = append(e.Adds, added{Folder: name, Mail: m.mail, Moved: true})
 	}
 	return step{func(s *session) error { return s.st.Rename(ctx, "INBOX", name) }, e}
 }
@@ -181,11 +185,11 @@ var inbox = []struct {
 	file string
 	mail
 }{
-	{"cur/1600000001.M1P1.h:2,S", mail{"Subject: one\n\n1\n", 1600000001, `\Seen`}},
-	{"cur/1600000002.M1P1.h,S=17,W=20:2,FSa", mail{"Subject: two\n\n2\n.\n", 1600000002, `\Flagged \Seen work`}},
-	{"cur/1600000003.M1P1.h:2,T", mail{"Subject: three\n\n3\n", 1600000003, `\Deleted`}},
-	{"new/1600000004.M1P1.h", mail{"Subject: four\n\n4\n", 1600000004, ``}},
-	{"cur/1600000005.M1P1.h:2,DT", mail{"Subject: five\n\n5\n", 1600000005, `\Deleted \Draft`}},
+	{"cur/1600000001.M1P1.h:2,S", letter("Subject: one\n\n1\n", 1600000001, `\Seen`)},
+	{"cur/1600000002.M1P1.h,S=17,W=20:2,FSa", letter("Subject: two\n\n2\n.\n", 1600000002, `\Flagged \Seen work`)},
+	{"cur/1600000003.M1P1.h:2,T", letter("Subject: three\n\n3\n", 1600000003, `\Deleted`)},
+	{"new/1600000004.M1P1.h", letter("Subject: four\n\n4\n", 1600000004, ``)},
+	{"cur/1600000005.M1P1.h:2,DT", letter("Subject: five\n\n5\n", 1600000005, `\Deleted \Draft`)},
 }
 
 // build makes the site of a script.
@@ -234,10 +238,10 @@ func (s site) build(t *testing.T, sc script) {
 func (s site) drop(t *testing.T, file string, m mail) {
 	t.Helper()
 	path := filepath.Join(s.root(), file)
-	if err := os.WriteFile(path, []byte(m.text), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(m.Text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chtimes(path, time.Unix(m.date, 0), time.Unix(m.date, 0)); err != nil {
+	if err := os.Chtimes(path, time.Unix(m.Date, 0), time.Unix(m.Date, 0)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -282,9 +286,9 @@ func scripts() []script {
 			flag("INBOX", maildir.AddFlags, maildir.FlagSet{System: maildir.Deleted}, map[maildir.UID]string{1: `\Deleted \Seen`}),
 			expunge("INBOX", 1, 3, 5, 6),
 			add("INBOX", maildir.FlagSet{}, added2),
-			between("INBOX", "Work", false, []maildir.UID{7}, mail{added2, date, ""}),
+			between("INBOX", "Work", false, []maildir.UID{7}, letter(added2, date, "")),
 			create("Later"),
-			between("Work", "Later", true, []maildir.UID{2}, mail{added2, date, ""}),
+			between("Work", "Later", true, []maildir.UID{2}, letter(added2, date, "")),
 			remove("Later"),
 		}},
 		{name: "rename of INBOX", steps: []step{renameInbox("Old/Mail")}},
@@ -302,7 +306,7 @@ func scripts() []script {
 			{name: "delete", steps: []step{remove("Work")}},
 			{name: "delete of a folder with others below", steps: []step{remove("Tree")}},
 			{name: "delete and create again", steps: []step{remove("Tree/A"), create("Tree/A")}},
-			{name: "append", opens: both, steps: []step{add("Work", blue, added1), between("Work", "INBOX", true, []maildir.UID{2}, mail{added1, date, `\Seen work`})}},
+			{name: "append", opens: both, steps: []step{add("Work", blue, added1), between("Work", "INBOX", true, []maildir.UID{2}, letter(added1, date, `\Seen work`))}},
 		} {
 			if l.name == "" && sc.name == "append" {
 				continue
@@ -340,15 +344,15 @@ func firstOpens() []script {
 		}
 	}
 	known := func(validity uint32, next maildir.UID, uids ...maildir.UID) map[string]folder {
-		f := folder{validity: validity, next: next, mails: map[maildir.UID]mail{}}
+		f := folder{Validity: validity, Next: next, Mails: map[maildir.UID]mail{}}
 		for i, u := range uids {
-			f.mails[u] = inbox[i].mail
+			f.Mails[u] = inbox[i].mail
 		}
 		return map[string]folder{"INBOX": f}
 	}
 	waiting := func(from int) (all []added) {
 		for _, m := range inbox[from:] {
-			all = append(all, added{folder: "INBOX", mail: m.mail})
+			all = append(all, added{Folder: "INBOX", Mail: m.mail})
 		}
 		return all
 	}

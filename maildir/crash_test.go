@@ -2,7 +2,6 @@ package maildir_test
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -13,6 +12,7 @@ import (
 
 	"imapd/maildir"
 	"imapd/maildir/faultfs"
+	"imapd/test/belief"
 )
 
 // What calls are made to fail with.
@@ -21,7 +21,7 @@ var errnos = []unix.Errno{unix.ENOSPC, unix.EIO, unix.EDQUOT, unix.EMFILE, unix.
 // TestCrash makes each command of the scripts fail, die and lose its power at each
 // of its calls. What was answered must be so afterwards, and what was not must
 // have left nothing that clients could see: security rules I1 to I13, I19, I21,
-// I22 of a mailbox, as far as notYet allows.
+// I22 of a mailbox, as far as package belief demands it.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	c := counts{dir: shelf(t)}
@@ -113,11 +113,11 @@ func (r *run) place(t *faultfs.Tree) site {
 }
 
 // knows is what clients know before the first command.
-func (r *run) knows(cut bool) *know {
-	k := knowing(r.known, cut)
-	k.apart = r.apart
+func (r *run) knows(cut bool) *belief.Known {
+	k := belief.New(r.known, cut)
+	k.Apart = r.apart
 	for _, a := range r.wait {
-		k.hopes = append(k.hopes, hope{added: a, least: 1, most: 1})
+		k.Await(a)
 	}
 	return k
 }
@@ -174,7 +174,7 @@ func (r *run) whole() (calls []faultfs.Call) {
 		if err := st.do(h); err != nil {
 			r.Fatalf("command %d: %v", i, err)
 		}
-		k.done(st.effect, h.given)
+		k.Done(st.effect, h.given)
 	}
 	fs.Disarm()
 	r.judge(s, h, k, "without a fault", false)
@@ -197,14 +197,14 @@ func (r *run) kill(c faultfs.Call, how error) {
 		h.given = nil
 		err := st.do(h)
 		if fs.Dead() {
-			k.open(st.effect, false)
+			k.Open(st.effect, false)
 			break
 		}
 		if err != nil {
 			r.Errorf("%v: %v", c, err)
 			break
 		}
-		k.done(st.effect, h.given)
+		k.Done(st.effect, h.given)
 	}
 	h.close()
 	r.recover(s, k, fmt.Sprintf("%v at %v", how, c))
@@ -226,11 +226,11 @@ func (r *run) fault(f func(faultfs.Call) error, what string) {
 			if fs.Hit().N == 0 {
 				r.Errorf("%s: command %d: %v", what, i, err)
 			}
-			k.open(st.effect, true)
+			k.Open(st.effect, true)
 			what += fmt.Sprintf(" (command %d: %v)", i, err)
 			break
 		}
-		k.done(st.effect, h.given)
+		k.Done(st.effect, h.given)
 	}
 	fs.Disarm()
 	// The same process goes on, and another one finds the same.
@@ -280,11 +280,11 @@ func (r *run) cut() {
 			r.cuts.Add(1)
 			k := r.knows(true)
 			for i, st := range r.steps[:answered] {
-				st.weak = st.weak && r.fsync != maildir.FsyncAlways
-				k.done(st.effect, given[i])
+				st.Weak = st.Weak && r.fsync != maildir.FsyncAlways
+				k.Done(st.effect, given[i])
 			}
 			if answered < len(r.steps) {
-				k.open(r.steps[answered].effect, false)
+				k.Open(r.steps[answered].effect, false)
 			}
 			r.recover(r.place(tree), k, fmt.Sprintf("power cut after call %d with %d commands answered: %s", n, answered, tree.Name))
 		}
@@ -292,7 +292,7 @@ func (r *run) cut() {
 }
 
 // recover looks at s as the next process does, works there, and looks again.
-func (r *run) recover(s site, k *know, what string) {
+func (r *run) recover(s site, k *belief.Known, what string) {
 	r.Helper()
 	s.age(r.T)
 	h, err := s.serve(maildir.Options{})
@@ -323,14 +323,14 @@ func (r *run) fail(format string, args ...any) {
 
 // judge compares what h serves with what clients know. With changed, somebody has
 // changed each folder since it was in danger.
-func (r *run) judge(s site, h *session, k *know, what string, changed bool) bool {
+func (r *run) judge(s site, h *session, k *belief.Known, what string, changed bool) bool {
 	r.Helper()
 	all, err := h.look(maildir.Serve)
 	if err != nil {
 		r.fail("%s: %v", what, err)
 		return false
 	}
-	bad := k.violations(all)
+	bad := k.Violations(all)
 	for name, f := range all {
 		if err := s.sound(name, f, changed); err != nil {
 			bad = append(bad, fmt.Sprintf("%s: %v", name, err))
@@ -353,25 +353,25 @@ func (r *run) reuse(s site, h *session, what string) map[string]folder {
 		r.fail("after %s: %v", what, err)
 		return nil
 	}
-	k := knowing(before, false)
+	k := belief.New(before, false)
 	do := func(st step) {
 		h.given = nil
 		if err := st.do(h); err != nil {
 			r.fail("after %s: %+v: %v", what, st.effect, err)
 		}
-		k.done(st.effect, h.given)
+		k.Done(st.effect, h.given)
 	}
 	do(create("After"))
 	for _, st := range r.steps {
 		// A folder that was being made can be made, and one that was going, too.
-		for _, name := range []string{st.makes, st.kills} {
-			if _, ok := k.folders[name]; !ok && name != "" {
+		for _, name := range []string{st.Makes, st.Kills} {
+			if name != "" && !slices.Contains(k.Folders(), name) {
 				do(create(name))
 			}
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(k.folders)) {
-		for u, m := range before[name].mails {
+	for _, name := range k.Folders() {
+		for u, m := range before[name].Mails {
 			do(between(name, "After", false, []maildir.UID{u}, m))
 			flags := map[maildir.UID]string{u: `\Answered`}
 			do(flag(name, maildir.ReplaceFlags, maildir.FlagSet{System: maildir.Answered}, flags))

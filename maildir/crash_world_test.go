@@ -17,23 +17,17 @@ import (
 	"imapd/maildir/tree"
 	"imapd/maildir/uidlist"
 	"imapd/maildir/vfs"
+	"imapd/test/belief"
 	"imapd/test/peer"
 )
 
-// A mail is a message as clients know it.
-type mail struct {
-	text  string // as on disk
-	date  int64
-	flags string // names, sorted, with blanks between
-}
-
-// A folder is a mailbox as clients know it.
-type folder struct {
-	validity uint32
-	next     maildir.UID
-	modseq   maildir.ModSeq
-	mails    map[maildir.UID]mail
-}
+// The words of the tests for what clients know.
+type (
+	mail   = belief.Mail
+	folder = belief.Folder
+	added  = belief.Added
+	effect = belief.Effect
+)
 
 // A site is where the folders of a script lie.
 type site struct {
@@ -133,7 +127,7 @@ func (s *session) look(a maildir.Access) (map[string]folder, error) {
 
 func lookInto(m *maildir.Mailbox) (folder, error) {
 	snap := m.Snapshot()
-	f := folder{snap.Validity, snap.Next, snap.ModSeq, map[maildir.UID]mail{}}
+	f := folder{Validity: snap.Validity, Next: snap.Next, ModSeq: snap.ModSeq, Mails: map[maildir.UID]mail{}}
 	last := maildir.UID(0)
 	for _, msg := range snap.Range(0, snap.Len()) {
 		if msg.UID <= last || msg.UID >= snap.Next {
@@ -153,7 +147,7 @@ func lookInto(m *maildir.Mailbox) (folder, error) {
 		}
 		flags := snap.AppendFlagNames(nil, msg.Flags)
 		slices.Sort(flags)
-		f.mails[msg.UID] = mail{string(text), date, strings.Join(flags, " ")}
+		f.Mails[msg.UID] = mail{Text: string(text), Date: date, Flags: strings.Join(flags, " ")}
 	}
 	return f, nil
 }
@@ -178,7 +172,7 @@ func (s site) sound(name string, f folder, changed bool) error {
 	if err != nil {
 		return err
 	}
-	if l.Damage.Any() || l.Validity != f.validity || l.Next != uint32(f.next) {
+	if l.Damage.Any() || l.Validity != f.Validity || l.Next != uint32(f.Next) {
 		return fmt.Errorf("the list has V%d N%d and the damage %+v", l.Validity, l.Next, l.Damage)
 	}
 	uids := map[string]maildir.UID{}
@@ -193,14 +187,14 @@ func (s site) sound(name string, f folder, changed bool) error {
 		}
 		for _, e := range entries {
 			base, _, _ := strings.Cut(e.Name(), ":")
-			if _, ok := f.mails[uids[base]]; !ok {
+			if _, ok := f.Mails[uids[base]]; !ok {
 				return fmt.Errorf("%s/%s is nobody's: UID %d", sub, e.Name(), uids[base])
 			}
 			found[base] = true
 		}
 	}
-	if len(found) != len(f.mails) {
-		return fmt.Errorf("%d files and %d messages", len(found), len(f.mails))
+	if len(found) != len(f.Mails) {
+		return fmt.Errorf("%d files and %d messages", len(found), len(f.Mails))
 	}
 	if _, err := os.Lstat(control + "/" + uidlist.LockName); changed && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("the lock is still there: %v", err)
