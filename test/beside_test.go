@@ -134,7 +134,7 @@ func (x *witness) keep() {
 			own = append(own, number(x.last.Code[2].Text))
 		case n < 5 && len(own) > 0:
 			k := x.rand.IntN(len(own))
-			x.must(`UID STORE %d +FLAGS.SILENT (\Deleted)`, own[k])
+			x.must(`UID STORE %d +FLAGS (\Deleted)`, own[k])
 			x.removed.Store(uint32(own[k]), time.Now())
 			x.must("UID EXPUNGE %d", own[k])
 			own = slices.Delete(own, k, k+1)
@@ -142,7 +142,7 @@ func (x *witness) keep() {
 			x.must("UID STORE %d FLAGS (%s)", own[x.rand.IntN(len(own))], []string{`\Flagged`, "later", `\Seen \Answered`}[i%3])
 		default:
 			uid := 1 + x.rand.IntN(90)
-			x.do("UID STORE %d:%d %sFLAGS.SILENT (%s)", uid, uid+x.rand.IntN(20), []string{"+", "-"}[i%2], []string{`\Draft`, "urgent"}[i%3%2])
+			x.do("UID STORE %d:%d %sFLAGS (%s)", uid, uid+x.rand.IntN(20), []string{"+", "-"}[i%2], []string{`\Draft`, "urgent"}[i%3%2])
 		}
 		x.do("NOOP")
 		x.learn()

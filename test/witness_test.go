@@ -7,6 +7,7 @@ import (
 	"net"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -167,15 +168,40 @@ func (x *witness) until(tag string, names ...string) {
 
 // learn asks for the messages that are new.
 func (x *witness) learn() {
-	for !x.stop.Load() {
+	for limit := time.Now().Add(answerTime); !x.stop.Load(); x.do("NOOP") {
 		// A message whose file somebody is renaming may be left out of an answer.
-		at := slices.IndexFunc(x.mirror.Messages(), func(m strict.Message) bool { return m.UID == 0 })
+		at := slices.IndexFunc(x.mirror.Messages(), func(m strict.Message) bool { return x.texts[m.UID] == "" })
 		if at < 0 {
 			return
 		}
+		if time.Now().After(limit) {
+			x.lie("message %d is there and is never sent", at+1)
+			return
+		}
 		x.do("FETCH %d:* (UID BODY.PEEK[])", at+1)
-		x.do("NOOP")
 	}
+}
+
+// staleFlags asks for news until the flags that x has been told of are those that
+// there are, and returns the first that are not after a while.
+func (x *witness) staleFlags(now []message) string {
+	flags := map[uint32]string{}
+	for _, m := range now {
+		flags[uint32(m.UID)] = strings.Join(m.Flags, " ")
+	}
+	stale := ""
+	for limit := time.Now().Add(3 * time.Second); time.Now().Before(limit); x.do("NOOP") {
+		stale = ""
+		for _, m := range x.mirror.Messages() {
+			if want, there := flags[m.UID]; there && m.Flags != "?" && m.Flags != want {
+				stale = fmt.Sprintf("UID %d is believed to have the flags %q, it has %q", m.UID, m.Flags, want)
+			}
+		}
+		if stale == "" {
+			return ""
+		}
+	}
+	return stale
 }
 
 // watch asks for news and for messages by lot, until the world stops.
