@@ -177,7 +177,7 @@ func (t *Tree) Unsubscribe(name string) error {
 // that another server kept, durably. They come as their parts, in modified UTF-7
 // or UTF-8; what no folder can be called is left out.
 func (t *Tree) FirstSubscriptions(names [][]string) error {
-	control, err := t.openControl()
+	control, err := t.OpenUser()
 	if err != nil {
 		return err
 	}
