@@ -133,8 +133,9 @@ type fuzzSession struct {
 	*client
 	r      *strict.Reader
 	mirror strict.Mirror
-	out    bytes.Buffer // all that the server has said
-	n      int          // commands sent
+	cache  *strict.Cache // of a client with QRESYNC; nil: none
+	out    bytes.Buffer  // all that the server has said
+	n      int           // commands sent
 }
 
 // response reads one response and checks it.
@@ -148,7 +149,10 @@ func (s *fuzzSession) response() (*strict.Response, error) {
 			s.r.UTF8 = s.r.UTF8 || word.Text == "IMAP4rev2"
 		}
 	}
-	return r, s.mirror.Take(r)
+	if err := s.mirror.Take(r); err != nil || s.cache == nil {
+		return r, err
+	}
+	return r, s.cache.Take(&s.mirror, r)
 }
 
 // sendRaw sends input in pieces of size octets, and returns all that is

@@ -79,6 +79,7 @@ func (r *randomRun) command(s *fuzzSession, line string) {
 	if err := s.command(line, rest); err != nil {
 		r.t.Fatalf("%v\n%s\nsession %d: %v", err, strings.Join(r.log, "\n"), who, s.out.String())
 	}
+	r.log = append(r.log, s.out.String())
 	s.out.Reset()
 }
 
