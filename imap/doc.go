@@ -15,7 +15,7 @@
 //
 //   - an error becomes a tagged reply in Session.reply, BYE is sent by
 //     Session.bye (reply.go);
-//   - EXISTS, RECENT, EXPUNGE and FETCH that nobody asked for are written by
+//   - EXISTS, RECENT, EXPUNGE, VANISHED and FETCH that nobody asked for are written by
 //     Session.report (report.go);
 //   - a session waits in Session.wait (wait.go);
 //   - what ENABLE changes is set by Session.enable (session.go).

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestRandomCommands makes commands from the grammar by lot, spoils some, and
@@ -86,16 +87,16 @@ func (g *grammar) command() string {
 	uid := g.some("UID ")
 	switch g.IntN(30) {
 	case 0, 1, 2, 3, 4, 5:
-		return uid + "FETCH " + g.set() + " " + g.of(g.item(), "("+g.list(5, " ", g.item)+")")
+		return uid + "FETCH " + g.set() + " " + g.of(g.item(), "("+g.list(5, " ", g.item)+")") + g.some(" (CHANGEDSINCE "+g.modSeq()+g.some(" VANISHED")+")")
 	case 6, 7, 8, 9, 10, 11:
 		return uid + "SEARCH " + g.some("RETURN ("+g.some(g.list(3, " ", func() string { return g.of("MIN", "MAX", "ALL", "COUNT", "SAVE") }))+") ") +
 			g.some("CHARSET "+g.of("UTF-8", "US-ASCII", "ISO-8859-1", "x", "UTF-7")+" ") + g.list(4, " ", g.key)
 	case 12, 13:
-		return uid + "STORE " + g.set() + " " + g.of("", "+", "-") + "FLAGS" + g.some(".SILENT") + " " + g.of(g.flag(), "("+g.list(4, " ", g.flag)+")", "()")
+		return uid + "STORE " + g.set() + " " + g.some("(UNCHANGEDSINCE "+g.modSeq()+") ") + g.of("", "+", "-") + "FLAGS" + g.some(".SILENT") + " " + g.of(g.flag(), "("+g.list(4, " ", g.flag)+")", "()")
 	case 14:
 		return uid + g.of("COPY ", "MOVE ") + g.set() + " " + g.mailbox()
 	case 15:
-		return g.of("SELECT ", "EXAMINE ") + g.mailbox()
+		return g.of("SELECT ", "EXAMINE ") + g.mailbox() + g.some(" ("+g.list(3, " ", g.parameter)+")")
 	case 16:
 		return "STATUS " + g.mailbox() + " (" + g.list(7, " ", g.statusItem) + ")"
 	case 17, 18, 19:
@@ -105,7 +106,7 @@ func (g *grammar) command() string {
 	case 21:
 		return "APPEND " + g.mailbox() + " " + g.some("("+g.list(3, " ", g.flag)+") ") + g.some(`"`+g.of(" 1-Jan-2020 10:00:00 +0100", "31-Dec-9999 23:59:59 -1200", "1-Jan-2020 10:00:00 +0000")+`" `) + "{" + g.of("11", "11+", "0", "0+") + "}\r\nSubject: x\n"
 	case 22:
-		return "ENABLE " + g.of("IMAP4rev2", "CONDSTORE", "UTF8=ACCEPT X")
+		return "ENABLE " + g.of("IMAP4rev2", "CONDSTORE", "QRESYNC", "QRESYNC CONDSTORE", "UTF8=ACCEPT X")
 	case 23:
 		return "ID " + g.of("NIL", "()", `("name" "x" "version" NIL)`)
 	case 24:
@@ -118,6 +119,15 @@ func (g *grammar) command() string {
 		return "AUTHENTICATE PLAIN" + g.of("\r\nAHUAc2VjcmV0", " AHUAc2VjcmV0", "\r\n*", " =")
 	}
 	return g.of(slices.Collect(maps.Keys(commands))...)
+}
+
+// modSeq is one of the past, of about now, or of the future.
+func (g *grammar) modSeq() string {
+	return g.of("0", "1", strconv.FormatInt(time.Now().Unix()<<20+int64(g.IntN(40)), 10), "9223372036854775807", "9223372036854775808")
+}
+
+func (g *grammar) parameter() string {
+	return g.of("CONDSTORE", "X", "QRESYNC ("+g.of("1700000011", "1700000011", "5", "0")+" "+g.modSeq()+g.some(" "+g.set())+g.some(" ("+g.set()+" "+g.set()+")")+")")
 }
 
 func (g *grammar) number() string {
@@ -154,12 +164,14 @@ func (g *grammar) section() string {
 }
 
 func (g *grammar) item() string {
-	return g.of("FLAGS", "UID", "ENVELOPE", "BODY", "BODYSTRUCTURE", "INTERNALDATE", "RFC822.SIZE", "RFC822", "RFC822.HEADER", "RFC822.TEXT", "ALL", "FAST", "FULL",
+	return g.of("FLAGS", "UID", "MODSEQ", "ENVELOPE", "BODY", "BODYSTRUCTURE", "INTERNALDATE", "RFC822.SIZE", "RFC822", "RFC822.HEADER", "RFC822.TEXT", "ALL", "FAST", "FULL",
 		"BODY"+g.section(), "BODY.PEEK"+g.section(), "BODY.PEEK"+g.section(), "BINARY["+g.of("", "1", "1.2", "2")+"]", "BINARY.PEEK["+g.of("1", "2")+"]<0.5>", "BINARY.SIZE["+g.of("", "1", "2")+"]")
 }
 
 func (g *grammar) key() string {
-	switch g.IntN(8) {
+	switch g.IntN(9) {
+	case 8:
+		return "MODSEQ " + g.some(`"/flags/\\draft" `+g.of("priv", "shared", "ALL", "x")+" ") + g.modSeq()
 	case 0:
 		return "NOT " + g.key()
 	case 1:
