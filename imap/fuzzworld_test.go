@@ -25,6 +25,8 @@ type fuzzWorld struct {
 	template string
 	mail     string
 	srv      *Server
+	conf     *config.Config
+	log      *slog.Logger
 	faults   *logBuffer
 }
 
@@ -51,10 +53,16 @@ func newFuzzWorld(f testing.TB) *fuzzWorld {
 	conf.Limits.BadCommands, conf.Limits.PreauthBadCommands = 50, 50
 	conf.Limits.LoginTries = 20
 	log := slog.New(slog.NewTextHandler(w.faults, &slog.HandlerOptions{Level: slog.LevelError}))
-	host := maildir.NewHost(maildir.Options{Fsync: maildir.FsyncNever, NoNotify: true, Log: log})
-	f.Cleanup(func() { host.Close() })
-	w.srv = New(Options{Config: conf, Host: host, Auth: passwords{}, Log: log, Version: "1"})
+	w.conf, w.log = conf, log
+	w.process(f)
 	return w
+}
+
+// process has the sessions that begin from now on served by another process.
+func (w *fuzzWorld) process(f testing.TB) {
+	host := maildir.NewHost(maildir.Options{Fsync: maildir.FsyncNever, NoNotify: true, Log: w.log})
+	f.Cleanup(func() { host.Close() })
+	w.srv = New(Options{Config: w.conf, Host: host, Auth: passwords{}, Log: w.log, Version: "1"})
 }
 
 // session begins a session with a fresh account, in the state that the fuzzer

@@ -55,6 +55,10 @@ type resyncRun struct {
 func (r *resyncRun) step() {
 	r.t.Helper()
 	i := r.IntN(len(r.sessions) + 1)
+	if r.IntN(12) == 0 {
+		r.log = append(r.log, "another process")
+		r.w.process(r.t)
+	}
 	switch {
 	case i == len(r.sessions):
 		r.outside()
