@@ -26,6 +26,9 @@ var (
 	syncsCur    = regexp.MustCompile(`^fsync\(\d+<[^>]*/cur>`)
 	syncsNew    = regexp.MustCompile(`^fsync\(\d+<[^>]*/new>`)
 	syncsFrom   = regexp.MustCompile(`^fsync\(\d+<[^>]*/Maildir/cur>`)
+	notes       = regexp.MustCompile(`^(fsync|fdatasync)\(\d+<[^>]*/Maildir/imapd-intents>`)
+	writesMore  = regexp.MustCompile(`^(write|pwrite64|writev)\(\d+<[^>]*/Maildir/imapd-keywords(\.tmp)?>`)
+	syncsMore   = regexp.MustCompile(`^(fsync|fdatasync)\(\d+<[^>]*/Maildir/imapd-keywords(\.tmp)?>`)
 	renames     = regexp.MustCompile(`^renameat2?\(\d+<[^>]*/cur>, .*, \d+<[^>]*/cur>`)
 	unlinks     = regexp.MustCompile(`^unlinkat\(\d+<[^>]*/cur>`)
 	replies     = regexp.MustCompile(`^(write|sendto|sendmsg|writev)\(\d+<(TCP|socket)[^>]*>, "(t3 OK|[^"]*[^"\d]t3 OK)`)
@@ -37,6 +40,11 @@ var (
 func TestDurability(t *testing.T) {
 	t.Parallel()
 	peer.Need(t, "strace")
+	var words []string // more than file names can hold
+	for i := range 30 {
+		words = append(words, fmt.Sprint("k", i))
+	}
+	manyKeywords := strings.Join(words, " ")
 	appends := "APPEND Sent (\\Seen) \"05-Jan-2024 08:09:10 +0000\" " + peer.Literal("Subject: x\r\n\r\ntext\r\n")
 	type calls = []*regexp.Regexp
 	for _, tt := range []struct {
@@ -55,9 +63,12 @@ func TestDurability(t *testing.T) {
 			{placesCopy, syncsDir, writesList, syncsList, replies},
 		}, nil},
 		{"optimized", "INBOX", "UID MOVE 4 Sent", []calls{
-			{placesCopy, syncsDir, writesList, syncsList, unlinks, syncsFrom, replies},
-			{unlinks, syncsNew, replies},
-		}, nil},
+			{notes, placesCopy, syncsDir, writesList, syncsList, unlinks, syncsFrom, replies},
+		}, calls{syncsNew}}, // nothing came from there
+		{"optimized", "INBOX", "UID STORE 1 +FLAGS (" + manyKeywords + ")", []calls{
+			{writesMore, syncsMore, replies},
+			{renames, replies},
+		}, calls{syncsCur, syncsNew}},
 		{"optimized", "Work", "EXPUNGE", []calls{{unlinks, replies}}, calls{syncsCur, syncsNew}},
 		{"optimized", "INBOX", "UID STORE 1 +FLAGS (\\Flagged)", []calls{{renames, replies}}, calls{syncsCur, syncsNew}},
 		{"always", "INBOX", appends, []calls{
@@ -100,7 +111,7 @@ func traced(t *testing.T, fsync, mailbox, command string) (log string) {
 	dir, file := basic(t), peer.TempDir(t)+"/strace"
 	s := peer.Imapd(t, dir, peer.Options{
 		Imapd: []string{"maildir_fsync: " + fsync},
-		Wrap: []string{"strace", "-D", "-f", "-y", "-q", "-s", "500", "-o", file,
+		Wrap: []string{"strace", "-D", "-f", "-y", "-q", "-s", "2000", "-o", file,
 			"-e", "trace=write,pwrite64,writev,sendto,sendmsg,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,utimensat"},
 	})
 	c := s.Login(t, s.User)
