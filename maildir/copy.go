@@ -59,16 +59,18 @@ func (s *Snapshot) flagSet(f Flags) FlagSet {
 func (m *Mailbox) Copy(ctx context.Context, uids []UID, to *Mailbox) (Copied, error) {
 	var held *intents.Held
 	defer func() { held.Close() }()
-	done, err := m.copy(ctx, m.sources(uids), to, func(list []source, add []newcomer) {
+	done, err := m.copy(ctx, m.sources(uids), to, func(list []source, add []newcomer) (placed func()) {
 		held = to.intendPlacing(add)
+		return func() {}
 	})
 	held.Done()
 	return done, err
 }
 
 // copy adds the messages of list to the mailbox to. It calls intend when their
-// names there are known, before the first one is placed.
-func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox, intend func([]source, []newcomer)) (Copied, error) {
+// names there are known, before the first one is placed, and what that returns
+// when all are, before anything is synced.
+func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox, intend func([]source, []newcomer) (placed func())) (Copied, error) {
 	var done Copied
 	var sum quota.Usage
 	counts := to.store.counts()
@@ -102,9 +104,9 @@ func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox, intend f
 			taken[add[i].base] = true
 			done.From = append(done.From, src.uid)
 		}
-		intend(list, add)
+		placed := intend(list, add)
 		var err error
-		done.Validity, done.To, err = to.admit(add)
+		done.Validity, done.To, err = to.admit(add, placed)
 		return err
 	})
 	if err != nil {
@@ -246,8 +248,9 @@ func (m *Mailbox) Move(ctx context.Context, uids []UID, to *Mailbox) (Copied, er
 	list := m.sources(uids)
 	var held *intents.Held
 	defer func() { held.Close() }()
-	done, err := m.copy(ctx, list, to, func(list []source, add []newcomer) {
+	done, err := m.copy(ctx, list, to, func(list []source, add []newcomer) (placed func()) {
 		held = m.intendMove(list, add, to)
+		return func() { m.syncIntent(held) }
 	})
 	if err != nil {
 		held.Done()

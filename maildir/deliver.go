@@ -240,7 +240,7 @@ func (m *Mailbox) Append(ctx context.Context, msgs []Appending) (validity uint32
 		}
 		held := m.intendPlacing(add)
 		defer held.Close()
-		validity, uids, err = m.admit(add)
+		validity, uids, err = m.admit(add, func() {})
 		held.Done()
 		return err
 	})
@@ -266,9 +266,9 @@ type newcomer struct {
 }
 
 // admit places the files, makes the names durable, records the UIDs durably and
-// publishes, in this order, all or nothing. The lock and m.mu are held, and the
-// list was read under them.
-func (m *Mailbox) admit(add []newcomer) (uint32, []UID, error) {
+// publishes, in this order, all or nothing. It calls placed before it syncs. The
+// lock and m.mu are held, and the list was read under them.
+func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
 	if len(add) == 0 {
 		return m.list.head.Validity, nil, nil
 	}
@@ -303,6 +303,7 @@ func (m *Mailbox) admit(add []newcomer) (uint32, []UID, error) {
 		lines = append(lines, uidlist.Entry{UID: uint32(u), Base: a.base, Extra: a.extra})
 		uids = append(uids, u)
 	}
+	placed()
 	if m.host.opt.Fsync != FsyncNever {
 		if err := m.cur.Sync(); err != nil {
 			return 0, nil, errors.Join(err, m.retract(entries))

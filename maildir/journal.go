@@ -27,7 +27,10 @@ func (j journal) Intend(root vfs.Dir, moves []tree.Move) (end func(finished bool
 		}
 		i.Steps = append(i.Steps, intents.Step{From: prefix + m.From, To: prefix + m.To})
 	}
-	h, err := intents.Begin(root, i, j.host.opt.Fsync != FsyncNever)
+	h, err := intents.Begin(root, i)
+	if err == nil && j.host.opt.Fsync != FsyncNever {
+		err = h.Sync()
+	}
 	if err != nil {
 		j.host.opt.Log.Warn("cannot note what is to be done", "root", root.Path(), "err", err)
 	}

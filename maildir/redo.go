@@ -31,15 +31,24 @@ import (
 // intend notes an intent of m. Where that cannot be, for want of locks or of room,
 // what a crash would leave half done stays so; that is no reason to refuse mail.
 func (m *Mailbox) intend(i intents.Intent) *intents.Held {
-	h, err := intents.Begin(m.control, i, m.host.opt.Fsync != FsyncNever)
+	h, err := intents.Begin(m.control, i)
 	if err != nil {
 		m.host.opt.Log.Warn("cannot note what is to be done", "mailbox", m.name, "err", err)
-		return nil
 	}
 	return h
 }
 
-// intendPlacing notes that files are placed in m. The lock is held.
+// syncIntent makes what intend noted durable.
+func (m *Mailbox) syncIntent(h *intents.Held) {
+	if m.host.opt.Fsync == FsyncNever {
+		return
+	}
+	if err := h.Sync(); err != nil {
+		m.host.opt.Log.Warn("cannot make durable what is to be done", "mailbox", m.name, "err", err)
+	}
+}
+
+// intendPlacing notes, durably, that files are placed in m. The lock is held.
 func (m *Mailbox) intendPlacing(add []newcomer) *intents.Held {
 	if len(add) < 2 {
 		return nil
@@ -53,11 +62,16 @@ func (m *Mailbox) intendPlacing(add []newcomer) *intents.Held {
 		}
 		i.Steps = append(i.Steps, s)
 	}
-	return m.intend(i)
+	h := m.intend(i)
+	m.syncIntent(h)
+	return h
 }
 
 // intendMove notes that the messages of list go from m to the mailbox to, where
-// they have the names of add. m is not held.
+// they have the names of add. m is not held. It must be durable before the UIDs
+// are, and not before the names: what a power cut between the two leaves is a
+// duplicate. So it is synced when they have been placed, and syncing their
+// directory finds the journal written then.
 func (m *Mailbox) intendMove(list []source, add []newcomer, to *Mailbox) *intents.Held {
 	if len(list) == 0 {
 		return nil

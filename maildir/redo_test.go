@@ -362,8 +362,8 @@ func TestRedoMove(t *testing.T) {
 		stock(1)(b)
 		other := b.open("Other")
 		list := b.sources([]UID{1})
-		_, err := b.copy(context.Background(), list, other, func(list []source, add []newcomer) {
-			b.intendMove(list, add, other).Close() // and killed after the copy
+		_, err := b.copy(context.Background(), list, other, func(list []source, add []newcomer) func() {
+			return b.intendMove(list, add, other).Close // and killed after the copy
 		})
 		if err != nil {
 			t.Fatal(err)

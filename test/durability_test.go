@@ -63,7 +63,7 @@ func TestDurability(t *testing.T) {
 			{placesCopy, syncsDir, writesList, syncsList, replies},
 		}, nil},
 		{"optimized", "INBOX", "UID MOVE 4 Sent", []calls{
-			{notes, placesCopy, syncsDir, writesList, syncsList, unlinks, syncsFrom, replies},
+			{placesCopy, notes, syncsDir, writesList, syncsList, unlinks, syncsFrom, replies},
 		}, calls{syncsNew}}, // nothing came from there
 		{"optimized", "INBOX", "UID STORE 1 +FLAGS (" + manyKeywords + ")", []calls{
 			{writesMore, syncsMore, replies},

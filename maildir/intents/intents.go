@@ -12,7 +12,8 @@
 // for the moment in which the file is appended to or emptied.
 //
 // A file for each intent would cost a sync of the directory each time, and
-// finding one a look at the whole folder. An intent here costs one fdatasync.
+// finding one a look at the whole folder. An intent here costs one fdatasync, and
+// not even that where it can share the journal's commit with a sync that follows.
 // That it is done need not be on disk: what is recovered once too often finds
 // nothing to do.
 package intents
@@ -73,12 +74,14 @@ type Held struct {
 	Intents []Intent
 	file    vfs.File
 	ids     []int64
-	end     int64 // of the file, when the only intent was written
+	end     int64   // of the file, when the only intent was written
+	made    vfs.Dir // where the file was made for it, and its name is not synced
 }
 
-// Begin notes i in the file of dir and owns it; with sync it is on disk then. A
-// folder without the file gets one. Where it fails nothing is noted.
-func Begin(dir vfs.Dir, i Intent, sync bool) (*Held, error) {
+// Begin notes i in the file of dir and owns it. A process that comes after us
+// finds it; that it is there after a power cut too Sync sees to. A folder without
+// the file gets one. Where Begin fails nothing is noted. dir stays open until Sync.
+func Begin(dir vfs.Dir, i Intent) (*Held, error) {
 	if !i.possible() {
 		return nil, fmt.Errorf("%s/%s: a name with a line end: %w", dir.Path(), Name, ErrUnusable)
 	}
@@ -87,18 +90,26 @@ func Begin(dir vfs.Dir, i Intent, sync bool) (*Held, error) {
 		return nil, err
 	}
 	h := &Held{Intents: []Intent{i}, file: f}
-	err = h.write(dir, &i)
-	if err == nil && sync {
-		err = f.Datasync()
+	if made {
+		h.made = dir
 	}
-	if err == nil && sync && made {
-		err = dir.Sync()
-	}
-	if err != nil {
+	if err := h.write(dir, &i); err != nil {
 		h.Close()
 		return nil, err
 	}
 	return h, nil
+}
+
+// Sync makes what was noted durable.
+func (h *Held) Sync() error {
+	if h == nil || h.file == nil {
+		return nil
+	}
+	err := h.file.Datasync()
+	if err == nil && h.made != nil {
+		err = h.made.Sync()
+	}
+	return err
 }
 
 // open opens the file, made if need be.

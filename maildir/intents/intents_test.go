@@ -30,7 +30,10 @@ var placed = Intent{Kind: Place, Validity: 1<<32 - 1, Steps: []Step{{To: "3.h", 
 
 func note(t *testing.T, dir vfs.Dir, i Intent) *Held {
 	t.Helper()
-	h, err := Begin(dir, i, true)
+	h, err := Begin(dir, i)
+	if err == nil {
+		err = h.Sync()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,14 +132,14 @@ func TestRefused(t *testing.T) {
 	t.Parallel()
 	dir, path := openDir(t)
 	for _, bad := range []Intent{{Kind: Move, Target: "a\nb"}, {Kind: Place, Steps: []Step{{To: "a\x00"}}}, {Kind: Move, Target: strings.Repeat("x", 5000)}} {
-		if _, err := Begin(dir, bad, true); !errors.Is(err, ErrUnusable) {
+		if _, err := Begin(dir, bad); !errors.Is(err, ErrUnusable) {
 			t.Errorf("%+v: %v", bad, err)
 		}
 	}
 	if err := unix.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Begin(dir, move, true); !errors.Is(err, ErrUnusable) {
+	if _, err := Begin(dir, move); !errors.Is(err, ErrUnusable) {
 		t.Errorf("a FIFO: %v", err)
 	}
 	if got := claimed(t, dir); got != nil {
@@ -146,7 +149,7 @@ func TestRefused(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Begin(dir, move, true); !errors.Is(err, ErrUnusable) {
+	if _, err := Begin(dir, move); !errors.Is(err, ErrUnusable) {
 		t.Errorf("a link: %v", err)
 	}
 	if got := claimed(t, dir); got != nil {
