@@ -258,7 +258,9 @@ func (m *Mailbox) Move(ctx context.Context, uids []UID, to *Mailbox) (Copied, er
 	}
 	// From here on a client that gives up does not stop us halfway.
 	ctx = context.WithoutCancel(ctx)
+	m.setMoving(nil, held)
 	later, err := m.remove(ctx, list)
+	m.setMoving(held, nil)
 	held.Done() // also if it failed: the client is told what is where
 	if err != nil {
 		return done, err
@@ -269,6 +271,15 @@ func (m *Mailbox) Move(ctx context.Context, uids []UID, to *Mailbox) (Copied, er
 		}
 	}
 	return done, nil
+}
+
+// setMoving notes the intent of the MOVE that goes on, in place of old.
+func (m *Mailbox) setMoving(old, held *intents.Held) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.moving == old {
+		m.moving = held
+	}
 }
 
 // remove unlinks the messages of list. It returns the flags of those, by index,

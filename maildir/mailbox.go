@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"imapd/maildir/intents"
 	"imapd/maildir/quota"
 	"imapd/maildir/uidlist"
 	"imapd/maildir/vfs"
@@ -45,6 +46,8 @@ type Mailbox struct {
 	foreignLocked bool
 	importing     map[string][]string // keywords by base name, to be taken over from Dovecot's index
 	stuck         bool                // new -> cur was refused, do not try again until new/ changes
+	moving        *intents.Held       // of a MOVE from here that goes on, or nil
+	unfinished    bool                // the first look found something for redo
 	undone        bool                // what a crash left cannot be finished; said once
 	unlistable    bool                // the UID list cannot be written; said once
 	left          unclaimed           // what the Host remembered

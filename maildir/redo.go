@@ -87,17 +87,22 @@ func (m *Mailbox) intendMove(list []source, add []newcomer, to *Mailbox) *intent
 	return m.intend(i)
 }
 
-// redo finishes or undoes what processes that are gone have begun here, and
-// reports whether there was any. What cannot be done is left for the next time:
-// it keeps nobody from his mail. The lock, m.mu and a disk slot are held.
-func (m *Mailbox) redo() (found bool) {
+// redo finishes or undoes what processes that are gone have begun here. What
+// cannot be done is left for the next time: it keeps nobody from his mail. The
+// lock, m.mu and a disk slot are held.
+func (m *Mailbox) redo() {
+	m.unfinished = false
+	if m.moving != nil && m.moving.Alone() {
+		return // our own, which may be long
+	}
 	held, err := intents.Claim(m.control, func(k intents.Kind) bool { return k == intents.Move || k == intents.Place })
 	if held == nil {
 		m.sayUndone(err)
-		return false
+		return
 	}
 	defer held.Close()
 	m.clean = stamp{}
+	m.track.unsound()
 	for _, i := range held.Intents {
 		n, err := 0, error(nil)
 		if i.Kind == intents.Move {
@@ -107,12 +112,11 @@ func (m *Mailbox) redo() (found bool) {
 		}
 		if err != nil {
 			m.sayUndone(err)
-			return true
+			return
 		}
 		m.host.opt.Log.Info("recovered after a crash", "mailbox", m.name, "kind", string(rune(i.Kind)), "messages", len(i.Steps), "removed", n)
 	}
 	held.Done()
-	return true
 }
 
 // sayUndone logs, once, what keeps redo from its work.

@@ -156,7 +156,7 @@ type survey struct {
 // and moves nothing; it reports whether there is such work. m.mu is held.
 func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	if !m.restored {
-		m.restored = true
+		m.restored, m.unfinished = true, intents.Waiting(m.control)
 		if err := m.restore(); err != nil {
 			return false, err
 		}
@@ -171,7 +171,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 		if moving && locked {
 			err = m.receiveKnown()
 		}
-		return moving && !locked, err
+		return (moving || m.unfinished) && !locked, err
 	}
 	if before.new != m.clean.new {
 		m.stuck = false
@@ -189,7 +189,6 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	}
 	m.hearOthers()
 	m.sayUnusable()
-	first := m.Snapshot() == nil
 	snap := m.base()
 	sv, err := m.survey(snap, before)
 	if err != nil {
@@ -218,7 +217,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	if locked {
 		m.compactKeywords(sv.atomic)
 	}
-	locking = !locked && (!m.list.known || m.list.damaged && !m.unlistable || len(m.importing) > 0 || first && intents.Waiting(m.control) || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
+	locking = !locked && (!m.list.known || m.list.damaged && !m.unlistable || len(m.importing) > 0 || m.unfinished || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
 		access == Serve && m.waiting() > 0 && !m.stuck)
 	m.settleLook(after, calm && !wrote, !locking && len(sv.unknown) == 0 && !sv.double)
 	return locking, nil

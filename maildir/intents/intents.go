@@ -278,6 +278,15 @@ func (h *Held) Close() {
 	}
 }
 
+// Alone reports whether the file has nothing but the intent that Begin noted.
+func (h *Held) Alone() bool {
+	if h.file == nil || len(h.ids) != 1 || h.ids[0] != 0 {
+		return false
+	}
+	size, err := h.size()
+	return err == nil && size == h.end
+}
+
 // own takes the lock on one octet.
 func own(f vfs.File, at int64) error {
 	return setLock(f, at, unix.F_WRLCK)

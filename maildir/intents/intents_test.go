@@ -58,7 +58,14 @@ func claimed(t *testing.T, dir vfs.Dir) []Intent {
 func TestIntents(t *testing.T) {
 	t.Parallel()
 	dir, path := openDir(t)
-	a, b := note(t, dir, move), note(t, dir, placed)
+	a := note(t, dir, move)
+	if !a.Alone() {
+		t.Error("one intent is not alone")
+	}
+	b := note(t, dir, placed)
+	if a.Alone() || b.Alone() {
+		t.Error("two intents are alone")
+	}
 	if got := claimed(t, dir); got != nil {
 		t.Errorf("claimed %v while their owners live", got)
 	}
