@@ -360,6 +360,7 @@ func TestRedoMove(t *testing.T) {
 	} {
 		b := newBox(t, Options{})
 		stock(1)(b)
+		b.sync(Serve) // and whoever comes after need not look into the directories
 		other := b.open("Other")
 		list := b.sources([]UID{1})
 		_, err := b.copy(context.Background(), list, other, func(list []source, add []newcomer) func() {
