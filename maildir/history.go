@@ -34,9 +34,14 @@ type history struct {
 	gone   []index.Range // expunges after state.Since, ascending by modseq
 	on     bool          // there is an index, and it holds all that was published
 	lost   bool          // it could not be written; modseqs hold for this process only
+	retry  time.Time     // when that is tried again
 	others bool          // it held what we did not know: look again
-	saved  index.Stamp   // as in the file
+	saved  index.Stamp   // as in the file; zero once more has been recorded
 }
+
+// retryAfter is how long a process goes on without an index that it could not
+// write: each try may cost the wait for a lock.
+const retryAfter = 10 * time.Second
 
 // ahead is how far above the last modseq the ceiling is put: two minutes.
 const ahead = 120 << 20
@@ -74,39 +79,58 @@ func (m *Mailbox) tick() ModSeq {
 // changes whose flags are those of snap keeps its modseq. m.mu is held.
 func (m *Mailbox) record(snap *Snapshot, changes []change, added []entry, next UID) (ModSeq, error) {
 	h := &m.past
+	w := work{snap, changes, added, next, 0}
 	if h.lost {
-		m.recover()
+		old := m.Snapshot()
+		if m.recover(); m.Snapshot() != old { // what the others have recorded is published
+			m.reconcile(&w, m.Snapshot())
+		}
 	}
 	if !h.on {
-		mod := m.stampChanges(snap, changes, added, m.tick())
-		m.forgetGone(changes, mod)
-		m.publishAs(snap, changes, added, next)
-		return mod, nil
+		mod := m.stampChanges(&w)
+		m.forgetGone(w.changes, mod)
+		m.publish(m.outcome(&w))
+		return max(mod, w.done), nil
 	}
 	if err := h.file.Lock(context.Background()); err != nil {
-		return m.unrecorded(err, snap, changes, added, next)
+		return m.unrecorded(err, &w)
 	}
 	defer h.file.Unlock()
-	base, err := m.takeTail(snap)
+	base, err := m.takeTail(w.snap)
+	if base != w.snap {
+		m.reconcile(&w, base)
+	}
 	if err != nil {
-		return m.unrecorded(err, snap, changes, added, next)
+		return m.unrecorded(err, &w)
 	}
-	if base != snap {
-		changes, added = rebase(base, changes, added)
+	mod := m.stampChanges(&w)
+	s := m.outcome(&w)
+	err = m.append(&w, mod)
+	if errors.Is(err, index.ErrLong) {
+		m.forgetGone(w.changes, mod)
+		err = m.writeIndex(s)
 	}
-	mod := m.stampChanges(base, changes, added, m.tick())
-	if err := m.append(changes, added, mod, next); err != nil {
-		return m.unrecorded(err, base, changes, added, next)
+	if err != nil {
+		m.lose(err)
 	}
-	m.publishAs(base, changes, added, next)
+	m.publish(s)
 	m.compact()
-	return mod, nil
+	return max(mod, w.done), nil
+}
+
+// work is what has been found or done and is to be recorded.
+type work struct {
+	snap    *Snapshot // that it differs from
+	changes []change
+	added   []entry
+	next    UID
+	done    ModSeq // of what another process has recorded already
 }
 
 // compact writes the index anew if its journal has grown long. Its lock is held.
 func (m *Mailbox) compact() {
 	h := &m.past
-	if !h.file.JournalIsLong() {
+	if !h.on || !h.file.JournalIsLong() {
 		return
 	}
 	if err := m.writeIndex(m.Snapshot()); err != nil {
@@ -118,24 +142,25 @@ func (m *Mailbox) compact() {
 	}
 }
 
-// publishAs publishes what follows from snap.
-func (m *Mailbox) publishAs(snap *Snapshot, changes []change, added []entry, next UID) {
-	s := snap.apply(changes, added)
-	s.Next, s.keywords = max(next, snap.Next), m.keys.names()
+// outcome returns the snapshot that follows from w.
+func (m *Mailbox) outcome(w *work) *Snapshot {
+	s := w.snap.apply(w.changes, w.added)
+	s.Next, s.keywords = max(w.next, w.snap.Next), m.keys.names()
 	s.ModSeq = max(s.ModSeq, ModSeq(m.past.state.ModSeq))
 	if s.Validity == 0 {
 		s.Validity = m.list.head.Validity
 	}
-	m.publish(s)
+	return s
 }
 
-// stampChanges gives mod to what a client can see, and returns it, 0 if there is
-// no such change.
-func (m *Mailbox) stampChanges(snap *Snapshot, changes []change, added []entry, mod ModSeq) ModSeq {
-	visible := len(added) > 0
-	for i := range changes {
-		c := &changes[i]
-		old, ok := snap.lookup(c.uid)
+// stampChanges gives a new modseq to what a client can see, and returns it, 0 if
+// there is no such change.
+func (m *Mailbox) stampChanges(w *work) ModSeq {
+	mod := m.tick()
+	visible := len(w.added) > 0
+	for i := range w.changes {
+		c := &w.changes[i]
+		old, ok := w.snap.lookup(c.uid)
 		switch {
 		case c.remove:
 			visible = true
@@ -146,8 +171,8 @@ func (m *Mailbox) stampChanges(snap *Snapshot, changes []change, added []entry, 
 			c.entry.modseq = old.ModSeq
 		}
 	}
-	for i := range added {
-		added[i].modseq = mod
+	for i := range w.added {
+		w.added[i].modseq = mod
 	}
 	if !visible {
 		return 0
@@ -156,36 +181,44 @@ func (m *Mailbox) stampChanges(snap *Snapshot, changes []change, added []entry, 
 	return mod
 }
 
-// append writes changes and added to the index. Its lock is held.
-func (m *Mailbox) append(changes []change, added []entry, mod ModSeq, next UID) error {
+// append writes w to the index. Its lock is held.
+func (m *Mailbox) append(w *work, mod ModSeq) error {
 	h := &m.past
 	var b index.Batch
 	durable := false
-	for i := range changes {
-		if c := &changes[i]; !c.remove {
+	for i := range w.changes {
+		if c := &w.changes[i]; !c.remove {
 			r := c.entry.record()
 			b.Put(&r, []byte(c.entry.name))
 		}
 	}
-	for _, r := range removed(changes, mod) {
+	for _, r := range removed(w.changes, mod) {
 		b.Gone(r)
 		durable = true
 	}
-	for i := range added {
-		r := added[i].record()
-		b.Put(&r, []byte(added[i].name))
+	for i := range w.added {
+		r := w.added[i].record()
+		b.Put(&r, []byte(w.added[i].name))
+	}
+	if !b.Empty() {
+		h.unstamp()
 	}
 	if mod != 0 && m.raise(mod) {
-		h.state.Next = uint32(max(next, UID(h.state.Next)))
+		h.state.Next = uint32(max(w.next, UID(h.state.Next)))
 		b.State(&h.state)
 		durable = true
 	}
 	if err := h.file.Append(&b, durable && m.host.opt.Fsync != FsyncNever); err != nil {
 		return err
 	}
-	m.forgetGone(changes, mod)
+	m.forgetGone(w.changes, mod)
 	return nil
 }
+
+// unstamp says that more is recorded than was so when the folder looked as the
+// stamp in the index says. What is recorded may be stale by then: only a look
+// that comes after it can say that it is not.
+func (h *history) unstamp() { h.saved, h.state.Stamp = index.Stamp{}, index.Stamp{} }
 
 // raise reports whether the state must be written before mod is told: the ceiling
 // is below it, or the index says that all is durable.
@@ -247,6 +280,10 @@ func (e *entry) record() record {
 func (m *Mailbox) takeTail(snap *Snapshot) (*Snapshot, error) {
 	h := &m.past
 	events, err := h.file.Tail(true)
+	if h.file.Torn {
+		// What was given there is not known.
+		h.state.ModSeq = max(h.state.ModSeq, h.state.Ceiling)
+	}
 	switch {
 	case errors.Is(err, index.ErrReplaced):
 		h.others = true
@@ -266,60 +303,117 @@ func (m *Mailbox) takeTail(snap *Snapshot) (*Snapshot, error) {
 	return m.replay(snap, events), nil
 }
 
-// reload reads the whole index again. Where there is none any more, it is
-// written anew.
+// errStranger says that the index is about another mailbox, with another
+// UIDVALIDITY. A look at the UID list will tell who is right.
+var errStranger = errors.New("the index is of another UIDVALIDITY")
+
+// reload reads the whole index again. Where there is none any more, or one that
+// is older than what we have read of it, from a backup perhaps, it is written
+// anew. The index is locked.
 func (m *Mailbox) reload(snap *Snapshot) (*Snapshot, error) {
 	h := &m.past
-	ceiling := h.state.Ceiling
+	rest := h.file.Rest()
+	mine, gone := h.state, h.gone
 	img, err := h.file.Load()
-	if err == nil && img.Validity == snap.Validity {
+	switch {
+	case err == nil && img.Validity != snap.Validity:
+		return snap, errStranger
+	case err == nil:
 		s := m.fromImage(img)
-		s.Next = max(s.Next, snap.Next)
-		return s, nil
+		if h.state.ModSeq >= mine.ModSeq {
+			s.Next = max(s.Next, snap.Next)
+			return s, nil
+		}
+		mine.Ceiling = max(mine.Ceiling, h.state.Ceiling)
+		h.state, h.gone = mine, gone
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, index.ErrDamaged):
+		return m.replay(snap, rest), err
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, index.ErrDamaged) {
-		return snap, err
-	}
-	// The history of expunges that we hold is good, but nobody else's is.
-	h.state.ModSeq = max(h.state.ModSeq, ceiling)
+	snap = m.replay(snap, rest)
+	h.unstamp()
+	h.state.ModSeq = max(h.state.ModSeq, h.state.Ceiling)
 	return snap, m.writeIndex(snap)
 }
 
-// rebase returns what is left to do of changes and added, which were made for a
-// snapshot that base has followed.
-func rebase(base *Snapshot, changes []change, added []entry) ([]change, []entry) {
-	left := changes[:0]
-	for _, c := range changes {
+// reconcile has w follow from base, which has followed w.snap by what other
+// processes have recorded. What they have done already is left out. Where they
+// say something else of a message, one of us has looked too early: then the file
+// decides.
+func (m *Mailbox) reconcile(w *work, base *Snapshot) {
+	left := w.changes[:0]
+	for _, c := range w.changes {
 		now, ok := base.lookup(c.uid)
-		if !ok || !c.remove && now.Flags == c.entry.flags && now.place() == c.entry.place && string(now.name()) == c.entry.name {
-			continue // done by another process
+		if !ok {
+			continue
+		}
+		if !c.remove && now.is(&c.entry) {
+			w.done = max(w.done, now.ModSeq)
+			continue
+		}
+		if old, ok := w.snap.lookup(c.uid); !ok || !old.same(now) {
+			if c.remove && m.isThere(now.place(), string(now.name())) || !c.remove && !m.isThere(c.entry.place, c.entry.name) {
+				m.past.others = true
+				continue
+			}
 		}
 		left = append(left, c)
 	}
-	more := added[:0]
-	for _, e := range added {
-		if now, ok := base.lookup(e.uid); !ok && e.uid > base.sum.last {
-			more = append(more, e)
-		} else if ok && (now.Flags != e.flags || string(now.name()) != e.name) {
+	more := w.added[:0]
+	for _, e := range w.added {
+		now, ok := base.lookup(e.uid)
+		switch {
+		case ok && now.is(&e):
+			w.done = max(w.done, now.ModSeq)
+		case ok && m.isThere(e.place, e.name):
 			left = append(left, change{uid: e.uid, entry: e})
+		case !ok && e.uid > base.sum.last && !m.past.buried(e.uid, w.snap.ModSeq):
+			more = append(more, e)
+		default:
+			m.past.others = true
 		}
 	}
 	slices.SortFunc(left, func(a, b change) int { return int(int64(a.uid) - int64(b.uid)) })
-	return left, more
+	w.snap, w.changes, w.added = base, left, more
+}
+
+// is reports whether e says of the file what m does.
+func (m Message) is(e *entry) bool {
+	return m.Flags == e.flags && m.place() == e.place && string(m.name()) == e.name
+}
+
+// same reports whether the files of m and n are called the same.
+func (m Message) same(n Message) bool {
+	return m.page == n.page && m.rec == n.rec || m.Flags == n.Flags && m.place() == n.place() && string(m.name()) == string(n.name())
+}
+
+// buried reports whether the message u was expunged with a modseq above since.
+func (h *history) buried(u UID, since ModSeq) bool {
+	for i := len(h.gone) - 1; i >= 0 && h.gone[i].ModSeq > uint64(since); i-- {
+		if UID(h.gone[i].From) <= u && u <= UID(h.gone[i].To) {
+			return true
+		}
+	}
+	return false
 }
 
 // replay returns the snapshot that follows from s with events, and takes over the
 // state of the folder that they tell.
 func (m *Mailbox) replay(s *Snapshot, events []index.Event) *Snapshot {
+	if len(events) == 0 {
+		return s
+	}
 	h := &m.past
 	changes := map[UID]change{}
 	added := map[UID]entry{}
 	learned := map[UID]index.Facts{}
+	next := s.Next
 	for i := range events {
 		e := &events[i]
 		switch e.Kind {
 		case index.Put:
 			x := putEntry(e)
+			next = max(next, x.uid+1)
+			h.unstamp()
 			h.state.ModSeq = max(h.state.ModSeq, uint64(x.modseq))
 			if _, ok := s.Find(x.uid); ok {
 				changes[x.uid] = change{uid: x.uid, entry: x}
@@ -327,6 +421,7 @@ func (m *Mailbox) replay(s *Snapshot, events []index.Event) *Snapshot {
 				added[x.uid] = x
 			}
 		case index.Gone:
+			h.unstamp()
 			h.state.ModSeq = max(h.state.ModSeq, e.Range.ModSeq)
 			m.addGone([]index.Range{e.Range})
 			s.each(UID(e.Range.From), UID(e.Range.To), func(msg Message) { changes[msg.UID] = change{uid: msg.UID, remove: true} })
@@ -337,16 +432,28 @@ func (m *Mailbox) replay(s *Snapshot, events []index.Event) *Snapshot {
 			}
 		case index.Learned:
 			learned[UID(e.Rec.UID)] = e.Rec.Facts
+		case index.Floored:
+			h.state.ModSeq = max(h.state.ModSeq, e.Range.ModSeq)
+			for u, c := range changes {
+				c.entry.modseq = max(c.entry.modseq, ModSeq(e.Range.ModSeq))
+				changes[u] = c
+			}
+			for u, x := range added {
+				x.modseq = max(x.modseq, ModSeq(e.Range.ModSeq))
+				added[u] = x
+			}
 		case index.Stated:
 			e.State.ModSeq = max(e.State.ModSeq, h.state.ModSeq)
 			e.State.Since = max(e.State.Since, h.state.Since)
-			h.state, h.saved = e.State, e.State.Stamp
+			e.State.Ceiling = max(e.State.Ceiling, h.state.Ceiling)
+			h.state, h.saved = *e.State, e.State.Stamp
 			m.recentFrom = max(m.recentFrom, UID(e.State.Recent))
 		}
 	}
+	m.hear(s, changes, added)
 	n := s.apply(sorted(changes, func(c change) UID { return c.uid }), sorted(added, func(e entry) UID { return e.uid }))
 	n.ModSeq = max(s.ModSeq, ModSeq(h.state.ModSeq))
-	n.Next = max(s.Next, UID(h.state.Next), n.sum.last+1)
+	n.Next = max(next, UID(h.state.Next), n.sum.last+1)
 	for u, f := range learned {
 		if msg, ok := n.lookup(u); ok {
 			msg.page.mu.Lock()
@@ -389,27 +496,35 @@ func (s *Snapshot) each(from, to UID, f func(Message)) {
 
 // unrecorded publishes what could not be recorded, for the reason err: the files
 // say so, and nobody must be told otherwise.
-func (m *Mailbox) unrecorded(err error, snap *Snapshot, changes []change, added []entry, next UID) (ModSeq, error) {
+func (m *Mailbox) unrecorded(err error, w *work) (ModSeq, error) {
 	m.lose(err)
-	mod := m.stampChanges(snap, changes, added, m.tick())
-	m.publishAs(snap, changes, added, next)
-	return mod, nil
+	mod := m.stampChanges(w)
+	m.forgetGone(w.changes, mod)
+	m.publish(m.outcome(w))
+	return max(mod, w.done), nil
 }
 
 // lose goes on without the index.
 func (m *Mailbox) lose(err error) {
 	h := &m.past
+	if !h.lost {
+		m.host.opt.Log.Warn("cannot write the index, changes are not recorded", "mailbox", m.name, "err", err)
+	}
 	h.on, h.lost, h.gone = false, true, nil
 	h.state.Since = h.state.ModSeq
-	m.host.opt.Log.Warn("cannot write the index, changes are not recorded", "mailbox", m.name, "err", err)
+	h.retry = time.Now().Add(retryAfter)
 }
 
 // recover tries to have an index again after lose: above the ceiling, so that no
 // modseq that was given without it is given again.
 func (m *Mailbox) recover() {
 	h := &m.past
+	if time.Now().Before(h.retry) || m.Snapshot() == nil {
+		return
+	}
+	h.retry = time.Now().Add(retryAfter)
 	h.state.ModSeq = max(h.state.ModSeq, h.state.Ceiling)
-	h.state.Since = h.state.ModSeq
+	h.state.Since, h.gone = h.state.ModSeq, nil
 	if err := m.makeIndex(); err == nil {
 		h.lost = false
 	}
@@ -444,9 +559,10 @@ func (m *Mailbox) takeOthers() {
 	base, err := m.takeTail(s)
 	if err != nil {
 		m.lose(err)
-	} else if base != s {
+	}
+	if base != s {
 		m.clean = stamp{}
-		m.publishAs(base, nil, nil, base.Next)
+		m.publish(m.outcome(&work{snap: base}))
 	}
 }
 
@@ -466,7 +582,7 @@ func (m *Mailbox) claimWithOthers(next UID) {
 	h.state.Next = max(h.state.Next, uint32(m.Snapshot().Next))
 	var b index.Batch
 	b.State(&h.state)
-	if err := h.file.Append(&b, false); err != nil {
+	if err := h.file.Append(&b, false); err != nil && !errors.Is(err, index.ErrLong) {
 		m.lose(err)
 	}
 }

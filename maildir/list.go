@@ -27,7 +27,8 @@ type list struct {
 	// again says that the file may call a message otherwise than it did before:
 	// it was read anew, or has a second line of one base name. Every file of
 	// the folder must be looked up again.
-	again bool
+	again    bool
+	recalled bool // remember has been here
 
 	// uids maps the hash of a base name to its UID, for live and stale lines.
 	// A hash with a random seed, not the name: 100,000 strings would cost the
@@ -54,6 +55,7 @@ func (l *list) set(base string, u UID) { l.uids[maphash.String(l.seed, base)] = 
 // fresh forgets all lines.
 func (l *list) fresh(n int) {
 	l.uids, l.seed, l.guids = make(map[uint64]UID, n), maphash.MakeSeed(), map[UID]string{}
+	l.recalled = false
 }
 
 // enter adds lines, unless they will be loaded all at once.
@@ -148,6 +150,24 @@ func (l *list) take(p uidlist.List, usable bool) {
 	l.fresh(len(p.Entries))
 	l.enter(p.Entries)
 	l.again = true
+}
+
+// remember adds what was published of the messages of s and is in no line of a
+// damaged list. Without this they would count as expunged, and their files as new.
+func (l *list) remember(s *Snapshot) {
+	if !l.damaged || l.recalled || s.Validity != l.head.Validity {
+		return
+	}
+	l.recalled = true
+	taken := make(map[UID]bool, len(l.uids))
+	for _, u := range l.uids {
+		taken[u] = true
+	}
+	for _, msg := range s.Range(0, s.Len()) {
+		if base := msg.base(); len(base) > 0 && !taken[msg.UID] && !l.has(string(base)) {
+			l.set(string(base), msg.UID)
+		}
+	}
 }
 
 // load reads the lines of a list that was resumed.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -42,13 +41,13 @@ func (m *Mailbox) restore() error {
 		return err
 	}
 	s.Validity, s.keywords = m.list.head.Validity, m.keys.names()
+	s.Next = max(s.Next, UID(h.state.Next))
 	h.on = h.file.Loaded()
 	if h.on && (h.state.Boot != boot() && !h.state.Clean || img.Ino != m.curIno()) {
 		if s, err = m.floor(img, s); err != nil {
 			m.lose(err)
 		}
 	}
-	m.recentFrom = UID(h.state.Recent)
 	m.snap.Store(s)
 	if now, err := m.stamp(); err == nil && h.saved != (index.Stamp{}) && m.packStamp(now) == h.saved {
 		m.clean = now
@@ -61,6 +60,7 @@ func (m *Mailbox) restore() error {
 func (m *Mailbox) fromImage(img *index.Image) *Snapshot {
 	h := &m.past
 	h.state, h.gone, h.saved = img.State, img.Gone, img.State.Stamp
+	m.recentFrom = max(m.recentFrom, UID(img.State.Recent))
 	var floor uint64
 	for i := range img.Tail {
 		if e := &img.Tail[i]; e.Kind == index.Floored {
@@ -103,27 +103,39 @@ func (m *Mailbox) resumeList(img *index.Image) (ours bool, err error) {
 	l := &m.list
 	st, err := uidlist.StatFile(m.control)
 	if errors.Is(err, fs.ErrNotExist) {
-		if img.Ino != m.curIno() || img.Validity == 0 {
-			return false, nil
-		}
-		m.host.opt.Log.Warn("the UID list is gone, restoring it from the index", "mailbox", m.name)
-		next := max(m.past.state.Next, 1)
-		l.head = uidlist.Header{Version: 3, Validity: img.Validity, Next: min(next+restoredGap, uidlist.MaxUID), GUID: img.GUID}
-		l.known, l.damaged = true, true
-		return true, nil
+		return m.restoreList(img), nil
 	}
 	if err != nil {
 		return false, err
 	}
 	if saved := m.past.saved; saved != (index.Stamp{}) && unpackList(saved) == st {
-		return true, l.resume(m.control, st, int64(saved[stampSize]), int(saved[stampLines]), uidlist.Header{
+		err = l.resume(m.control, st, int64(saved[stampSize]), int(saved[stampLines]), uidlist.Header{
 			Version: 3, Validity: img.Validity, Next: uint32(saved[stampNext]), GUID: img.GUID,
 		})
+	} else {
+		err = l.read(m.control)
 	}
-	if err := l.read(m.control); err != nil {
+	if err != nil {
 		return false, err
 	}
-	return l.known && l.head.Validity == img.Validity && l.head.GUID == img.GUID, nil
+	if !l.known {
+		return m.restoreList(img), nil
+	}
+	return l.head.Validity == img.Validity && (l.head.GUID == img.GUID || l.damaged && l.head.GUID == ""), nil
+}
+
+// restoreList takes over what the index knows of a list that is gone, or says
+// nothing any more. The look under the lock writes it.
+func (m *Mailbox) restoreList(img *index.Image) (ours bool) {
+	if img.Ino != m.curIno() || img.Validity == 0 {
+		return false
+	}
+	m.host.opt.Log.Warn("the UID list is gone, restoring it from the index", "mailbox", m.name)
+	l := &m.list
+	next := uint64(max(m.past.state.Next, l.head.Next, 1)) + restoredGap
+	l.head = uidlist.Header{Version: 3, Validity: img.Validity, Next: uint32(min(next, uidlist.MaxUID)), GUID: img.GUID}
+	l.known, l.damaged = true, true
+	return true
 }
 
 // restoredGap is how far above the last UID that the index knows a restored list
@@ -213,8 +225,10 @@ func (m *Mailbox) ModSeqs() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h := &m.past
-	s := m.Snapshot()
-	if s == nil || h.lost {
+	if h.lost {
+		m.recover()
+	}
+	if m.Snapshot() == nil || h.lost {
 		return false
 	}
 	if !h.on {
@@ -223,7 +237,7 @@ func (m *Mailbox) ModSeqs() bool {
 			return false
 		}
 	}
-	if uint64(s.ModSeq) < h.state.Ceiling && h.state.Boot == boot() && !h.state.Clean {
+	if uint64(m.Snapshot().ModSeq) < h.state.Ceiling && h.state.Boot == boot() && !h.state.Clean {
 		return true
 	}
 	return m.declare() == nil
@@ -236,14 +250,10 @@ func (m *Mailbox) declare() error {
 		return err
 	}
 	defer h.file.Unlock()
-	s, err := m.takeTail(m.Snapshot())
-	if err != nil {
-		return err
+	if m.takeOthers(); !h.on {
+		return index.ErrReplaced
 	}
-	if s != m.Snapshot() {
-		m.publishAs(s, nil, nil, s.Next)
-	}
-	if !m.raise(s.ModSeq) {
+	if !m.raise(m.Snapshot().ModSeq) {
 		return nil
 	}
 	var b index.Batch
@@ -265,44 +275,79 @@ func (m *Mailbox) makeIndex() error {
 	defer h.file.Unlock()
 	ours, mine := m.Snapshot(), h.state
 	img, err := h.file.Load()
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, index.ErrDamaged):
+		return err // it may be good: another process goes on with it
+	case err == nil && img.Validity == ours.Validity:
+		h.state.ModSeq = max(h.state.ModSeq, img.State.Ceiling)
+	}
 	if err != nil || img.Validity != ours.Validity || img.GUID != m.list.head.GUID || img.Ino != m.curIno() || !h.file.Loaded() {
 		if h.state.Since == 0 {
-			h.gone, h.state.Since = nil, uint64(ours.ModSeq)
+			h.gone, h.state.Since = nil, max(uint64(ours.ModSeq), h.state.ModSeq)
 		}
 		return m.writeIndex(ours)
 	}
-	theirs := m.fromImage(img)
+	h.state.ModSeq = mine.ModSeq
+	return m.join(img, mine)
+}
+
+// join goes on with the index img, which another process has made while we, whose
+// state is mine, had none. Its lock is held.
+func (m *Mailbox) join(img *index.Image, mine index.State) error {
+	h := &m.past
+	ours, theirs := m.Snapshot(), m.fromImage(img)
 	// What we gave on our own may have been given by them too, for other changes.
 	h.state.ModSeq = max(h.state.ModSeq, mine.ModSeq, mine.Ceiling)
-	if mine.Since != 0 {
-		h.gone, h.state.Since = nil, h.state.ModSeq
+	if h.lost {
+		// And a client that we told what we gave may have missed what they did:
+		// everything counts as changed now, once.
+		mod := m.tick()
+		h.state.ModSeq = uint64(mod)
+		theirs = theirs.lifted(mod)
+		m.raise(mod)
+		var b index.Batch
+		b.Floor(uint64(mod))
+		b.State(&h.state)
+		if err := h.file.Append(&b, m.host.opt.Fsync != FsyncNever); err != nil {
+			return err
+		}
 	}
-	changes, added := difference(theirs, ours)
-	mod := m.stampChanges(theirs, changes, added, m.tick())
-	if err := m.append(changes, added, mod, ours.Next); err != nil {
+	w := m.difference(theirs, ours)
+	mod := m.stampChanges(&w)
+	if err := m.append(&w, mod); err != nil {
 		return err
 	}
 	m.clean, h.on = stamp{}, true
-	m.publishAs(theirs, changes, added, ours.Next)
+	m.track.unsound()
+	m.publish(m.outcome(&w))
 	return nil
 }
 
-// difference returns what makes b of a.
-func difference(a, b *Snapshot) (changes []change, added []entry) {
-	for _, old := range a.Range(0, a.Len()) {
-		if _, ok := b.Find(old.UID); !ok {
-			changes = append(changes, change{uid: old.UID, remove: true})
+// difference returns what theirs lacks of what we know. Of what they know and we
+// do not, or otherwise, the files say whether it is still so.
+func (m *Mailbox) difference(theirs, ours *Snapshot) work {
+	w := work{snap: theirs, next: ours.Next}
+	for _, old := range theirs.Range(0, theirs.Len()) {
+		msg, ok := ours.lookup(old.UID)
+		if ok && msg.same(old) || !ok && old.UID >= ours.Next || m.isThere(old.place(), string(old.name())) {
+			continue
+		}
+		if !ok {
+			w.changes = append(w.changes, change{uid: old.UID, remove: true})
+		} else if m.isThere(msg.place(), string(msg.name())) {
+			w.changes = append(w.changes, change{uid: old.UID, entry: entryOf(msg)})
 		}
 	}
-	for _, msg := range b.Range(0, b.Len()) {
-		if _, ok := a.Find(msg.UID); ok {
-			changes = append(changes, change{uid: msg.UID, entry: entryOf(msg)})
-		} else if msg.UID > a.sum.last {
-			added = append(added, entryOf(msg))
+	lo, ok := ours.Find(theirs.sum.last)
+	if ok {
+		lo++
+	}
+	for _, msg := range ours.Range(lo, ours.Len()) {
+		if !m.past.buried(msg.UID, 0) {
+			w.added = append(w.added, entryOf(msg))
 		}
 	}
-	slices.SortFunc(changes, func(a, b change) int { return int(int64(a.uid) - int64(b.uid)) })
-	return rebase(a, changes, added)
+	return w
 }
 
 // writeIndex writes the index of s anew. Its lock is held.
@@ -363,7 +408,7 @@ func (m *Mailbox) save(closing bool) {
 		return
 	}
 	now := index.Stamp{}
-	if m.clean != (stamp{}) {
+	if m.clean != (stamp{}) && !m.list.damaged {
 		now = m.packStamp(m.clean)
 	}
 	b := m.learned(s)
@@ -381,12 +426,13 @@ func (m *Mailbox) save(closing bool) {
 	if m.takeOthers(); !h.on || m.Snapshot() != s {
 		return // others have changed the folder: what we know is not all
 	}
-	h.state.Stamp = now
-	h.state.Next = max(h.state.Next, uint32(s.Next))
-	h.state.Clean = mark && closing
-	b.State(&h.state)
+	st := h.state
+	st.Stamp, st.Boot = now, boot()
+	st.Next = max(st.Next, uint32(s.Next))
+	st.Clean = st.Clean || mark
+	b.State(&st)
 	if err := h.file.Append(b, mark); err == nil {
-		h.saved = now
+		h.state, h.saved = st, now
 	}
 	m.compact()
 }

@@ -217,7 +217,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	if locked {
 		m.compactKeywords(sv.atomic)
 	}
-	locking = !locked && (!m.list.known || m.list.damaged && !m.unlistable || len(m.importing) > 0 || m.unfinished || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
+	locking = !locked && (!m.list.known || (m.list.file == nil || m.list.damaged) && !m.unlistable || len(m.importing) > 0 || m.unfinished || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
 		access == Serve && m.waiting() > 0 && !m.stuck)
 	m.settleLook(after, calm && !wrote, !locking && len(sv.unknown) == 0 && !sv.double)
 	return locking, nil
@@ -272,6 +272,10 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 	if err := m.list.load(m.control); err != nil {
 		return survey{}, err
 	}
+	if m.list.known && snap.Validity != 0 && snap.Validity != m.list.head.Validity {
+		return survey{}, fmt.Errorf("%s: the UID list was replaced meanwhile: %w", m.name, ErrBusy)
+	}
+	m.list.remember(snap)
 	skip := m.unchanged(before)
 	for try := 0; ; try++ {
 		start, err := m.stamp()

@@ -53,8 +53,61 @@ type tracker struct {
 	notes []note     // since the last look
 	lost  bool       // and some are missing
 
-	todo map[string]*touched // by base name: what looks have not settled yet; guarded by Mailbox.mu
-	ours map[note]int        // events that our own changes will make; guarded by Mailbox.mu
+	todo  map[string]*touched // by base name: what looks have not settled yet; guarded by Mailbox.mu
+	ours  map[note]int        // events that our own changes will make; guarded by Mailbox.mu
+	heard []hearsay           // what to check at the next look; guarded by Mailbox.mu
+}
+
+// hearsay is what another process has recorded of a message, which it may have
+// seen before we did: the events that say otherwise may be settled already.
+type hearsay struct {
+	uid   UID
+	gone  bool
+	place place // of the file that is gone
+	name  string
+}
+
+// mostHeard bounds what is checked file by file.
+const mostHeard = 1000
+
+// hear notes what is to be checked of changes and added, which other processes
+// have made of snap. m.mu is held.
+func (m *Mailbox) hear(snap *Snapshot, changes map[UID]change, added map[UID]entry) {
+	t := &m.track
+	if !t.sound {
+		return
+	}
+	if len(t.heard)+len(changes)+len(added) > mostHeard {
+		t.unsound()
+		return
+	}
+	for u, c := range changes {
+		x := hearsay{uid: u, gone: c.remove}
+		if old, ok := snap.lookup(u); ok && c.remove {
+			x.place, x.name = old.place(), string(old.name())
+		}
+		t.heard = append(t.heard, x)
+	}
+	for u := range added {
+		t.heard = append(t.heard, hearsay{uid: u})
+	}
+}
+
+// borneOut reports whether what was heard is so, as far as the events that are to
+// be settled say nothing of it.
+func (m *Mailbox) borneOut(snap *Snapshot) bool {
+	t := &m.track
+	for _, x := range t.heard {
+		msg, ok := snap.lookup(x.uid)
+		switch {
+		case x.gone && t.todo[x.name[:baseLen(x.name)]] == nil && m.isThere(x.place, x.name):
+			return false
+		case ok && t.todo[string(msg.base())] == nil && !m.isThere(msg.place(), string(msg.name())):
+			return false
+		}
+	}
+	t.heard = nil
+	return true
 }
 
 // A note is one event.
@@ -140,7 +193,7 @@ func (t *tracker) ownRename(from place, name string, to place, newname string) {
 
 // unsound forgets everything: the next look scans.
 func (t *tracker) unsound() {
-	t.sound, t.todo, t.ours = false, nil, nil
+	t.sound, t.todo, t.ours, t.heard = false, nil, nil, nil
 }
 
 // follow has the kernel tell of changes from now on.
@@ -255,7 +308,7 @@ func (m *Mailbox) fromEvents(snap *Snapshot) (survey, bool) {
 			break
 		}
 	}
-	if m.list.again || m.keys.news.All {
+	if m.list.again || m.keys.news.All || !m.borneOut(snap) {
 		return sv, false
 	}
 	if len(t.todo) == 0 && !m.keys.news.Any() {
@@ -264,6 +317,7 @@ func (m *Mailbox) fromEvents(snap *Snapshot) (survey, bool) {
 	if err := m.list.load(m.control); err != nil || m.list.again {
 		return sv, false
 	}
+	m.list.remember(snap)
 	m.seen = slices.Grow(m.seen[:0], snap.Len())[:snap.Len()]
 	clear(m.seen)
 	sc := m.newScanner(snap)
@@ -309,7 +363,7 @@ func (m *Mailbox) settleTouched(sc *scanner, base string, x *touched) bool {
 	case x.last == moved:
 		return false // out of the folder, or we do not know yet
 	case !known:
-		return true // came and went
+		return !m.nameless(sc.snap, base) // came and went
 	case m.isThere(msg.place(), string(msg.name())):
 		return true
 	}
@@ -325,6 +379,16 @@ func (m *Mailbox) byBase(snap *Snapshot, base string) (Message, bool) {
 	}
 	msg, ok := snap.lookup(uid)
 	return msg, ok && string(msg.base()) == base
+}
+
+// nameless reports whether base is of a message whose name could not be read.
+func (m *Mailbox) nameless(snap *Snapshot, base string) bool {
+	uid, ok := m.list.uid([]byte(base))
+	if !ok {
+		return false
+	}
+	msg, ok := snap.lookup(uid)
+	return ok && len(msg.name()) == 0
 }
 
 func (m *Mailbox) isThere(p place, name string) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -27,12 +28,18 @@ var ErrDamaged = errors.New("imapd.index: damaged")
 // ErrLocked says that another process has held the lock for too long.
 var ErrLocked = errors.New("imapd.index: locked by another process")
 
-// lockWait bounds the wait for the lock, which is held for a write.
-const lockWait = 10 * time.Second
+// lockWait bounds the wait for the lock, which is held for a write. Who waits
+// keeps a mailbox waiting: a process that was stopped with the lock must not
+// stop the others.
+const lockWait = 3 * time.Second
 
 // ErrReplaced says that another process has written the index anew, or removed
 // it: it must be loaded again.
 var ErrReplaced = errors.New("imapd.index: replaced")
+
+// ErrLong says that the journal has no room for a batch: the index has to be
+// written anew.
+var ErrLong = errors.New("imapd.index: journal too long")
 
 // A File is the index of one folder. It is not safe for use by several
 // goroutines. The zero value but for Dir is a File that has not been loaded.
@@ -43,9 +50,13 @@ type File struct {
 	file  vfs.File // for appending; nil: not loaded, or none, or not ours to write
 	fd    *os.File // for reading; kept by the names that are still to be read
 	ident ident
-	base  int64 // where the journal begins
-	end   int64 // behind the last batch that was read or written
-	wait  int64 // see Defer
+	base  int64            // where the journal begins
+	end   int64            // behind the last batch that was read or written
+	wait  int64            // see Defer
+	head  [prefixSize]byte // of the file that was loaded
+
+	// Torn says that the last Tail found a batch that was not whole.
+	Torn bool
 }
 
 // ident tells one file of the name from another. The descriptor that is open
@@ -64,7 +75,7 @@ func (f *File) Lock(ctx context.Context) error {
 	}
 	deadline := time.Now().Add(lockWait)
 	for wait := 20 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
-		ok, err := vfs.TryLock(f.lock)
+		ok, err := f.tryLock()
 		if err != nil || ok {
 			return err
 		}
@@ -79,6 +90,29 @@ func (f *File) Lock(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// tryLock takes the lock if it is free. A lock file that somebody has removed
+// keeps nobody out: then there is another one to lock.
+func (f *File) tryLock() (bool, error) {
+	for range 3 {
+		ok, err := vfs.TryLock(f.lock)
+		if err != nil || !ok {
+			return false, err
+		}
+		var own, now unix.Stat_t
+		if unix.Fstat(f.lock.Fd(), &own) == nil && unix.Fstatat(f.Dir.Fd(), LockName, &now, unix.AT_SYMLINK_NOFOLLOW) == nil &&
+			own.Dev == now.Dev && own.Ino == now.Ino {
+			return true, nil
+		}
+		f.lock.Close()
+		f.lock = nil
+		if f.lock, err = f.openLock(); err != nil {
+			f.lock = nil
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 // openLock opens the lock file, and makes it if there is none.
@@ -97,7 +131,12 @@ func (f *File) openLock() (vfs.File, error) {
 }
 
 // Unlock gives the lock back.
-func (f *File) Unlock() error { return vfs.Unlock(f.lock) }
+func (f *File) Unlock() error {
+	if f.lock == nil {
+		return nil
+	}
+	return vfs.Unlock(f.lock)
+}
 
 // Close gives all descriptors back; names that were not read yet can be read on.
 // It may be loaded again.
@@ -141,6 +180,7 @@ func (f *File) Changed() bool {
 // lock held, a torn batch is cut off.
 func (f *File) Tail(locked bool) ([]Event, error) {
 	var st unix.Stat_t
+	f.Torn = false
 	if err := unix.Fstatat(f.Dir.Fd(), Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		if err == unix.ENOENT {
 			return nil, ErrReplaced
@@ -153,19 +193,51 @@ func (f *File) Tail(locked bool) ([]Event, error) {
 	if st.Size == f.end {
 		return nil, nil
 	}
-	data := make([]byte, st.Size-f.end)
-	n, err := vfs.ReadFullAt(int(f.fd.Fd()), data, f.end)
-	if n == 0 && err != nil {
-		return nil, &fs.PathError{Op: "read", Path: f.path(), Err: err}
+	if st.Size-f.base > maxJournal || !f.same() {
+		return nil, ErrReplaced
 	}
-	events, size := parseJournal(data[:n])
-	f.end += size
-	if locked && f.file != nil && f.end < st.Size {
+	events, err := f.more(st.Size)
+	if err != nil {
+		return nil, err
+	}
+	f.Torn = f.end < st.Size
+	if locked && f.file != nil && f.Torn {
 		if err := f.file.Truncate(f.end); err != nil {
 			return events, err
 		}
 	}
 	return events, nil
+}
+
+// same reports whether the file that was loaded has still the base that it had
+// then: somebody may have written another one over it.
+func (f *File) same() bool {
+	var head [prefixSize]byte
+	n, err := vfs.ReadFullAt(int(f.fd.Fd()), head[:], 0)
+	return err == nil && n == prefixSize && head == f.head
+}
+
+// more returns the events up to the offset size that were not read yet.
+func (f *File) more(size int64) ([]Event, error) {
+	data := make([]byte, size-f.end)
+	n, err := vfs.ReadFullAt(int(f.fd.Fd()), data, f.end)
+	if err != nil && err != io.EOF {
+		return nil, &fs.PathError{Op: "read", Path: f.path(), Err: err}
+	}
+	events, understood := parseJournal(data[:n])
+	f.end += understood
+	return events, nil
+}
+
+// Rest returns what was still appended to the file that was loaded before it was
+// replaced or removed, as far as it can be read.
+func (f *File) Rest() []Event {
+	var st unix.Stat_t
+	if f.fd == nil || unix.Fstat(int(f.fd.Fd()), &st) != nil || st.Size <= f.end || st.Size-f.base > maxJournal || !f.same() {
+		return nil
+	}
+	events, _ := f.more(st.Size)
+	return events
 }
 
 // Append adds b to the journal, durably if asked. The lock is held and Tail has
@@ -179,6 +251,9 @@ func (f *File) Append(b *Batch, durable bool) error {
 		return fmt.Errorf("%s: %w", f.path(), fs.ErrPermission)
 	}
 	data := b.bytes()
+	if f.end-f.base+int64(len(data)) > maxJournal {
+		return ErrLong
+	}
 	_, err := f.file.Write(data)
 	if err == nil && durable {
 		err = f.file.Datasync()

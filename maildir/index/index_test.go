@@ -136,7 +136,7 @@ func batch() (*Batch, []Event) {
 		{Kind: Put, Rec: r, Name: []byte("abc:2,")},
 		{Kind: Gone, Range: Range{1, 2, 78}},
 		{Kind: Learned, Rec: Record{UID: 5, Facts: Facts{Date: 1, Size: 2}}},
-		{Kind: Stated, State: s},
+		{Kind: Stated, State: &s},
 		{Kind: Floored, Range: Range{0, 0, 79}},
 	}
 }

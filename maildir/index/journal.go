@@ -17,7 +17,7 @@ type Event struct {
 	Rec   Record // Put, Learned
 	Name  []byte // Put; shares the buffer that was read
 	Range Range  // Gone, Floored
-	State State  // Stated
+	State *State // Stated
 }
 
 // A Batch is what is appended at once. The zero value is empty.
@@ -138,17 +138,20 @@ func (e *Event) read(b []byte) int {
 		}
 		e.Rec.read(b)
 		n := recordSize + int(e.Rec.NameLen)
-		if len(b) < n || e.Rec.NameLen == 0 || e.Rec.BaseLen == 0 || e.Rec.BaseLen > e.Rec.NameLen || e.Rec.UID == 0 {
+		if len(b) < n || e.Rec.UID == 0 || e.Rec.UID > maxUID || e.Rec.ModSeq() > maxSane {
 			return -1
 		}
 		e.Name, e.Rec.NameOff = b[recordSize:n:n], 0
+		if !validName(e.Name, int(e.Rec.BaseLen)) {
+			return -1
+		}
 		return n
 	case Gone, Floored:
 		if len(b) < rangeSize {
 			return -1
 		}
 		e.Range.read(b)
-		if e.Range.From > e.Range.To || e.Range.ModSeq > MaxModSeq {
+		if !e.Range.sane() {
 			return -1
 		}
 		return rangeSize
@@ -163,7 +166,11 @@ func (e *Event) read(b []byte) int {
 		if len(b) < stateSize {
 			return -1
 		}
+		e.State = new(State)
 		e.State.read(b)
+		if !e.State.sane() {
+			return -1
+		}
 		return stateSize
 	}
 	return -1

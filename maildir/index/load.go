@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -41,6 +42,7 @@ type Page struct {
 // Names are the file names of a page, which are read when they are needed. They
 // are safe for use by several goroutines.
 type Names struct {
+	recs []Record // of the page, for where names begin and end
 	fd   *os.File
 	off  int64
 	size int
@@ -50,7 +52,8 @@ type Names struct {
 // Len returns the octets that the names have together.
 func (n *Names) Len() int { return n.size }
 
-// Read returns the names. The error is ErrDamaged, or that of the read.
+// Read returns the names, each of which can be one of a file in the folder. The
+// error is ErrDamaged, or that of the read.
 func (n *Names) Read() ([]byte, error) {
 	b := make([]byte, n.size)
 	if _, err := vfs.ReadFullAt(int(n.fd.Fd()), b, n.off); err != nil {
@@ -62,7 +65,25 @@ func (n *Names) Read() ([]byte, error) {
 	if checksum(b) != n.sum {
 		return nil, ErrDamaged
 	}
+	for i := range n.recs {
+		r := &n.recs[i]
+		if !validName(b[r.NameOff:int(r.NameOff)+int(r.NameLen)], int(r.BaseLen)) {
+			return nil, ErrDamaged
+		}
+	}
 	return b, nil
+}
+
+// validName reports whether name is a file name of a message whose first base
+// octets are the base name. Files are renamed and removed under these names: a
+// forged index must not lead to others.
+func validName(name []byte, base int) bool {
+	colon := bytes.IndexByte(name, ':')
+	if colon < 0 {
+		colon = len(name)
+	}
+	return base > 0 && base == colon && name[0] != '.' && bytes.IndexByte(name, '/') < 0 && bytes.IndexByte(name, 0) < 0 &&
+		bytes.IndexByte(name, '\n') < 0 && bytes.IndexByte(name, '\r') < 0
 }
 
 const (
@@ -72,7 +93,21 @@ const (
 	guidSize   = 32
 	pageSize   = 12 // of an entry of the page table
 	tailFixed  = stateSize + 12
-	maxFile    = 1 << 40
+)
+
+// Bounds of what is read into memory. The journal is written anew long before.
+const (
+	maxFile    = 1 << 32
+	maxRecords = 1 << 24
+	maxGone    = 1 << 20
+	maxJournal = 1 << 28
+)
+
+// maxUID is the highest UID that a message can have, and maxSane is above every
+// modseq that is ever given: a time in seconds << 20, for a million years.
+const (
+	maxUID  = 1<<32 - 2
+	maxSane = 1 << 55
 )
 
 // Load reads the index of the folder and opens it for appending, if it can be.
@@ -84,6 +119,9 @@ func (f *File) Load() (*Image, error) {
 	}
 	f.file, f.fd = nil, nil
 	fd, st, err := vfs.OpenRegular(f.Dir, Name)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, fmt.Errorf("%s: a symbolic link: %w", f.path(), ErrDamaged)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +131,10 @@ func (f *File) Load() (*Image, error) {
 		r.Close()
 		return nil, fmt.Errorf("%s: %w", f.path(), err)
 	}
+	if st.Size-base > maxJournal {
+		r.Close()
+		return nil, fmt.Errorf("%s: %w", f.path(), ErrDamaged)
+	}
 	journal := make([]byte, st.Size-base)
 	n, err := vfs.ReadFullAt(fd, journal, base)
 	if err != nil && err != io.EOF {
@@ -101,9 +143,17 @@ func (f *File) Load() (*Image, error) {
 	}
 	var size int64
 	img.Tail, size = parseJournal(journal[:n])
-	f.fd, f.ident = r, ident{uint64(st.Dev), st.Ino}
 	f.base, f.end = base, base+size
-	return img, f.openAppend(st)
+	return img, f.use(r, st)
+}
+
+// use goes on with the file that is open for reading.
+func (f *File) use(r *os.File, st unix.Stat_t) error {
+	if _, err := vfs.ReadFullAt(int(r.Fd()), f.head[:], 0); err != nil {
+		return readError(err)
+	}
+	f.fd, f.ident = r, ident{uint64(st.Dev), st.Ino}
+	return f.openAppend(st)
 }
 
 // openAppend opens the file that was loaded for appending. That we may not is no
@@ -144,7 +194,9 @@ func readBase(r *os.File, size int64) (*Image, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	img.State = t.state
+	if img.State = t.state; !img.State.sane() {
+		return nil, 0, ErrDamaged
+	}
 	if img.Pages, err = t.readPages(r, int64(at)); err != nil {
 		return nil, 0, err
 	}
@@ -218,7 +270,7 @@ func (t *trailer) readPages(r *os.File, at int64) ([]Page, error) {
 		records += int64(e.n)
 		names += int64(e.names)
 	}
-	if prefixSize+records*recordSize+names+int64(t.gone)*rangeSize != at {
+	if records > maxRecords || t.gone > maxGone || prefixSize+records*recordSize+names+int64(t.gone)*rangeSize != at {
 		return nil, ErrDamaged
 	}
 	pages := make([]Page, 0, len(t.pages))
@@ -241,7 +293,7 @@ func (t *trailer) readPages(r *os.File, at int64) ([]Page, error) {
 			if !e.decode(recs[:e.n], b, &last) {
 				return nil, ErrDamaged
 			}
-			pages = append(pages, Page{recs[:e.n:e.n], &Names{r, namesAt, e.names, e.namesSum}})
+			pages = append(pages, Page{recs[:e.n:e.n], &Names{recs[:e.n:e.n], r, namesAt, e.names, e.namesSum}})
 			recs, b, namesAt = recs[e.n:], b[e.n*recordSize:], namesAt+int64(e.names)
 		}
 		todo = todo[k:]
@@ -258,7 +310,7 @@ func (e *pageEntry) decode(recs []Record, b []byte, last *uint32) bool {
 	for i := range recs {
 		r := &recs[i]
 		r.read(b[i*recordSize:])
-		if r.UID <= *last || r.ModSeq() == 0 || int(r.NameOff)+int(r.NameLen) > e.names || r.BaseLen > r.NameLen {
+		if r.UID <= *last || r.UID > maxUID || r.ModSeq() == 0 || r.ModSeq() > maxSane || int(r.NameOff)+int(r.NameLen) > e.names || r.BaseLen > r.NameLen {
 			return false
 		}
 		*last = r.UID
@@ -278,6 +330,9 @@ func (t *trailer) readGone(fd int, at int64) ([]Range, error) {
 	gone := make([]Range, t.gone)
 	for i := range gone {
 		gone[i].read(b[i*rangeSize:])
+		if !gone[i].sane() {
+			return nil, ErrDamaged
+		}
 	}
 	return gone, nil
 }

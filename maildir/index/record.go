@@ -112,6 +112,9 @@ func (r *Range) read(b []byte) {
 	r.From, r.To, r.ModSeq = order.Uint32(b), order.Uint32(b[4:]), order.Uint64(b[8:])
 }
 
+// sane reports whether r can have been written by us.
+func (r *Range) sane() bool { return r.From <= r.To && r.To <= maxUID && r.ModSeq <= maxSane }
+
 // State is what the index says of the folder as a whole.
 type State struct {
 	ModSeq  uint64 // highest that was given
@@ -132,6 +135,10 @@ type Stamp [StampLen]uint64
 const StampLen = 16
 
 const stateSize = 3*8 + 16 + 4 + 4 + 4 + 8*StampLen
+
+func (s *State) sane() bool {
+	return s.ModSeq <= maxSane && s.Ceiling <= maxSane && s.Since <= maxSane
+}
 
 func (s *State) append(b []byte) []byte {
 	b = order.AppendUint64(b, s.ModSeq)

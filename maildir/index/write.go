@@ -3,6 +3,7 @@ package index
 import (
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 
 	"imapd/maildir/vfs"
@@ -58,9 +59,8 @@ func (f *File) install(base int64) error {
 	if err != nil {
 		return err
 	}
-	f.fd, f.ident = os.NewFile(uintptr(fd), f.path()), ident{uint64(st.Dev), st.Ino}
 	f.base, f.end = base, base
-	return f.openAppend(st)
+	return f.use(os.NewFile(uintptr(fd), f.path()), st)
 }
 
 // writer buffers, and counts what it writes.
@@ -157,7 +157,7 @@ func prefix(f Folder, trailer int64) []byte {
 	b = order.AppendUint64(b, f.Ino)
 	b = order.AppendUint64(b, uint64(trailer))
 	b = order.AppendUint32(b, checksum(b))
-	return append(b, 0, 0, 0, 0)
+	return order.AppendUint32(b, rand.Uint32()) // no two files begin alike
 }
 
 func encodeTrailer(s *State, table []pageEntry, gone int, goneSum uint32) []byte {
