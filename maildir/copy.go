@@ -39,6 +39,9 @@ func (m *Mailbox) sources(uids []UID) []source {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	snap := m.Snapshot()
+	if err := m.list.load(m.control); err != nil {
+		m.host.opt.Log.Warn("messages lose their GUIDs", "mailbox", m.name, "err", err)
+	}
 	list := make([]source, 0, len(uids))
 	for _, u := range uids {
 		if msg, ok := snap.lookup(u); ok {

@@ -323,10 +323,13 @@ func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
 func (m *Mailbox) retract(placed []entry) error {
 	var errs []error
 	for _, e := range placed {
-		if err := m.cur.Unlink(e.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err := m.cur.Unlink(e.name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
-		m.track.own(unlinked, inCur, e.name)
+		if err == nil {
+			m.track.own(unlinked, inCur, e.name)
+		}
 	}
 	return errors.Join(errs...)
 }

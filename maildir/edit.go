@@ -342,7 +342,7 @@ func (m *Mailbox) unlink(uids []UID, deleted bool) (done []UID, left int, err er
 	var changes []change
 	for _, u := range uids {
 		msg, ok := snap.lookup(u)
-		if !ok || deleted && msg.Flags&Deleted == 0 {
+		if !ok || deleted && (msg.Flags&Deleted == 0 || parseFlags(msg.name())&Deleted == 0 && len(msg.name()) > 0) {
 			continue
 		}
 		var size quota.Usage

@@ -227,7 +227,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 // been published, and nothing has happened since its stamp was s.
 func (m *Mailbox) settleLook(s stamp, calm, whole bool) {
 	t := &m.track
-	m.clean = stamp{}
+	m.clean, t.last = stamp{}, s
 	if !whole || len(m.missing) > 0 || m.past.others {
 		m.past.others = false
 		return
@@ -260,7 +260,7 @@ func (m *Mailbox) base() *Snapshot {
 // the two directories, against the order of the scans.
 func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 	if m.track.sound {
-		if sv, ok := m.fromEvents(snap); ok {
+		if sv, ok := m.fromEvents(snap, before); ok {
 			return sv, nil
 		}
 	}

@@ -51,10 +51,12 @@ type tracker struct {
 
 	mu    sync.Mutex // innermost; the hub's goroutine takes it
 	notes []note     // since the last look
+	count int        // events since then, also of files that are no messages
 	lost  bool       // and some are missing
 
 	todo  map[string]*touched // by base name: what looks have not settled yet; guarded by Mailbox.mu
 	ours  map[note]int        // events that our own changes will make; guarded by Mailbox.mu
+	last  stamp               // of the end of the last look; guarded by Mailbox.mu
 	heard []hearsay           // what to check at the next look; guarded by Mailbox.mu
 }
 
@@ -127,6 +129,9 @@ const (
 
 // note takes in an event. It is called by the hub.
 func (t *tracker) note(p place, op fsnotify.Op, name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.count++
 	if !messageName([]byte(name)) {
 		return
 	}
@@ -141,8 +146,6 @@ func (t *tracker) note(p place, op fsnotify.Op, name string) {
 	default:
 		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.lost || len(t.notes) >= mostNotes {
 		t.notes, t.lost = nil, true
 		return
@@ -165,13 +168,14 @@ func (t *tracker) quiet() bool {
 	return len(t.notes) == 0 && !t.lost && len(t.todo) == 0
 }
 
-// take returns what has been noted since the last call, false if some is missing.
-func (t *tracker) take() ([]note, bool) {
+// take returns what has been noted since the last call, and how many events there
+// were; ok is false if some are missing.
+func (t *tracker) take() (notes []note, events int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	notes, lost := t.notes, t.lost
-	t.notes, t.lost = nil, false
-	return notes, !lost
+	notes, events, ok = t.notes, t.count, !t.lost
+	t.notes, t.count, t.lost = nil, 0, false
+	return notes, events, ok
 }
 
 // own notes an event that a change of ours will make.
@@ -207,7 +211,7 @@ func (m *Mailbox) follow() {
 // is tracked at once.
 func (m *Mailbox) followLocked() {
 	t := &m.track
-	if t.following {
+	if t.following && m.host.hub.has(m) {
 		return
 	}
 	t.take()
@@ -215,7 +219,7 @@ func (m *Mailbox) followLocked() {
 	t.following = m.host.hub.add(m)
 	if t.following && m.clean != (stamp{}) && m.trackable() {
 		now, err := m.stamp()
-		t.sound = err == nil && now == m.clean
+		t.sound, t.last = err == nil && now == m.clean, now
 	}
 }
 
@@ -226,7 +230,7 @@ func (m *Mailbox) trackable() bool { return m.settle == localSettle }
 // everything known.
 func (m *Mailbox) startTracking() {
 	t := &m.track
-	t.sound = t.following && m.trackable()
+	t.sound = t.following && m.trackable() && m.host.hub.has(m)
 }
 
 // touched is what became of the files with one base name.
@@ -257,12 +261,12 @@ func (x *touched) event(n note) {
 	}
 }
 
-// gather sorts what has been noted into todo. It reports false if some is
-// missing.
-func (t *tracker) gather() bool {
-	notes, ok := t.take()
+// gather sorts what has been noted into todo, and returns how many events there
+// were. It reports false if some are missing.
+func (t *tracker) gather() (events int, ok bool) {
+	notes, events, ok := t.take()
 	if !ok {
-		return false
+		return events, false
 	}
 	for _, n := range notes {
 		base := n.name[:baseLen(n.name)]
@@ -291,22 +295,31 @@ func (t *tracker) gather() bool {
 			delete(t.todo, base)
 		}
 	}
-	return len(t.todo) <= mostNotes
+	return events, len(t.todo) <= mostNotes
 }
 
-// fromEvents returns what a scan would find now, in a mailbox that is tracked. It
-// reports false where only a scan can tell.
-func (m *Mailbox) fromEvents(snap *Snapshot) (survey, bool) {
+// fromEvents returns what a scan would find now, in a mailbox that is tracked and
+// has the stamp now. It reports false where only a scan can tell.
+func (m *Mailbox) fromEvents(snap *Snapshot, now stamp) (survey, bool) {
 	t := &m.track
 	sv := survey{told: true}
+	told := 0
 	for try := 0; ; try++ {
-		if !m.host.hub.catchUp() || !t.gather() {
+		if !m.host.hub.catchUp() {
 			return sv, false
 		}
+		n, ok := t.gather()
+		if !ok {
+			return sv, false
+		}
+		told += n
 		// The two events of a rename are not noted at once.
 		if try == 1 || !t.halfway() {
 			break
 		}
+	}
+	if told == 0 && (now.cur != t.last.cur || now.new != t.last.new) {
+		return sv, false // the kernel does not tell us, whatever the reason
 	}
 	if m.list.again || m.keys.news.All || !m.borneOut(snap) {
 		return sv, false

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
 
 	"imapd/maildir/vfs"
 )
@@ -65,8 +66,24 @@ func (h *hub) add(m *Mailbox) bool {
 			return false
 		}
 		h.boxes[path] = watched{m, place(p)}
+		if !leadsTo(path, dir) { // the folder was renamed; another one may be there now
+			h.removeLocked(m)
+			return false
+		}
 	}
 	return true
+}
+
+// has reports whether m is told what happens in its directories.
+func (h *hub) has(m *Mailbox) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.boxes[filepath.Clean(m.cur.Path())].box == m && h.boxes[filepath.Clean(m.new.Path())].box == m
+}
+
+func leadsTo(path string, dir vfs.Dir) bool {
+	var a, b unix.Stat_t
+	return unix.Stat(path, &a) == nil && unix.Fstat(dir.Fd(), &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
 }
 
 // start makes the watcher. h.mu is held. It is asked for again at each watch:
@@ -83,15 +100,28 @@ func (h *hub) start() bool {
 	}
 	h.watcher, h.boxes, h.done = w, map[string]watched{}, make(chan struct{})
 	h.arrived = make(chan struct{}, 1)
+	h.renewFence()
+	go h.read(w, h.done)
+	return true
+}
+
+// renewFence makes a fence in place of the one that there is: its event is late,
+// and when it comes at last it must not be taken for that of a later ring. h.mu is
+// held.
+func (h *hub) renewFence() {
+	old := h.fence
+	h.fence = nil
 	if f, err := vfs.NewFence(); err == nil {
-		if w.Add(f.Path()) == nil {
+		if h.watcher.Add(f.Path()) == nil {
 			h.fence = f
 		} else {
 			f.Close()
 		}
 	}
-	go h.read(w, h.fence, h.done)
-	return true
+	if old != nil {
+		h.watcher.Remove(old.Path())
+		old.Close()
+	}
 }
 
 func (h *hub) remove(m *Mailbox) {
@@ -134,22 +164,16 @@ const fenceWait = time.Second
 // catchUp waits until all that has happened so far has been handed to the
 // mailboxes. It reports whether it has.
 func (h *hub) catchUp() bool {
-	h.mu.Lock()
-	fence, done := h.fence, h.done
-	if h.watcher == nil {
-		fence = nil
-	}
-	h.mu.Unlock()
-	if fence == nil {
-		return false
-	}
 	h.ring.Lock()
 	defer h.ring.Unlock()
-	select { // of a ring that was given up
+	h.mu.Lock()
+	fence, done := h.fence, h.done
+	select { // of the fence before this one
 	case <-h.arrived:
 	default:
 	}
-	if fence.Ring() != nil {
+	h.mu.Unlock()
+	if fence == nil || fence.Ring() != nil {
 		return false
 	}
 	timer := time.NewTimer(fenceWait)
@@ -159,29 +183,26 @@ func (h *hub) catchUp() bool {
 		return true
 	case <-done:
 	case <-timer.C:
+		h.mu.Lock()
+		if h.watcher != nil {
+			h.renewFence()
+		}
+		h.mu.Unlock()
 	}
 	return false
 }
 
 // read belongs to the hub and ends when the watcher is closed.
-func (h *hub) read(w *fsnotify.Watcher, fence *vfs.Fence, done chan<- struct{}) {
+func (h *hub) read(w *fsnotify.Watcher, done chan<- struct{}) {
 	defer close(done)
-	path := ""
-	if fence != nil {
-		defer fence.Close()
-		path = fence.Path()
-	}
+	defer h.dropFence()
 	for {
 		select {
 		case e, ok := <-w.Events:
 			switch {
 			case !ok:
 				return
-			case e.Name == path:
-				select {
-				case h.arrived <- struct{}{}:
-				default:
-				}
+			case h.rung(e):
 			case e.Op&^(fsnotify.Chmod|fsnotify.Write) != 0:
 				h.event(e)
 			}
@@ -196,15 +217,41 @@ func (h *hub) read(w *fsnotify.Watcher, fence *vfs.Fence, done chan<- struct{}) 
 	}
 }
 
+// rung reports whether e is the event of the fence, and says so to who rang it.
+func (h *hub) rung(e fsnotify.Event) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.fence == nil || e.Name != h.fence.Path() {
+		return false
+	}
+	select {
+	case h.arrived <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+func (h *hub) dropFence() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.fence != nil {
+		h.fence.Close()
+		h.fence = nil
+	}
+}
+
 // event hands e to its mailbox.
 func (h *hub) event(e fsnotify.Event) {
 	dir, name := filepath.Split(e.Name)
 	h.mu.Lock()
 	w, ok := h.boxes[filepath.Clean(dir)]
 	self, gone := h.boxes[e.Name] // a watched directory was moved or removed itself
-	h.mu.Unlock()
 	if gone {
 		self.box.track.lose()
+		h.removeLocked(self.box) // and is watched no more
+	}
+	h.mu.Unlock()
+	if gone {
 		self.box.poke()
 	}
 	if ok {
