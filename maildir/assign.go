@@ -26,7 +26,7 @@ func (m *Mailbox) settleUnderLock(snap *Snapshot, sv *survey, access Access) (wr
 	if err != nil {
 		return wrote, err
 	}
-	if err := m.mend(snap); err != nil {
+	if err := m.mend(snap, sv); err != nil {
 		return wrote, err
 	}
 	if snap.Validity == 0 {
@@ -70,7 +70,7 @@ func (m *Mailbox) settleUnderLock(snap *Snapshot, sv *survey, access Access) (wr
 
 // mend makes a list that can be appended to: a first one, or one from what the
 // file and we still know.
-func (m *Mailbox) mend(snap *Snapshot) error {
+func (m *Mailbox) mend(snap *Snapshot, sv *survey) error {
 	l := &m.list
 	if l.known && !l.damaged {
 		return nil
@@ -85,9 +85,27 @@ func (m *Mailbox) mend(snap *Snapshot) error {
 	}
 	m.host.opt.Log.Warn("mending the UID list", "mailbox", m.name)
 	l.head.Next = max(l.head.Next, uint32(snap.Next))
+	last := m.lastLine(snap, sv)
 	return l.rewrite(m.control, func(entries []uidlist.Entry) []uidlist.Entry {
-		return m.withPublished(entries, snap)
+		return append(m.withPublished(entries, snap), last...)
 	})
+}
+
+// lastLine returns the last line of the list, which has no end, if there is a file
+// of its name that has no other UID: then the line was complete, and the UID may
+// have been told. The file gets that UID in sv. It is below the header's next UID, so
+// that only a mailbox which no session has seen can have it (begin comes later).
+func (m *Mailbox) lastLine(snap *Snapshot, sv *survey) []uidlist.Entry {
+	cut := m.list.cut
+	i := slices.IndexFunc(sv.unknown, func(f file) bool { return f.base() == cut.Base })
+	if i < 0 || cut.Base == "" || UID(cut.UID) < snap.Next && m.recentFrom != 0 || slices.Contains(sv.returns, cut.Base) {
+		return nil
+	}
+	f := sv.unknown[i]
+	f.uid = UID(cut.UID)
+	sv.fresh = append(sv.fresh, f)
+	sv.unknown = slices.Delete(sv.unknown, i, i+1)
+	return []uidlist.Entry{cut}
 }
 
 // errRenumbered says that a look must begin again.

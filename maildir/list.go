@@ -20,8 +20,9 @@ type list struct {
 	size int64         // octets of it that were understood, whole lines
 
 	head    uidlist.Header
-	known   bool // head holds a UIDVALIDITY
-	damaged bool // must be rewritten before a line is appended
+	known   bool          // head holds a UIDVALIDITY
+	damaged bool          // must be rewritten before a line is appended
+	cut     uidlist.Entry // see uidlist.Damage
 	lines   int
 	foreign bool // has lines that another process wrote and we have not synced
 	// again says that the file may call a message otherwise than it did before:
@@ -135,7 +136,7 @@ func (l *list) readAll(dir vfs.Dir) error {
 // that we know.
 func (l *list) take(p uidlist.List, usable bool) {
 	l.size, l.lines, l.foreign = p.Size, p.Lines, true
-	l.damaged = !usable || p.NeedsRewrite()
+	l.damaged, l.cut = !usable || p.NeedsRewrite(), p.Damage.Cut
 	switch {
 	case usable:
 		l.head, l.known = p.Header, true

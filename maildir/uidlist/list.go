@@ -22,7 +22,8 @@
 //     more after one wild UID, but then reading the whole file and reading it
 //     piece by piece, as it grows, would give different answers.
 //   - What follows the last LF is an append that was torn, or one that is being
-//     written now. It is not read, and nothing may be appended behind it.
+//     written now. It is no message, and nothing may be appended behind it; but
+//     where there is a file of just its name it was complete (Damage.Cut).
 //   - Where Dovecot appended to such a torn line two entries are glued together:
 //     "30 :16463050 :base". If the digits end in the UID that the writer must
 //     have given, that UID is the message's; else it is of unknown UID.
@@ -91,6 +92,10 @@ type Damage struct {
 	// Torn counts the octets behind the last LF. Without the lock this may
 	// be another program's append that is not complete yet.
 	Torn int
+	// Cut is what they say if they are the beginning of a line, at least. It
+	// may be all of it: the caller, who has the lock, looks whether a file has
+	// just that base name. Base is empty where it says nothing.
+	Cut Entry
 	// Bad counts lines that say nothing usable.
 	Bad int
 	// Renumber holds base names that the file lists under a UID that cannot

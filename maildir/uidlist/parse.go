@@ -24,6 +24,7 @@ func Parse(data []byte) (List, error) {
 	l.Entries, l.Lines = p.entries, p.count
 	l.Size = int64(len(data)-len(rest)) + p.size
 	l.Damage.Torn, l.Damage.Bad, l.Damage.Renumber = p.damage.Torn, p.damage.Bad, p.damage.Renumber
+	l.Damage.Cut = p.cut(string(rest[p.size:]))
 	l.Next = p.next
 	return l, err
 }
@@ -146,6 +147,22 @@ func (p *parser) lines(data []byte) {
 		text = text[i+1:]
 	}
 	p.unique()
+}
+
+// cut reads the line without end, if its UID is above all others. A name that has
+// another UID already keeps that.
+func (p *parser) cut(line string) Entry {
+	uid := leadingUID(line)
+	blank := strings.IndexByte(line, ' ')
+	if uid <= p.last || p.opaque || len(line) > 1024 {
+		return Entry{}
+	}
+	extra, base, ok := p.split(line[blank:])
+	base, _, _ = strings.Cut(base, ":")
+	if !ok || !ValidBase(base) || slices.ContainsFunc(p.entries, func(e Entry) bool { return e.Base == base }) {
+		return Entry{}
+	}
+	return Entry{uid, base, extra}
 }
 
 // leadingUID reads the UID of a torn line: what is there of it is at least

@@ -47,8 +47,8 @@ func TestSalvage(t *testing.T) {
 		{"dupuid", 50, []Entry{three[0], three[2]}, Damage{Renumber: []string{name(1)}}},
 		{"dupname", 50, []Entry{{7, name(0), ""}, three[2]}, Damage{}},
 		{"maxuid", MaxUID + 1, []Entry{three[0], {MaxUID, name(1), ""}}, Damage{Bad: 1, Renumber: []string{name(2)}}},
-		{"nonl", 50, three[:2], Damage{Torn: 34}},
-		{"trunc", 50, three[:2], Damage{Torn: 10}},
+		{"nonl", 50, three[:2], Damage{Torn: 34, Cut: three[2]}},
+		{"trunc", 50, three[:2], Damage{Torn: 10, Cut: Entry{30, "164630", ""}}},
 		{"trunc2", 50, three[:2], Damage{Torn: 2}},
 		{"nul", 50, three[:1], Damage{Torn: 64}},
 		{"v2", 50, nil, Damage{Bad: 1, NoGUID: true}},
@@ -100,6 +100,21 @@ func mess(t *testing.T, file string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// TestCut reads last lines without an end.
+func TestCut(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]Entry{
+		"3 V1 N9\n5 :a\n7 :b": {7, "b", ""}, "3 V1 N9\n5 :a\n7 W5 :b": {7, "b", " W5"}, "3 V1 N9\n5 :a\n7 :b:2,S": {7, "b", ""},
+		"3 V1 N9\n5 :a\n7 :": {}, "3 V1 N9\n5 :a\n7": {}, "3 V1 N9\n5 :a\n7 W5": {}, "3 V1 N9\n5 :a\n5 :b": {}, "3 V1 N9\n5 :a\n7 :a": {},
+		"3 V1 N9\n5 :a\n7 :b/c": {}, "3 V1 N9\n5 :a\n7 :b\x00": {}, "3 V1 N9\n5 :a\n\x00\x00": {}, "3 V1 N9\n5 :a\n": {},
+		"1 1 9\n5 a\n7 b": {7, "b", ""}, "2 1 9\n5 a\n7 b": {}, "3 V1 N9": {}, "3 V1 N9\n7 :b": {7, "b", ""},
+	} {
+		if l, _ := Parse([]byte(text)); l.Damage.Cut != want {
+			t.Errorf("%q: %v, want %v", text, l.Damage.Cut, want)
+		}
+	}
 }
 
 // TestGlued reads what Dovecot leaves when it appends behind a torn line.
