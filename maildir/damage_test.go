@@ -31,16 +31,21 @@ func TestNoUIDLeft(t *testing.T) {
 		before := b.Snapshot().Validity
 		b.Mailbox.Release()
 		b.host.Close()
-		list := fmt.Sprintf("3 V%d N50 G%032x\n7 :1.h\n20 :gone\n4294967294 :2.h\n", before, 1)
+		list := fmt.Sprintf("3 V%d N50 G%032x\n3 :1.h\n20 :gone\n4294967294 :2.h\n", before, 1)
 		if err := os.WriteFile(filepath.Join(b.path, uidlist.Name), []byte(list), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		b.deliver("cur", "1.h:2,S", "x\n")
-		b.deliver("cur", "2.h:2,F", "x\n")
+		b.deliver("cur", "2.h:2,F", "xxxxx\n")
 		b.start(Options{})
-		b.want(`7 1.h \Seen`, `4294967294 2.h \Flagged`)
+		b.want(`3 1.h \Seen`, `4294967294 2.h \Flagged`)
 		if v := b.Snapshot().Validity; v != before {
 			t.Errorf("%s: UIDVALIDITY %d before there is need", name, v)
+		}
+		for uid, want := range map[int]int64{0: 3, 1: 7} {
+			if n, err := b.Size(b.Snapshot().At(uid)); n != want || err != nil {
+				t.Errorf("%s: size %d, %v", name, n, err)
+			}
 		}
 		grow(b)
 		got := told(b.Mailbox)
@@ -49,6 +54,9 @@ func TestNoUIDLeft(t *testing.T) {
 		}
 		if v := b.Snapshot().Validity; v <= before {
 			t.Errorf("%s: UIDVALIDITY %d after %d", name, v, before)
+		}
+		if n, err := b.Size(b.Snapshot().At(1)); n != 7 || err != nil {
+			t.Errorf("%s: size %d of the second, %v", name, n, err)
 		}
 		text, err := os.ReadFile(filepath.Join(b.path, uidlist.Name))
 		if err != nil || !strings.Contains(string(text), fmt.Sprintf("G%032x", 1)) {

@@ -175,6 +175,7 @@ func fileHost(name string) string {
 // afterwards is closed at once.
 func (h *Host) Close() error {
 	h.dropKept()
+	h.packed.close()
 	return h.hub.close()
 }
 
@@ -182,12 +183,12 @@ func (h *Host) Close() error {
 // one user with a hung disk does not take every slot.
 type gate struct {
 	slots chan struct{}
-	turns chan struct{} // of one at a time, see turn
+	turns chan struct{} // see turn
 	refs  int           // mailboxes that are open; guarded by Host.mu
 }
 
-// turn waits until nobody else unpacks a message for this user: that may take much
-// memory. done ends the turn.
+// turn waits until at most one other session unpacks a message for this user: that
+// may take 64 MB each. done ends the turn.
 func (g *gate) turn(ctx context.Context) error {
 	select {
 	case g.turns <- struct{}{}:
@@ -204,7 +205,7 @@ func (g *gate) done() { <-g.turns }
 func (h *Host) gate(root string) *gate {
 	g := h.gates[root]
 	if g == nil {
-		g = &gate{slots: make(chan struct{}, h.opt.SlotsPerUser), turns: make(chan struct{}, 1)}
+		g = &gate{slots: make(chan struct{}, h.opt.SlotsPerUser), turns: make(chan struct{}, 2)}
 		h.gates[root] = g
 	}
 	g.refs++

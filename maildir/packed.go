@@ -172,6 +172,16 @@ func (c *packedCache) drop(u *unpacked) {
 	}
 }
 
+// close drops all, for good or for now.
+func (c *packedCache) close() {
+	c.mu.Lock()
+	kept := slices.Clone(c.kept)
+	c.mu.Unlock()
+	for _, u := range kept {
+		c.drop(u)
+	}
+}
+
 // release gives a reference back.
 func (u *unpacked) release() error {
 	u.cache.mu.Lock()
