@@ -10,12 +10,27 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/pierrec/lz4/v4"
 )
 
 func gzipped(t *testing.T, text string) string {
 	t.Helper()
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func lz4Frame(t *testing.T, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := lz4.NewWriter(&b)
 	if _, err := io.WriteString(w, text); err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +83,7 @@ func TestPacked(t *testing.T) {
 		{":2,", gzipped(t, strings.Repeat("x", 2<<20)), "", -1, ErrTooBig},
 		{":2,", gzipped(t, strings.Repeat("0123456789\n", 50_000)), strings.Repeat("0123456789\n", 50_000), 600_000, nil},
 		{":2,", gzipped(t, ""), "", 0, nil},
+		{",S=22,W=26:2,", lz4Frame(t, mail), mail, 26, nil}, // which Dovecot does not read
 	} {
 		b := newBox(t, Options{MaxMessage: 1 << 20})
 		b.deliver("cur", "1.file"+tt.name, tt.file)
