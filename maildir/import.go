@@ -11,6 +11,7 @@ import (
 
 	"imapd/maildir/courier"
 	"imapd/maildir/dovecotindex"
+	"imapd/maildir/index"
 	"imapd/maildir/isync"
 	"imapd/maildir/keywords"
 	"imapd/maildir/uidlist"
@@ -77,7 +78,8 @@ func (m *Mailbox) takeOver() (bool, error) {
 // hadList reports whether there are traces of a list that has been lost. The
 // other server's may be older, and would give UIDs again that clients know.
 func (m *Mailbox) hadList() bool {
-	return slices.ContainsFunc([]string{"dovecot.index", "dovecot.index.log", "imapd.index"}, func(name string) bool { return exists(m.dir, name) })
+	return exists(m.dir, "dovecot.index") || exists(m.dir, "dovecot.index.log") || exists(m.dir, index.Name) ||
+		m.indexDir != nil && exists(m.indexDir, index.Name)
 }
 
 // firstList writes l, the UIDs of another program, as the folder's list.

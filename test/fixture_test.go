@@ -326,6 +326,20 @@ func hash(text string) string {
 // Dovecot's indexes, and returns the directory.
 func unpack(t *testing.T, file string) string {
 	t.Helper()
+	return unpackSome(t, file, func(name string) bool {
+		return !strings.HasPrefix(name, "dovecot.index") && !strings.HasPrefix(name, "dovecot.list.index") && name != "dovecot.mailbox.log"
+	})
+}
+
+// unpackAll is unpack with Dovecot's indexes.
+func unpackAll(t *testing.T, file string) string {
+	t.Helper()
+	return unpackSome(t, file, func(string) bool { return true })
+}
+
+// unpackSome unpacks the files for whose name want returns true.
+func unpackSome(t *testing.T, file string, want func(name string) bool) string {
+	t.Helper()
 	dir := peer.TempDir(t)
 	f, err := os.Open(file)
 	if err != nil {
@@ -341,7 +355,7 @@ func unpack(t *testing.T, file string) string {
 		if errors.Is(err, io.EOF) {
 			return dir
 		}
-		if err == nil {
+		if err == nil && want(filepath.Base(h.Name)) {
 			err = unpackEntry(dir, h, r)
 		}
 		if err != nil {
@@ -352,10 +366,7 @@ func unpack(t *testing.T, file string) string {
 
 func unpackEntry(dir string, h *tar.Header, r io.Reader) error {
 	path := filepath.Join(dir, h.Name)
-	base := filepath.Base(h.Name)
 	switch {
-	case strings.HasPrefix(base, "dovecot.index"), strings.HasPrefix(base, "dovecot.list.index"), base == "dovecot.mailbox.log":
-		return nil
 	case h.Typeflag == tar.TypeDir:
 		return os.MkdirAll(path, 0o700)
 	case h.Typeflag == tar.TypeLink:

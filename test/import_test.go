@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -162,6 +163,57 @@ func readCourier(t *testing.T, dir string) map[string]mailbox {
 	m := &all["INBOX.Work"].Messages[4]
 	m.Size, m.BodyHash = len(crlf), hash(string(crlf))
 	return all
+}
+
+var highestModSeq = regexp.MustCompile(`HIGHESTMODSEQ (\d+)`)
+
+// TestDovecotIndexFixture opens the accounts of Dovecot with its indexes: keywords
+// that stand nowhere else are there, and no modseq that clients know is undercut.
+func TestDovecotIndexFixture(t *testing.T) {
+	t.Parallel()
+	for _, f := range fixtures {
+		t.Run(f.dir, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join("testdata", f.dir, "expected.json")
+			want := readExpected(t, file)
+			var told struct {
+				Mailboxes map[string]struct{ HighestModSeq any }
+			}
+			text, err := os.ReadFile(file)
+			if err == nil {
+				err = json.Unmarshal(text, &told)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := filepath.Join(unpackAll(t, filepath.Join("testdata", f.dir, "account.tar.gz")), f.maildir)
+			s := peer.Imapd(t, dir, peer.Options{FS: f.fs})
+			c := s.Login(t, s.User)
+			c.Try("CREATE Drafts")
+			c.Do("SUBSCRIBE Drafts")
+			compare(t, "imapd", want, ask(c))
+			found := 0
+			for name, b := range told.Mailboxes {
+				before := number(fmt.Sprint(b.HighestModSeq))
+				for _, r := range c.Do("STATUS %q (HIGHESTMODSEQ)", name) {
+					if now := number(first(highestModSeq, r.Text)); now < before || now == 0 {
+						t.Errorf("%s: HIGHESTMODSEQ %d after Dovecot's %d", name, now, before)
+					}
+				}
+				if before > 1 {
+					found++
+				}
+			}
+			if found < 10 {
+				t.Errorf("Dovecot told only %d", found)
+			}
+			if log := s.Log(); strings.Contains(log, "Dovecot's index") {
+				t.Errorf("log:\n%s", log)
+			}
+			again := peer.Imapd(t, dir, peer.Options{FS: f.fs})
+			compare(t, "another imapd", want, ask(again.Login(t, again.User)))
+		})
+	}
 }
 
 // TestIsyncFixture opens trees that mbsync made in its native scheme.
