@@ -126,10 +126,10 @@ func (r *run) all() {
 	calls := r.whole()
 	for _, c := range calls {
 		if c.Changes && r.one(2) {
-			r.kill(c, faultfs.Killed)
+			r.kill(c, faultfs.ErrKilled)
 		}
 		if c.Op == "write" && r.one(2) {
-			r.kill(c, faultfs.TornKill)
+			r.kill(c, faultfs.ErrTorn)
 		}
 		for _, e := range errnos {
 			if r.one(3 * len(errnos)) {

@@ -180,7 +180,7 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) { return f.v.ReadAt(p, o
 
 func (f *file) Write(p []byte) (int, error) {
 	fault := f.f.try("write", f.path, true)
-	if fault != nil && (errors.Is(fault, Killed) && !errors.Is(fault, TornKill)) {
+	if fault != nil && (errors.Is(fault, ErrKilled) && !errors.Is(fault, ErrTorn)) {
 		return 0, &os.PathError{Op: "write", Path: f.path, Err: fault}
 	}
 	if fault != nil {

@@ -7,9 +7,9 @@
 //
 //   - An error: the call does nothing and returns it; a write does half of its
 //     work first, and a Close closes all the same.
-//   - Killed: the call does nothing, and neither does any later one that
+//   - ErrKilled: the call does nothing, and neither does any later one that
 //     changes something. The code above unwinds, and the files stay as they
-//     would after kill -9. TornKill is the same in the middle of a write.
+//     would after kill -9. ErrTorn is the same in the middle of a write.
 //
 // It also records the calls, and says which trees a machine may find that lost
 // its power behind any of them: see State.
@@ -25,8 +25,8 @@ import (
 
 // Errors with which a call ends the process, as far as files can tell.
 var (
-	Killed   = errors.New("killed")
-	TornKill = fmt.Errorf("in the middle of a write: %w", Killed)
+	ErrKilled = errors.New("killed")
+	ErrTorn   = fmt.Errorf("in the middle of a write: %w", ErrKilled)
 )
 
 // A Call is one call of a method of vfs.Dir or vfs.File.
@@ -141,7 +141,7 @@ func (f *FS) try(op, path string, changes bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.dead && changes {
-		return Killed
+		return ErrKilled
 	}
 	if !f.armed {
 		return nil
@@ -154,7 +154,7 @@ func (f *FS) try(op, path string, changes bool) error {
 	err := f.fault(c)
 	if err != nil {
 		f.hit = c
-		f.dead = f.dead || errors.Is(err, Killed)
+		f.dead = f.dead || errors.Is(err, ErrKilled)
 	}
 	return err
 }

@@ -210,12 +210,12 @@ func TestFaults(t *testing.T) {
 	if err := root.Rename("a", root, "b"); err != nil {
 		t.Errorf("rename on a full disk: %v", err)
 	}
-	f.Arm(At(1, Killed))
-	if err := root.Unlink("b"); !errors.Is(err, Killed) || !f.Dead() {
+	f.Arm(At(1, ErrKilled))
+	if err := root.Unlink("b"); !errors.Is(err, ErrKilled) || !f.Dead() {
 		t.Errorf("unlink of the dead: %v", err)
 	}
 	f.Disarm()
-	if err := root.Rename("b", root, "c"); !errors.Is(err, Killed) {
+	if err := root.Rename("b", root, "c"); !errors.Is(err, ErrKilled) {
 		t.Errorf("rename after death: %v", err)
 	}
 	if got := tell(t, path); got != "b=te" {
@@ -237,11 +237,11 @@ func TestTornKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	f.Arm(At(1, TornKill))
-	if _, err := a.Write([]byte("text")); !errors.Is(err, Killed) {
+	f.Arm(At(1, ErrTorn))
+	if _, err := a.Write([]byte("text")); !errors.Is(err, ErrKilled) {
 		t.Error(err)
 	}
-	if _, err := a.Write([]byte("more")); !errors.Is(err, Killed) {
+	if _, err := a.Write([]byte("more")); !errors.Is(err, ErrKilled) {
 		t.Error(err)
 	}
 	if got := tell(t, path); got != "a=te" {
