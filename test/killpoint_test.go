@@ -60,6 +60,7 @@ func newStory(t *testing.T) *story {
 	c.Do("CREATE Work/Projects/Old")
 	c.Do("APPEND Work/Projects/Old %s %s", storyDate, peer.Literal(storyOther))
 	st.known = st.look(t, c)
+	many := strings.Contains(c.Do("CAPABILITY")[0].Text, " MULTIAPPEND")
 	s.Stop()
 	drop(t, st.template, "Subject: a delivery\n\nwaits in new/\n")
 	list := files(t, st.template)
@@ -117,6 +118,15 @@ func newStory(t *testing.T) *story {
 		{`UID EXPUNGE 2:3`, belief.Effect{Drops: map[string][]maildir.UID{"Newer": {2, 3}}}},
 		{`UNSUBSCRIBE New/Folder`, belief.Effect{}},
 		{`DELETE Newer/Below/It`, belief.Effect{Kills: "Newer/Below/It"}},
+	}
+	if many {
+		st.commands = append(st.commands, command{
+			fmt.Sprintf(`APPEND Trash (\Seen) %s %s (\Flagged) %[1]s %[3]s`, storyDate, peer.Literal(storyText), peer.Literal(storyOther)),
+			belief.Effect{Adds: []belief.Added{
+				moved("Trash", belief.Mail{Text: storyText, Date: date, Flags: `\Seen`}, false),
+				moved("Trash", belief.Mail{Text: storyOther, Date: date, Flags: `\Flagged`}, false),
+			}},
+		})
 	}
 	return st
 }
@@ -299,11 +309,11 @@ func TestKillPoints(t *testing.T) {
 }
 
 // whole tells the story without a fault, and returns how many calls there are for
-// a tracer that has them fail with errno, or kills.
+// a killer that has them fail with errno, or kills.
 func (st *story) whole(errno unix.Errno) int {
 	st.Helper()
 	dir, file := st.place("whole"), st.dir+"/calls"
-	s := peer.Imapd(st.T, dir, peer.Options{Wrap: underTracer(st.dir+"/whole", 0, errno, file)})
+	s := peer.Imapd(st.T, dir, peer.Options{Wrap: underKiller(st.dir+"/whole", 0, errno, file)})
 	k, refusal := st.tell(newTeller(st.T, s))
 	if refusal != "" {
 		st.Fatal(refusal)
@@ -314,7 +324,7 @@ func (st *story) whole(errno unix.Errno) int {
 	for _, v := range k.Violations(st.look(st.T, next.Login(st.T, next.User))) {
 		st.Error(v)
 	}
-	n, _ := tracedCalls(st.T, file)
+	n, _ := killerCalls(st.T, file)
 	return n
 }
 
@@ -324,13 +334,13 @@ func (st *story) kill(t *testing.T, user string, n int) (all map[string]belief.F
 	t.Helper()
 	dir := st.place(user)
 	file := st.dir + "/calls." + user
-	s := peer.Imapd(t, dir, peer.Options{Wrap: underTracer(filepath.Dir(dir), n, 0, file)})
+	s := peer.Imapd(t, dir, peer.Options{Wrap: underKiller(filepath.Dir(dir), n, 0, file)})
 	k, refusal := st.tell(newTeller(t, s))
 	if refusal != "" {
 		t.Error(refusal)
 	}
 	s.Stop()
-	calls, what := tracedCalls(t, file)
+	calls, what := killerCalls(t, file)
 	age(t, dir)
 	next := peer.Imapd(t, dir, peer.Options{})
 	defer next.Stop()
@@ -380,13 +390,13 @@ func TestRefusedCalls(t *testing.T) {
 func (st *story) refuse(t *testing.T, user string, n int, errno unix.Errno) bool {
 	t.Helper()
 	dir, file := st.place(user), st.dir+"/calls."+user
-	s := peer.Imapd(t, dir, peer.Options{Wrap: underTracer(filepath.Dir(dir), n, errno, file)})
+	s := peer.Imapd(t, dir, peer.Options{Wrap: underKiller(filepath.Dir(dir), n, errno, file)})
 	k, refusal := st.tell(newTeller(t, s))
 	unix.Kill(s.PID, unix.SIGUSR1)
 	age(t, dir)
 	all := st.judge(t, s, k)
 	s.Stop()
-	_, what := tracedCalls(t, file)
+	_, what := killerCalls(t, file)
 	age(t, dir)
 	next := peer.Imapd(t, dir, peer.Options{})
 	defer next.Stop()

@@ -20,14 +20,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A tracer runs a program, counts the system calls by which it changes files
+// A killer runs a program, counts the system calls by which it changes files
 // below a directory, over all threads together, and kills it before one of them
-// takes effect, or has that one fail. (strace counts each thread for itself, and goroutines move
-// between threads.)
+// takes effect, or has that one fail. (strace counts each thread for itself, and
+// goroutines move between threads.)
 //
 // It is a process of its own, this test binary once more: the waits of the tests
 // for their servers would take away what the kernel tells a tracer.
-type tracer struct {
+type killer struct {
 	under string
 	at    int        // the call, from 1; 0: none
 	errno unix.Errno // that it fails with; 0: the program is killed
@@ -38,14 +38,14 @@ type tracer struct {
 	over  atomic.Bool        // nothing is to happen any more: SIGUSR1 says so
 }
 
-// underTracer returns what is put before the command of a server so that it runs under
-// a tracer; file tells in the end how many calls there were.
-func underTracer(under string, at int, errno unix.Errno, file string) []string {
-	return []string{os.Args[0], "-test.run=^TestTracer$", "--", under, strconv.Itoa(at), strconv.Itoa(int(errno)), file}
+// underKiller returns what is put before the command of a server so that it runs
+// under a killer; file tells in the end how many calls there were.
+func underKiller(under string, at int, errno unix.Errno, file string) []string {
+	return []string{os.Args[0], "-test.run=^TestKiller$", "--", under, strconv.Itoa(at), strconv.Itoa(int(errno)), file}
 }
 
-// tracedCalls returns what the tracer has written to file.
-func tracedCalls(t *testing.T, file string) (n int, what string) {
+// killerCalls returns what the killer has written to file.
+func killerCalls(t *testing.T, file string) (n int, what string) {
 	t.Helper()
 	if _, err := fmt.Sscan(read(t, file), &n, &what); err != nil {
 		t.Fatal(err)
@@ -53,23 +53,23 @@ func tracedCalls(t *testing.T, file string) (n int, what string) {
 	return n, what
 }
 
-// TestTracer is no test but the tracer.
-func TestTracer(t *testing.T) {
+// TestKiller is no test but the killer.
+func TestKiller(t *testing.T) {
 	if flag.NArg() < 5 {
 		return
 	}
-	tr := &tracer{under: flag.Arg(0), at: number(flag.Arg(1)), errno: unix.Errno(number(flag.Arg(2))), skips: map[int]unix.Errno{}}
-	if err := tr.run(flag.Args()[4:]); err != nil {
+	k := &killer{under: flag.Arg(0), at: number(flag.Arg(1)), errno: unix.Errno(number(flag.Arg(2))), skips: map[int]unix.Errno{}}
+	if err := k.run(flag.Args()[4:]); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(flag.Arg(3), fmt.Appendf(nil, "%d %s-", tr.n, tr.what), 0o600); err != nil {
+	if err := os.WriteFile(flag.Arg(3), fmt.Appendf(nil, "%d %s-", k.n, k.what), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	os.Exit(0)
 }
 
 // run runs a program until it ends, in this thread.
-func (tr *tracer) run(args []string) error {
+func (k *killer) run(args []string) error {
 	runtime.LockOSThread()
 	p, err := os.StartProcess(args[0], args, &os.ProcAttr{
 		Files: []*os.File{nil, os.Stdout, os.Stderr},
@@ -78,26 +78,26 @@ func (tr *tracer) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	tr.pid = p.Pid
+	k.pid = p.Pid
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, unix.SIGTERM, unix.SIGUSR1)
 	go func() {
 		for s := range stop {
 			if s == unix.SIGUSR1 {
-				tr.over.Store(true)
+				k.over.Store(true)
 			} else {
-				unix.Kill(tr.pid, unix.SIGTERM)
+				unix.Kill(k.pid, unix.SIGTERM)
 			}
 		}
 	}()
 	var ws unix.WaitStatus
-	if _, err := unix.Wait4(tr.pid, &ws, unix.WALL, nil); err != nil {
+	if _, err := unix.Wait4(k.pid, &ws, unix.WALL, nil); err != nil {
 		return err
 	}
-	if err := unix.PtraceSetOptions(tr.pid, unix.PTRACE_O_TRACESYSGOOD|unix.PTRACE_O_TRACECLONE|unix.PTRACE_O_EXITKILL); err != nil {
+	if err := unix.PtraceSetOptions(k.pid, unix.PTRACE_O_TRACESYSGOOD|unix.PTRACE_O_TRACECLONE|unix.PTRACE_O_EXITKILL); err != nil {
 		return err
 	}
-	if err := unix.PtraceSyscall(tr.pid, 0); err != nil {
+	if err := unix.PtraceSyscall(k.pid, 0); err != nil {
 		return err
 	}
 	for {
@@ -107,19 +107,19 @@ func (tr *tracer) run(args []string) error {
 		case err != nil:
 			return err
 		case ws.Stopped():
-			tr.stopped(tid, ws)
-		case tid == tr.pid:
+			k.stopped(tid, ws)
+		case tid == k.pid:
 			return nil
 		}
 	}
 }
 
 // stopped deals with one stop of one thread.
-func (tr *tracer) stopped(tid int, ws unix.WaitStatus) {
+func (k *killer) stopped(tid int, ws unix.WaitStatus) {
 	pass := 0
 	switch sig := ws.StopSignal(); {
 	case sig == unix.SIGTRAP|0x80:
-		tr.call(tid)
+		k.call(tid)
 	case sig != unix.SIGTRAP && sig != unix.SIGSTOP: // those are the kernel's own, to us
 		pass = int(sig)
 	}
@@ -157,38 +157,38 @@ var changing = map[uint64]struct {
 }
 
 // call looks at a call that a thread is about to make, or has made.
-func (tr *tracer) call(tid int) {
+func (k *killer) call(tid int) {
 	// struct ptrace_syscall_info: octet 0 is 1 at the beginning of a call, whose
 	// number is at 24, and six arguments follow.
 	var info [128]byte
 	if ptrace(unix.PTRACE_GET_SYSCALL_INFO, tid, uintptr(len(info)), uintptr(unsafe.Pointer(&info[0]))) != nil {
 		return
 	}
-	if errno, ok := tr.skips[tid]; ok && info[0] != 1 {
+	if errno, ok := k.skips[tid]; ok && info[0] != 1 {
 		setResult(tid, errno)
-		delete(tr.skips, tid)
+		delete(k.skips, tid)
 	}
 	if info[0] != 1 {
 		return
 	}
 	c, ok := changing[binary.NativeEndian.Uint64(info[24:])]
-	if !ok || c.name == "openat" && tr.errno == 0 && binary.NativeEndian.Uint64(info[32+2*8:])&unix.O_CREAT == 0 {
+	if !ok || c.name == "openat" && k.errno == 0 && binary.NativeEndian.Uint64(info[32+2*8:])&unix.O_CREAT == 0 {
 		return // there is no point in dying before a file is only read
 	}
 	if !slices.ContainsFunc(c.fds, func(i int) bool {
-		path, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tr.pid, int32(binary.NativeEndian.Uint64(info[32+i*8:]))))
-		return err == nil && strings.HasPrefix(path, tr.under+"/")
+		path, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", k.pid, int32(binary.NativeEndian.Uint64(info[32+i*8:]))))
+		return err == nil && strings.HasPrefix(path, k.under+"/")
 	}) {
 		return
 	}
-	if tr.n++; tr.n != tr.at || tr.over.Load() {
+	if k.n++; k.n != k.at || k.over.Load() {
 		return
 	}
-	tr.what = c.name
-	if tr.errno == 0 {
-		unix.Kill(tr.pid, unix.SIGKILL)
+	k.what = c.name
+	if k.errno == 0 {
+		unix.Kill(k.pid, unix.SIGKILL)
 	} else if skipCall(tid) == nil {
-		tr.skips[tid] = tr.errno
+		k.skips[tid] = k.errno
 	}
 }
 
