@@ -19,6 +19,7 @@ type demand string
 
 const (
 	wholeAdd    demand = "APPEND and COPY of several messages are all there or none"
+	wholeAddCut demand = "the same after a power cut"
 	wholeRename demand = "folders that are renamed together have all the old name or all the new one"
 	modseqs     demand = "HIGHESTMODSEQ never falls"
 	apartRename demand = "a folder whose list lies in a control directory keeps its UIDs when its rename dies"
@@ -26,7 +27,7 @@ const (
 
 // notYet is what is not demanded yet. Each needs a file that the engine does not
 // write so far: the journal of intents, the index of modseqs.
-var notYet = map[demand]bool{wholeAdd: true, wholeRename: true, modseqs: true, apartRename: true}
+var notYet = map[demand]bool{wholeAdd: true, wholeAddCut: true, wholeRename: true, modseqs: true, apartRename: true}
 
 // An Effect is what a command does to the folders when it is answered OK.
 type Effect struct {
@@ -325,8 +326,12 @@ func (k *Known) unfulfilled(all map[string]Folder) (v []string) {
 			say("%q is lost on its way to %s", h.Text, h.Folder)
 		}
 	}
+	whole := wholeAdd
+	if k.cut {
+		whole = wholeAddCut
+	}
 	for g, n := range some {
-		if none[g] > 0 && g > 0 && !k.moving(g) && !notYet[wholeAdd] {
+		if none[g] > 0 && g > 0 && !k.moving(g) && !notYet[whole] {
 			say("%d messages of one command are there, and %d are not", n, none[g])
 		}
 	}
