@@ -69,6 +69,10 @@ func (t *table) write(out io.Writer, about []string) error {
 	for _, line := range about {
 		b.WriteString(line + "\n")
 	}
+	if len(t.rows) == 0 {
+		_, err := io.WriteString(out, b.String())
+		return err
+	}
 	b.WriteString("\n| work | imapd | Dovecot | ratio | CPU | CPU | ratio |\n|---|--:|--:|--:|--:|--:|--:|\n")
 	for _, r := range t.rows {
 		b.WriteString(r.String() + "\n")
@@ -115,6 +119,9 @@ func (r *row) cpu(k int) string {
 func ratio(a, b float64) string {
 	if a <= 0 || b <= 0 {
 		return "-"
+	}
+	if a/b < 0.095 {
+		return fmt.Sprintf("%.4f", a/b)
 	}
 	return fmt.Sprintf("%.2f", a/b)
 }
