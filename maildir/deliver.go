@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"imapd/maildir/quota"
 	"imapd/maildir/uidlist"
 	"imapd/maildir/vfs"
 )
@@ -220,6 +219,22 @@ func (m *Mailbox) Append(ctx context.Context, msgs []Appending) (validity uint32
 			return 0, nil, err
 		}
 	}
+	if len(msgs) == 1 {
+		var uid UID
+		validity, uid, err = m.appendOne(ctx, msgs[0])
+		uids = []UID{uid}
+	} else {
+		validity, uids, err = m.appendAll(ctx, msgs)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	m.arrived(msgs)
+	return validity, uids, nil
+}
+
+// appendAll adds several messages, whose data is on disk, or none.
+func (m *Mailbox) appendAll(ctx context.Context, msgs []Appending) (validity uint32, uids []UID, err error) {
 	err = m.edit(ctx, func() error {
 		if err := m.relist(); err != nil {
 			return err
@@ -228,15 +243,10 @@ func (m *Mailbox) Append(ctx context.Context, msgs []Appending) (validity uint32
 			return err
 		}
 		add := make([]newcomer, len(msgs))
-		for i, a := range msgs {
-			flags, err := m.keys.flags(m.control, a.Flags, true)
-			if err != nil {
+		for i := range msgs {
+			if add[i], err = m.arriving(&msgs[i]); err != nil {
 				return err
 			}
-			base := withSizes(m.host.freshBase(m), a.size, a.virtual)
-			add[i] = newcomer{base: base, flags: flags, put: func(name string) error {
-				return m.tmp.RenameNoReplace(a.tmp, m.cur, name)
-			}, from: m.tmp, name: a.tmp}
 		}
 		held := m.intendPlacing(add)
 		defer held.Close()
@@ -244,14 +254,6 @@ func (m *Mailbox) Append(ctx context.Context, msgs []Appending) (validity uint32
 		held.Done()
 		return err
 	})
-	if err == nil {
-		var sum quota.Usage
-		for _, a := range msgs {
-			a.tmp = ""
-			sum = sum.Add(quota.Usage{Octets: a.size, Messages: 1})
-		}
-		m.store.charge(sum)
-	}
 	return validity, uids, err
 }
 
@@ -263,6 +265,9 @@ type newcomer struct {
 	put   func(name string) error // places the file in cur/ under name
 	from  vfs.Dir                 // where the file is that gets the name; nil: a new one is made
 	name  string                  // that it has there
+	// failed, unless nil, takes the error of put: the others are admitted
+	// without this one, whose UID is 0.
+	failed *error
 }
 
 // admit places the files, makes the names durable, records the UIDs durably and
@@ -294,6 +299,11 @@ func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
 		u := next + UID(i)
 		name := withFlags(a.base, a.flags)
 		if err := a.put(name); err != nil {
+			if a.failed != nil {
+				*a.failed = err
+				uids = append(uids, 0)
+				continue
+			}
 			return 0, nil, errors.Join(err, m.retract(entries))
 		}
 		m.track.own(created, inCur, name)

@@ -56,6 +56,7 @@ type Mailbox struct {
 	freed         quota.Usage // by unlink, not noted in maildirsize yet
 	seen          []bool      // scratch of scans
 
+	joint joint
 	track tracker
 	watch watchers
 }

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -703,4 +705,90 @@ func TestUnwritable(t *testing.T) {
 	b.deliver("new", "3.h", "x\n")
 	b.sync(Look)
 	b.want(`1 1.h \Seen`, "2 2.h ")
+}
+
+// Clients that append at the same time each get a UID of their own, whoever did
+// the work, and one that fails fails alone.
+func TestAppendsTogether(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	lock, err := b.lock(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 20
+	uids := make([]UID, n)
+	errs := make([]error, n)
+	var all sync.WaitGroup
+	for i := range n {
+		d, err := b.NewMessage(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(d, "Subject: %d\r\n\r\n", i)
+		if i == 7 { // its file goes before it is placed
+			if err := os.Remove(b.in("tmp", d.tmp)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all.Go(func() {
+			defer d.Abort()
+			ctx := context.Background()
+			if i == 9 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithCancel(ctx)
+				cancel()
+			}
+			_, u, err := b.Append(ctx, []Appending{{Delivery: d}})
+			if errs[i] = err; err == nil {
+				uids[i] = u[0]
+			}
+		})
+	}
+	for waiting := 0; waiting < n-1; { // 9 may have led, and given up
+		b.joint.mu.Lock()
+		waiting = len(b.joint.queue)
+		b.joint.mu.Unlock()
+		runtime.Gosched()
+		if waiting == n-1 || waiting == n {
+			break
+		}
+	}
+	syncs := b.Snapshot().ModSeq
+	if err := lock.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	all.Wait()
+	seen := map[UID]bool{}
+	for i, u := range uids {
+		switch {
+		case i == 7 && errs[i] == nil:
+			t.Error("a message without a file was appended")
+		case i == 7 || i == 9 && errs[i] != nil:
+		case errs[i] != nil:
+			t.Errorf("message %d: %v", i, errs[i])
+		case seen[u]:
+			t.Errorf("UID %d twice", u)
+		}
+		seen[u] = true
+	}
+	s := b.Snapshot()
+	if s.Len() < n-2 || s.ModSeq == syncs {
+		t.Errorf("%d messages", s.Len())
+	}
+	b.sync(Serve)
+	for _, msg := range s.Range(0, s.Len()) {
+		if text, err := b.read(msg.UID); err != nil || uids[subject(t, text)] != msg.UID {
+			t.Errorf("UID %d is %q, %v", msg.UID, text, err)
+		}
+	}
+}
+
+// subject returns the number in "Subject: n".
+func subject(t *testing.T, text string) (n int) {
+	t.Helper()
+	if _, err := fmt.Sscanf(text, "Subject: %d", &n); err != nil {
+		t.Fatalf("%q: %v", text, err)
+	}
+	return n
 }
