@@ -151,7 +151,7 @@ func (a *alone) processes(out io.Writer) error {
 		}{
 			{"neither list nor index", func() error { return p.forget(false) }},
 			{"no state but the list", func() error { return p.forget(true) }},
-			{"quiet since the last", p.rest},
+			{"quiet since the last", func() error { return nil }},
 			{"after a foreign change of flags", func() error { return p.rename(0) }},
 			{"after a delivery", p.deliver},
 		} {
@@ -169,6 +169,9 @@ func (a *alone) visits(out io.Writer, p *plain, name string, prepare func() erro
 	var took, used, whole, now, most, read []float64
 	for range a.rounds {
 		if err := p.withdraw(); err != nil {
+			return err
+		}
+		if err := p.rest(); err != nil {
 			return err
 		}
 		if name != "neither list nor index" && name != "no state but the list" {
