@@ -148,7 +148,8 @@ func sorted(m map[string]int) []string {
 }
 
 // Write makes the tree at path, an empty directory. Two names of one file are
-// that again.
+// that again. Inode numbers are new, as after a restore: what the code above wrote
+// down by inode number it does not find, though it would after a power cut.
 func (t *Tree) Write(path string) error {
 	d, err := vfs.Open(path)
 	if err != nil {

@@ -26,7 +26,8 @@ const (
 )
 
 // notYet is what is not demanded yet. Each needs a file that the engine does not
-// write so far: the journal of intents, the index of modseqs.
+// write so far: the journal of intents, the index of modseqs. (wholeAddCut also
+// needs trees that keep inode numbers, which those of faultfs do not.)
 var notYet = map[demand]bool{wholeAdd: true, wholeAddCut: true, wholeRename: true, modseqs: true, apartRename: true}
 
 // An Effect is what a command does to the folders when it is answered OK.
