@@ -176,6 +176,9 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	if before.new != m.clean.new {
 		m.stuck = false
 	}
+	// The index before the list: the line of a message comes before its record, so
+	// what we have just heard of is listed, and its file is known when it is found.
+	m.hearOthers()
 	if err := m.list.read(m.control); err != nil {
 		return false, err
 	}
@@ -187,7 +190,6 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 			return false, err
 		}
 	}
-	m.hearOthers()
 	m.sayUnusable()
 	snap := m.base()
 	sv, err := m.survey(snap, before)
