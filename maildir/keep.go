@@ -19,7 +19,7 @@ const (
 	keepBoxes    = 1000
 	// Descriptors of one mailbox, and how much of what the process may have
 	// all kept mailboxes may take: one in keepShare.
-	boxFiles  = 10 // six directories, the UID list, the index twice, its lock
+	boxFiles  = 8 // six directories, the UID list, the index
 	keepShare = 8
 )
 

@@ -46,8 +46,8 @@ var ErrLong = errors.New("imapd.index: journal too long")
 type File struct {
 	Dir vfs.Dir
 
-	lock  vfs.File
-	file  vfs.File // for appending; nil: not loaded, or none, or not ours to write
+	lock  vfs.File // open while it is held
+	ours  bool     // it was loaded, and may be written
 	fd    *os.File // for reading; kept by the names that are still to be read
 	ident ident
 	base  int64            // where the journal begins
@@ -64,15 +64,9 @@ type File struct {
 type ident struct{ dev, ino uint64 }
 
 // Lock waits for the lock of the index and takes it. Where the file system has
-// no locks the error is one of the system.
+// no locks the error is one of the system. Between locks nothing is open for
+// writing: a file system may be made read-only under an idle server.
 func (f *File) Lock(ctx context.Context) error {
-	if f.lock == nil {
-		l, err := f.openLock()
-		if err != nil {
-			return err
-		}
-		f.lock = l
-	}
 	deadline := time.Now().Add(lockWait)
 	for wait := 20 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
 		ok, err := f.tryLock()
@@ -96,21 +90,22 @@ func (f *File) Lock(ctx context.Context) error {
 // keeps nobody out: then there is another one to lock.
 func (f *File) tryLock() (bool, error) {
 	for range 3 {
-		ok, err := vfs.TryLock(f.lock)
+		l, err := f.openLock()
+		if err != nil {
+			return false, err
+		}
+		ok, err := vfs.TryLock(l)
 		if err != nil || !ok {
+			l.Close()
 			return false, err
 		}
 		var own, now unix.Stat_t
-		if unix.Fstat(f.lock.Fd(), &own) == nil && unix.Fstatat(f.Dir.Fd(), LockName, &now, unix.AT_SYMLINK_NOFOLLOW) == nil &&
+		if unix.Fstat(l.Fd(), &own) == nil && unix.Fstatat(f.Dir.Fd(), LockName, &now, unix.AT_SYMLINK_NOFOLLOW) == nil &&
 			own.Dev == now.Dev && own.Ino == now.Ino {
+			f.lock = l
 			return true, nil
 		}
-		f.lock.Close()
-		f.lock = nil
-		if f.lock, err = f.openLock(); err != nil {
-			f.lock = nil
-			return false, err
-		}
+		l.Close()
 	}
 	return false, nil
 }
@@ -135,30 +130,26 @@ func (f *File) Unlock() error {
 	if f.lock == nil {
 		return nil
 	}
-	return vfs.Unlock(f.lock)
+	l := f.lock
+	f.lock = nil
+	return l.Close()
 }
 
 // Close gives all descriptors back; names that were not read yet can be read on.
 // It may be loaded again.
 func (f *File) Close() {
-	if f.file != nil {
-		f.file.Close()
-		f.file = nil
-	}
-	if f.lock != nil {
-		f.lock.Close()
-		f.lock = nil
-	}
+	f.Unlock()
+	f.ours = false
 	f.fd = nil // closed when no page needs it any more
 }
 
 // Loaded reports whether there is an index that can be appended to.
-func (f *File) Loaded() bool { return f.file != nil }
+func (f *File) Loaded() bool { return f.ours }
 
 // JournalIsLong reports whether the journal is so long that the index should be
 // written anew.
 func (f *File) JournalIsLong() bool {
-	return f.file != nil && f.end-f.base > max(minJournal, f.base/2, f.wait)
+	return f.ours && f.end-f.base > max(minJournal, f.base/2, f.wait)
 }
 
 // Defer has the journal count as long only when it is twice as long as now:
@@ -201,10 +192,8 @@ func (f *File) Tail(locked bool) ([]Event, error) {
 		return nil, err
 	}
 	f.Torn = f.end < st.Size
-	if locked && f.file != nil && f.Torn {
-		if err := f.file.Truncate(f.end); err != nil {
-			return events, err
-		}
+	if locked && f.ours && f.Torn {
+		return events, f.write(func(w vfs.File) error { return w.Truncate(f.end) })
 	}
 	return events, nil
 }
@@ -247,25 +236,44 @@ func (f *File) Append(b *Batch, durable bool) error {
 	if b.Empty() {
 		return nil
 	}
-	if f.file == nil {
+	if !f.ours {
 		return fmt.Errorf("%s: %w", f.path(), fs.ErrPermission)
 	}
 	data := b.bytes()
 	if f.end-f.base+int64(len(data)) > maxJournal {
 		return ErrLong
 	}
-	_, err := f.file.Write(data)
-	if err == nil && durable {
-		err = f.file.Datasync()
+	err := f.write(func(w vfs.File) error {
+		_, err := w.Write(data)
+		if err == nil && durable {
+			err = w.Datasync()
+		}
+		if err != nil {
+			return errors.Join(err, w.Truncate(f.end))
+		}
+		return nil
+	})
+	if err == nil {
+		f.end += int64(len(data))
 	}
-	if err != nil {
-		return errors.Join(err, f.file.Truncate(f.end))
-	}
-	f.end += int64(len(data))
-	return nil
+	return err
 }
 
-// Sync makes all that was appended durable.
-func (f *File) Sync() error { return f.file.Datasync() }
+// write opens the file that was loaded for appending, for the time of do.
+func (f *File) write(do func(vfs.File) error) error {
+	w, err := f.Dir.Append(Name)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(w.Fd(), &st); err != nil {
+		return &fs.PathError{Op: "stat", Path: f.path(), Err: err}
+	}
+	if f.ident != (ident{uint64(st.Dev), st.Ino}) {
+		return ErrReplaced
+	}
+	return do(w)
+}
 
 func (f *File) path() string { return f.Dir.Path() + "/" + Name }

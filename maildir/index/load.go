@@ -110,14 +110,11 @@ const (
 	maxSane = 1 << 55
 )
 
-// Load reads the index of the folder and opens it for appending, if it can be.
+// Load reads the index of the folder, and finds out whether it can be written.
 // It fails with fs.ErrNotExist where there is none, and with ErrDamaged where it
 // is not worth anything.
 func (f *File) Load() (*Image, error) {
-	if f.file != nil {
-		f.file.Close()
-	}
-	f.file, f.fd = nil, nil
+	f.ours, f.fd = false, nil
 	fd, st, err := vfs.OpenRegular(f.Dir, Name)
 	if errors.Is(err, unix.ELOOP) {
 		return nil, fmt.Errorf("%s: a symbolic link: %w", f.path(), ErrDamaged)
@@ -153,25 +150,7 @@ func (f *File) use(r *os.File, st unix.Stat_t) error {
 		return readError(err)
 	}
 	f.fd, f.ident = r, ident{uint64(st.Dev), st.Ino}
-	return f.openAppend(st)
-}
-
-// openAppend opens the file that was loaded for appending. That we may not is no
-// error.
-func (f *File) openAppend(loaded unix.Stat_t) error {
-	a, err := f.Dir.Append(Name)
-	if err != nil {
-		if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
-			return nil
-		}
-		return err
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(a.Fd(), &st); err != nil || st.Dev != loaded.Dev || st.Ino != loaded.Ino {
-		a.Close()
-		return nil // replaced meanwhile: Tail says so
-	}
-	f.file = a
+	f.ours = unix.Faccessat(f.Dir.Fd(), Name, unix.W_OK, unix.AT_EACCESS) == nil
 	return nil
 }
 

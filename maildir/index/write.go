@@ -48,10 +48,7 @@ func (f *File) install(base int64) error {
 		f.Dir.Unlink(tmpName)
 		return err
 	}
-	if f.file != nil {
-		f.file.Close()
-		f.file = nil
-	}
+	f.ours = false
 	if err := f.Dir.Sync(); err != nil {
 		return err
 	}
