@@ -12,7 +12,8 @@ import (
 // where somebody else has it. An error of the system says that the file system
 // has no locks.
 func TryLock(f File) (bool, error) {
-	err := setLock(f, unix.F_WRLCK)
+	l := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
+	err := retry(func() error { return unix.FcntlFlock(uintptr(f.Fd()), unix.F_OFD_SETLK, &l) })
 	if err == unix.EAGAIN || err == unix.EACCES {
 		return false, nil
 	}
@@ -20,12 +21,4 @@ func TryLock(f File) (bool, error) {
 		return false, os.NewSyscallError("lock", err)
 	}
 	return true, nil
-}
-
-// Unlock gives the lock of f back.
-func Unlock(f File) error { return os.NewSyscallError("unlock", setLock(f, unix.F_UNLCK)) }
-
-func setLock(f File, kind int16) error {
-	l := unix.Flock_t{Type: kind, Whence: io.SeekStart}
-	return retry(func() error { return unix.FcntlFlock(uintptr(f.Fd()), unix.F_OFD_SETLK, &l) })
 }
