@@ -64,7 +64,7 @@ var boot = sync.OnceValue(func() (id [16]byte) {
 // tick returns the modseq of a change that is made now: above all before, and
 // above what a lost history can have reached (seconds << 20).
 func (m *Mailbox) tick() ModSeq {
-	mod := ModSeq(time.Now().Unix()) << 20
+	mod := ModSeq(m.host.clock().Unix()) << 20
 	if s := m.snap.Load(); s != nil {
 		mod = max(mod, s.ModSeq+1)
 	}
@@ -406,13 +406,13 @@ func (m *Mailbox) replay(s *Snapshot, events []index.Event) *Snapshot {
 	changes := map[UID]change{}
 	added := map[UID]entry{}
 	learned := map[UID]index.Facts{}
-	next := s.Next
+	next, letters := s.Next, Flags(0)
 	for i := range events {
 		e := &events[i]
 		switch e.Kind {
 		case index.Put:
 			x := putEntry(e)
-			next = max(next, x.uid+1)
+			next, letters = max(next, x.uid+1), letters|x.flags
 			h.unstamp()
 			h.state.ModSeq = max(h.state.ModSeq, uint64(x.modseq))
 			if _, ok := s.Find(x.uid); ok {
@@ -448,6 +448,11 @@ func (m *Mailbox) replay(s *Snapshot, events []index.Event) *Snapshot {
 			e.State.Ceiling = max(e.State.Ceiling, h.state.Ceiling)
 			h.state, h.saved = *e.State, e.State.Stamp
 			m.recentFrom = max(m.recentFrom, UID(e.State.Recent))
+		}
+	}
+	if m.keys.nameless(letters) != 0 { // else COPY would lose them
+		if err := m.keys.read(m.control); err != nil {
+			m.host.opt.Log.Warn("cannot read keywords", "mailbox", m.name, "err", err)
 		}
 	}
 	m.hear(s, changes, added)

@@ -92,12 +92,13 @@ func (o *Options) cut(t int64) int64 {
 // the watch on the file system.
 type Host struct {
 	opt    Options
-	locks  uidlist.Locks
+	locks  *uidlist.Locks // all that this process holds
 	slots  chan struct{}
 	name   string // of this machine, as it stands in file names
 	hub    hub
 	packed packedCache
-	scans  atomic.Int64 // directories read
+	scans  atomic.Int64     // directories read
+	clock  func() time.Time // for modseqs
 
 	mu    sync.Mutex // held briefly, never over I/O
 	boxes map[folderID]*Mailbox
@@ -150,8 +151,9 @@ func NewHost(o Options) *Host {
 	if err != nil || name == "" {
 		name = "localhost"
 	}
-	h := &Host{opt: o, slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, unclaimed: map[folderID]unclaimed{}, mostKept: mostKept()}
+	h := &Host{opt: o, locks: new(uidlist.Locks), slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, unclaimed: map[folderID]unclaimed{}, mostKept: mostKept()}
 	h.hub.host, h.hub.open = h, fsnotify.NewWatcher
+	h.clock = time.Now
 	return h
 }
 

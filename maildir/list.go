@@ -42,11 +42,17 @@ type list struct {
 }
 
 func (l *list) uid(base []byte) (UID, bool) {
+	if len(l.uids) == 0 { // perhaps without a seed
+		return 0, false
+	}
 	u, ok := l.uids[maphash.Bytes(l.seed, base)]
 	return u, ok
 }
 
 func (l *list) has(base string) bool {
+	if len(l.uids) == 0 {
+		return false
+	}
 	_, ok := l.uids[maphash.String(l.seed, base)]
 	return ok
 }

@@ -28,6 +28,9 @@ type box struct {
 	host *Host
 	st   *Store
 	*Mailbox
+	locks *uidlist.Locks   // of another process; nil: its own
+	clock func() time.Time // nil: that of the machine
+	late  time.Duration    // how far the next process's clock is ahead
 }
 
 func newBox(t *testing.T, o Options) *box {
@@ -46,6 +49,12 @@ func newBox(t *testing.T, o Options) *box {
 func (b *box) start(o Options) {
 	b.t.Helper()
 	host := NewHost(o)
+	if b.locks != nil {
+		host.locks = b.locks
+	}
+	if b.clock != nil {
+		host.clock = b.clock
+	}
 	b.host = host
 	var err error
 	if b.st, err = b.host.Open(tree.Config{Root: b.path, Separator: '/'}); err != nil {

@@ -43,7 +43,7 @@ func (m *Mailbox) restore() error {
 	s.Validity, s.keywords = m.list.head.Validity, m.keys.names()
 	s.Next = max(s.Next, UID(h.state.Next))
 	h.on = h.file.Loaded()
-	if h.on && (h.state.Boot != boot() && !h.state.Clean || img.Ino != m.curIno()) {
+	if h.on && m.doubtful(img) {
 		if s, err = m.floor(img, s); err != nil {
 			m.lose(err)
 		}
@@ -142,6 +142,18 @@ func (m *Mailbox) restoreList(img *index.Image) (ours bool) {
 // goes on: UIDs may have been given that the index had not heard of.
 const restoredGap = 10_000
 
+// copied reports whether the index came here by other means than our writing it.
+// Where files may get other inode numbers by themselves nobody can say.
+func (m *Mailbox) copied(img *index.Image) bool {
+	return img.Ino != m.curIno() || img.Copied && m.settle == localSettle
+}
+
+// doubtful reports whether clients may have been told more than img knows of: by
+// a process that lost it in a power cut, or before img was brought back.
+func (m *Mailbox) doubtful(img *index.Image) bool {
+	return m.past.state.Boot != boot() && !m.past.state.Clean || m.copied(img) || img.Torn
+}
+
 // floor has every message count as changed now, durably, and returns the
 // snapshot that says so.
 func (m *Mailbox) floor(img *index.Image, s *Snapshot) (*Snapshot, error) {
@@ -158,14 +170,17 @@ func (m *Mailbox) floor(img *index.Image, s *Snapshot) (*Snapshot, error) {
 		s = m.fromImage(img)
 		s.Validity, s.keywords = m.list.head.Validity, m.keys.names()
 	}
-	if err != nil || h.state.Boot == boot() && img.Ino == m.curIno() {
+	if err != nil || !m.doubtful(img) {
 		return s, err
 	}
 	mod := max(uint64(m.tick()), h.state.Ceiling+1)
 	h.state.ModSeq, h.state.Ceiling, h.state.Boot, h.state.Clean = mod, mod+ahead, boot(), false
 	s = s.lifted(ModSeq(mod))
-	if img.Ino != m.curIno() {
-		// A copy of a folder: only a new index can say that it is this one's.
+	if m.copied(img) || img.Torn {
+		h.gone, h.state.Since = nil, mod // expunges are missing
+	}
+	if m.copied(img) {
+		// Only a new index can say that it is this folder's, and this file.
 		return s, m.writeIndex(s)
 	}
 	var b index.Batch
@@ -281,7 +296,7 @@ func (m *Mailbox) makeIndex() error {
 	case err == nil && img.Validity == ours.Validity:
 		h.state.ModSeq = max(h.state.ModSeq, img.State.Ceiling)
 	}
-	if err != nil || img.Validity != ours.Validity || img.GUID != m.list.head.GUID || img.Ino != m.curIno() || !h.file.Loaded() {
+	if err != nil || img.Validity != ours.Validity || img.GUID != m.list.head.GUID || m.copied(img) || !h.file.Loaded() {
 		if h.state.Since == 0 {
 			h.gone, h.state.Since = nil, max(uint64(ours.ModSeq), h.state.ModSeq)
 		}

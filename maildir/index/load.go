@@ -24,6 +24,9 @@ type Image struct {
 	Pages []Page
 	Gone  []Range
 	Tail  []Event // to be applied in their order; State is from before them
+
+	Copied bool // the file is not the one that was written: it comes from a backup, perhaps
+	Torn   bool // the journal does not end where a batch ends
 }
 
 // Folder is which folder an index is about.
@@ -89,7 +92,7 @@ func validName(name []byte, base int) bool {
 const (
 	magic      = "imapd ix"
 	version    = 1
-	prefixSize = 72
+	prefixSize = 80
 	guidSize   = 32
 	pageSize   = 12 // of an entry of the page table
 	tailFixed  = stateSize + 12
@@ -124,6 +127,9 @@ func (f *File) Load() (*Image, error) {
 	}
 	r := os.NewFile(uintptr(fd), f.path())
 	img, base, err := readBase(r, st.Size)
+	if err == nil {
+		err = f.use(r, st)
+	}
 	if err != nil {
 		r.Close()
 		return nil, fmt.Errorf("%s: %w", f.path(), err)
@@ -141,12 +147,14 @@ func (f *File) Load() (*Image, error) {
 	var size int64
 	img.Tail, size = parseJournal(journal[:n])
 	f.base, f.end = base, base+size
-	return img, f.use(r, st)
+	img.Copied = order.Uint64(f.head[64:]) != st.Ino
+	img.Torn = size < int64(n)
+	return img, nil
 }
 
 // use goes on with the file that is open for reading.
 func (f *File) use(r *os.File, st unix.Stat_t) error {
-	if _, err := vfs.ReadFullAt(int(r.Fd()), f.head[:], 0); err != nil {
+	if n, err := vfs.ReadFullAt(int(r.Fd()), f.head[:], 0); err != nil || n < prefixSize {
 		return readError(err)
 	}
 	f.fd, f.ident = r, ident{uint64(st.Dev), st.Ino}
@@ -161,7 +169,7 @@ func readBase(r *os.File, size int64) (*Image, int64, error) {
 	if n, err := vfs.ReadFullAt(fd, prefix[:], 0); err != nil || n < prefixSize {
 		return nil, 0, readError(err)
 	}
-	if string(prefix[:8]) != magic || order.Uint32(prefix[8:]) != version || order.Uint32(prefix[64:]) != checksum(prefix[:64]) {
+	if string(prefix[:8]) != magic || order.Uint32(prefix[8:]) != version || order.Uint32(prefix[72:]) != checksum(prefix[:72]) {
 		return nil, 0, ErrDamaged
 	}
 	img := &Image{Folder: Folder{order.Uint32(prefix[12:]), strings.TrimRight(string(prefix[16:16+guidSize]), "\x00"), order.Uint64(prefix[48:])}}

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"imapd/maildir/vfs"
 )
 
@@ -92,7 +94,11 @@ func (w *writer) write(folder Folder, state *State, gone []Range, src Source) (i
 		return 0, err
 	}
 	at += int64(len(gone)) * rangeSize
-	w.put(prefix(folder, at))
+	var st unix.Stat_t
+	if err := unix.Fstat(w.out.Fd(), &st); err != nil {
+		return 0, err
+	}
+	w.put(prefix(folder, at, st.Ino))
 	var b []byte
 	i := 0
 	err = src.Pages(func(recs []Record, _ int, _ func() ([]byte, error)) error {
@@ -143,7 +149,7 @@ func plan(src Source) (table []pageEntry, at int64, err error) {
 	return table, at, err
 }
 
-func prefix(f Folder, trailer int64) []byte {
+func prefix(f Folder, trailer int64, self uint64) []byte {
 	b := make([]byte, 0, prefixSize)
 	b = append(b, magic...)
 	b = order.AppendUint32(b, version)
@@ -153,6 +159,7 @@ func prefix(f Folder, trailer int64) []byte {
 	b = append(b, guid[:]...)
 	b = order.AppendUint64(b, f.Ino)
 	b = order.AppendUint64(b, uint64(trailer))
+	b = order.AppendUint64(b, self)
 	b = order.AppendUint32(b, checksum(b))
 	return order.AppendUint32(b, rand.Uint32()) // no two files begin alike
 }
