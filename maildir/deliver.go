@@ -295,8 +295,8 @@ func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
 	entries := make([]entry, 0, len(add))
 	lines := make([]uidlist.Entry, 0, len(add))
 	uids := make([]UID, 0, len(add))
-	for i, a := range add {
-		u := next + UID(i)
+	for _, a := range add {
+		u := next + UID(len(entries))
 		name := withFlags(a.base, a.flags)
 		if err := a.put(name); err != nil {
 			if a.failed != nil {
@@ -313,6 +313,9 @@ func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
 		lines = append(lines, uidlist.Entry{UID: uint32(u), Base: a.base, Extra: a.extra})
 		uids = append(uids, u)
 	}
+	if len(entries) == 0 {
+		return snap.Validity, uids, nil
+	}
 	placed()
 	if m.host.opt.Fsync != FsyncNever {
 		if err := m.cur.Sync(); err != nil {
@@ -322,7 +325,7 @@ func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
 	if err := m.list.append(m.control, lines); err != nil {
 		return 0, nil, errors.Join(err, m.retract(entries))
 	}
-	if _, err := m.record(snap, nil, entries, next+UID(len(add))); err != nil {
+	if _, err := m.record(snap, nil, entries, next+UID(len(entries))); err != nil {
 		return 0, nil, err
 	}
 	return m.list.head.Validity, uids, nil

@@ -424,3 +424,64 @@ func (b *box) reboot() {
 		b.t.Fatal(err)
 	}
 }
+
+// A process that is stopped while it records holds up another one for seconds,
+// once, and what that one does is in the history in the end.
+func TestStoppedWriter(t *testing.T) {
+	t.Parallel()
+	a := newBox(t, Options{NoNotify: true})
+	a.deliver("cur", "1.h:2,", "x\n")
+	a.deliver("cur", "2.h:2,", "x\n")
+	a.sync(Serve)
+	a.remembering()
+	client := mirror{}
+	if err := client.reconnect(a.Mailbox); err != nil {
+		t.Fatal(err)
+	}
+	stopped := index.File{Dir: a.dir}
+	defer stopped.Close()
+	if err := stopped.Lock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stopped.Load(); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	a.flag(1)
+	first := time.Since(begin)
+	for range 20 {
+		a.flag(2)
+		a.sync(Serve)
+	}
+	if all := time.Since(begin); all > first+5*time.Second {
+		t.Errorf("the first change took %v, twenty more %v", first, all-first)
+	}
+	// It goes on: with a modseq that it had given before.
+	rec := a.Snapshot().At(1)
+	e := entryOf(rec)
+	e.modseq, e.name, e.flags = ModSeq(a.past.state.Ceiling)-1, "2.h:2,S", Seen
+	r := e.record()
+	var batch index.Batch
+	batch.Put(&r, []byte(e.name))
+	a.renamed("2.h:2,F", "2.h:2,S")
+	if err := stopped.Append(&batch, false); err != nil {
+		t.Fatal(err)
+	}
+	stopped.Unlock()
+	high := a.Snapshot().ModSeq
+	a.past.retry = time.Time{}
+	a.sync(Serve)
+	a.remembering()
+	a.sync(Serve)
+	a.want(`1 1.h \Flagged`, `2 2.h \Seen`)
+	if h := a.Snapshot().ModSeq; h <= max(high, e.modseq) {
+		t.Errorf("HIGHESTMODSEQ %d after %d here and %d there", h, high, e.modseq)
+	}
+	if err := client.reconnect(a.Mailbox); err != nil {
+		t.Error(err)
+	}
+	b := a.process(Options{NoNotify: true})
+	b.remembering()
+	a.sync(Serve)
+	sameHistory(t, a, b)
+}

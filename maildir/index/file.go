@@ -193,7 +193,7 @@ func (f *File) Tail(locked bool) ([]Event, error) {
 	}
 	f.Torn = f.end < st.Size
 	if locked && f.ours && f.Torn {
-		return events, f.write(func(w vfs.File) error { return w.Truncate(f.end) })
+		return events, f.write(func(w vfs.File, _ int64) error { return w.Truncate(f.end) })
 	}
 	return events, nil
 }
@@ -243,7 +243,12 @@ func (f *File) Append(b *Batch, durable bool) error {
 	if f.end-f.base+int64(len(data)) > maxJournal {
 		return ErrLong
 	}
-	err := f.write(func(w vfs.File) error {
+	err := f.write(func(w vfs.File, size int64) error {
+		if size > f.end { // torn: behind it nobody would find what we write
+			if err := w.Truncate(f.end); err != nil {
+				return err
+			}
+		}
 		_, err := w.Write(data)
 		if err == nil && durable {
 			err = w.Datasync()
@@ -259,8 +264,9 @@ func (f *File) Append(b *Batch, durable bool) error {
 	return err
 }
 
-// write opens the file that was loaded for appending, for the time of do.
-func (f *File) write(do func(vfs.File) error) error {
+// write opens the file that was loaded for appending, for the time of do, which
+// gets its size.
+func (f *File) write(do func(w vfs.File, size int64) error) error {
 	w, err := f.Dir.Append(Name)
 	if err != nil {
 		return err
@@ -270,10 +276,10 @@ func (f *File) write(do func(vfs.File) error) error {
 	if err := unix.Fstat(w.Fd(), &st); err != nil {
 		return &fs.PathError{Op: "stat", Path: f.path(), Err: err}
 	}
-	if f.ident != (ident{uint64(st.Dev), st.Ino}) {
+	if f.ident != (ident{uint64(st.Dev), st.Ino}) || st.Size < f.end {
 		return ErrReplaced
 	}
-	return do(w)
+	return do(w, st.Size)
 }
 
 func (f *File) path() string { return f.Dir.Path() + "/" + Name }

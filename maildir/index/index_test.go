@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -309,4 +310,113 @@ func FuzzLoad(f *testing.F) {
 		sound(t, dir)
 		parseJournal(data)
 	})
+}
+
+// Whatever stands in a batch with a good checksum, what is read of it can be used
+// without looking: UIDs and modseqs that can be, and names of files in the folder.
+func FuzzBatch(f *testing.F) {
+	b, _ := batch()
+	f.Add(b.buf[batchHead:])
+	f.Add([]byte{byte(Gone), 0, 0, 0, 0, 255, 255, 255, 255, 1, 0, 0, 0, 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		x := Batch{append(make([]byte, batchHead), body...)}
+		data := bytes.Clone(x.bytes())
+		events, size := parseJournal(data)
+		if size != 0 && size != int64(len(data)) {
+			t.Fatalf("%d octets of %d", size, len(data))
+		}
+		for _, e := range events {
+			r := e.Range
+			bad := r.From > r.To || r.To > maxUID || r.ModSeq > maxSane
+			switch e.Kind {
+			case Put:
+				name := string(e.Name)
+				bad = e.Rec.UID == 0 || e.Rec.UID > maxUID || e.Rec.ModSeq() > maxSane || name == "" || filepath.Base(name) != name ||
+					int(e.Rec.BaseLen) > len(name) || bytes.ContainsAny(e.Name, "\x00\n") || e.Rec.Mod&Ghost != 0
+			case Stated:
+				bad = e.State == nil || e.State.ModSeq > maxSane || e.State.Ceiling > maxSane
+			}
+			if bad {
+				t.Fatalf("%+v", e)
+			}
+		}
+	})
+}
+
+// A forged index with good checksums does not get names, UIDs or modseqs past
+// Load that cannot be.
+func TestForged(t *testing.T) {
+	t.Parallel()
+	for what, forge := range map[string]func(r *Record, s *State, name *string, gone *Range){
+		"name up":        func(_ *Record, _ *State, name *string, _ *Range) { *name = "../x:2,S" },
+		"name below":     func(_ *Record, _ *State, name *string, _ *Range) { *name = "a/bc:2,S" },
+		"name of a dot":  func(_ *Record, _ *State, name *string, _ *Range) { *name = ".abc:2,S" },
+		"name with NUL":  func(_ *Record, _ *State, name *string, _ *Range) { *name = "a\x00bc:2,S" },
+		"name with LF":   func(_ *Record, _ *State, name *string, _ *Range) { *name = "a\nbc:2,S" },
+		"another base":   func(r *Record, _ *State, _ *string, _ *Range) { r.BaseLen = 2 },
+		"no base":        func(r *Record, _ *State, _ *string, _ *Range) { r.BaseLen = 0 },
+		"UID 0":          func(r *Record, _ *State, _ *string, _ *Range) { r.UID = 0 },
+		"UID too high":   func(r *Record, _ *State, _ *string, _ *Range) { r.UID = 1<<32 - 1 },
+		"modseq":         func(r *Record, _ *State, _ *string, _ *Range) { r.Mod = 1<<56 - 1 },
+		"state's modseq": func(_ *Record, s *State, _ *string, _ *Range) { s.ModSeq = 1<<64 - 1 },
+		"ceiling":        func(_ *Record, s *State, _ *string, _ *Range) { s.Ceiling = 1<<63 - 1 },
+		"gone backwards": func(_ *Record, _ *State, _ *string, gone *Range) { gone.From = gone.To + 1 },
+		"gone too high":  func(_ *Record, _ *State, _ *string, gone *Range) { gone.To = 1<<32 - 1 },
+		"offset":         func(r *Record, _ *State, _ *string, _ *Range) { r.NameOff = 7 },
+	} {
+		r, s, name, g := Record{UID: 7, BaseLen: 4, Mod: 9, Facts: NoFacts}, state, "abcd:2,S", Range{1, 2, 3}
+		forge(&r, &s, &name, &g)
+		r.NameLen = uint8(len(name))
+		f := newFile(t)
+		lock(t, f)
+		if err := f.Replace(folder, &s, []Range{g}, memory{{[]Record{r}, []byte(name)}}); err != nil {
+			t.Fatal(err)
+		}
+		if sound(t, f.Dir) {
+			t.Errorf("%s: nobody noticed", what)
+		}
+	}
+}
+
+// A lock file that is removed under its users keeps two of them apart none the
+// less.
+func TestLockIsRemoved(t *testing.T) {
+	t.Parallel()
+	f := written(t, 1)
+	f.Unlock()
+	if err := os.Remove(filepath.Join(f.Dir.Path(), LockName)); err != nil {
+		t.Fatal(err)
+	}
+	g, _ := again(t, f)
+	lock(t, g)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := f.Lock(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("two processes hold the lock: %v", err)
+	}
+	g.Unlock()
+	lock(t, f)
+}
+
+// What is written over the file in place is not taken for its continuation.
+func TestWrittenOver(t *testing.T) {
+	t.Parallel()
+	f := written(t, 300)
+	path := filepath.Join(f.Dir.Path(), Name)
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Replace(folder, &state, gone, messages(2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Tail(true); !errors.Is(err, ErrReplaced) {
+		t.Errorf("Tail: %v", err)
+	}
+	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, old) {
+		t.Errorf("the file was changed: %d octets, were %d: %v", len(now), len(old), err)
+	}
 }
