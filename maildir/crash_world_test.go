@@ -126,8 +126,12 @@ func (s *session) look(a maildir.Access) (map[string]folder, error) {
 }
 
 func lookInto(m *maildir.Mailbox) (folder, error) {
+	told := m.ModSeqs() // as SELECT asks; false where the index cannot be written
 	snap := m.Snapshot()
-	f := folder{Validity: snap.Validity, Next: snap.Next, ModSeq: snap.ModSeq, Mails: map[maildir.UID]mail{}}
+	f := folder{Validity: snap.Validity, Next: snap.Next, Mails: map[maildir.UID]mail{}}
+	if told {
+		f.ModSeq = snap.ModSeq
+	}
 	last := maildir.UID(0)
 	for _, msg := range snap.Range(0, snap.Len()) {
 		if msg.UID <= last || msg.UID >= snap.Next {
