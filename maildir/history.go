@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -31,6 +32,7 @@ import (
 type history struct {
 	file   index.File
 	state  index.State
+	line   uint64        // of the index; see index.Folder
 	gone   []index.Range // expunges after state.Since, ascending by modseq
 	on     bool          // there is an index, and it holds all that was published
 	lost   bool          // it could not be written; modseqs hold for this process only
@@ -309,15 +311,20 @@ var errStranger = errors.New("the index is of another UIDVALIDITY")
 
 // reload reads the whole index again. Where there is none any more, or one that
 // is older than what we have read of it, from a backup perhaps, it is written
-// anew. The index is locked.
+// anew. One that was begun anew, by a process that may not have read all that we
+// have, is joined. The index is locked.
 func (m *Mailbox) reload(snap *Snapshot) (*Snapshot, error) {
 	h := &m.past
 	rest := h.file.Rest()
-	mine, gone := h.state, h.gone
 	img, err := h.file.Load()
+	mine, gone := h.state, h.gone
 	switch {
 	case err == nil && img.Validity != snap.Validity:
 		return snap, errStranger
+	case err == nil && img.Line != h.line:
+		snap = m.replay(snap, rest)
+		s, err := m.join(img, h.state, snap, true)
+		return s, err
 	case err == nil:
 		s := m.fromImage(img)
 		if h.state.ModSeq >= mine.ModSeq {
@@ -332,6 +339,7 @@ func (m *Mailbox) reload(snap *Snapshot) (*Snapshot, error) {
 	snap = m.replay(snap, rest)
 	h.unstamp()
 	h.state.ModSeq = max(h.state.ModSeq, h.state.Ceiling)
+	h.line = rand.Uint64()
 	return snap, m.writeIndex(snap)
 }
 

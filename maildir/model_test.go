@@ -349,14 +349,20 @@ func (m *modelRun) expunge() {
 	snap := mb.Snapshot()
 	gone, err := mb.Expunge(context.Background(), nil)
 	m.must(err)
-	m.meet(model, mb.Snapshot())
 	for _, u := range gone {
 		x := model.byUID(u)
+		if x == nil && u >= model.next { // found and expunged at once
+			i := slices.IndexFunc(model.list, func(x *modelMessage) bool { return x.uid == 0 && m.path(s.box, x) == "" })
+			if i >= 0 {
+				x, model.next = model.list[i], u+1
+			}
+		}
 		if x == nil || !slices.Contains(x.flags, `\Deleted`) {
 			m.Fatalf("UID %d was expunged, the model has %+v", u, x)
 		}
 		model.remove(x)
 	}
+	m.meet(model, mb.Snapshot())
 	for u := range snap.deleted() {
 		if x := model.byUID(u); x != nil && slices.Contains(x.flags, `\Deleted`) {
 			m.Fatalf("UID %d is still there after EXPUNGE", u)
@@ -478,15 +484,22 @@ func (m *modelRun) file() (box int, x *modelMessage, path string) {
 		return box, nil, ""
 	}
 	x = list[rapid.IntRange(0, len(list)-1).Draw(m.T, "message")]
+	if path = m.path(box, x); path == "" {
+		m.Fatalf("no file of %+v", x)
+	}
+	return box, x, path
+}
+
+// path returns where the file of x is, empty if it has none.
+func (m *modelRun) path(box int, x *modelMessage) string {
 	for _, place := range []string{"cur", "new"} {
 		for _, pattern := range []string{x.base, x.base + ":*"} {
 			if l, _ := filepath.Glob(filepath.Join(m.dir(box), place, pattern)); len(l) > 0 {
-				return box, x, l[0]
+				return l[0]
 			}
 		}
 	}
-	m.Fatalf("no file of %+v", x)
-	return
+	return ""
 }
 
 func (m *modelRun) renameFile() {

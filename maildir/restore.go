@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 
 	"golang.org/x/sys/unix"
 
@@ -59,7 +60,7 @@ func (m *Mailbox) restore() error {
 // fromImage returns the snapshot that an index holds, and takes over its state.
 func (m *Mailbox) fromImage(img *index.Image) *Snapshot {
 	h := &m.past
-	h.state, h.gone, h.saved = img.State, img.Gone, img.State.Stamp
+	h.state, h.gone, h.saved, h.line = img.State, img.Gone, img.State.Stamp, img.Line
 	m.recentFrom = max(m.recentFrom, UID(img.State.Recent))
 	var floor uint64
 	for i := range img.Tail {
@@ -181,6 +182,7 @@ func (m *Mailbox) floor(img *index.Image, s *Snapshot) (*Snapshot, error) {
 	}
 	if m.copied(img) {
 		// Only a new index can say that it is this folder's, and this file.
+		h.line = rand.Uint64()
 		return s, m.writeIndex(s)
 	}
 	var b index.Batch
@@ -300,20 +302,27 @@ func (m *Mailbox) makeIndex() error {
 		if h.state.Since == 0 {
 			h.gone, h.state.Since = nil, max(uint64(ours.ModSeq), h.state.ModSeq)
 		}
+		h.line = rand.Uint64()
 		return m.writeIndex(ours)
 	}
 	h.state.ModSeq = mine.ModSeq
-	return m.join(img, mine)
+	s, err := m.join(img, mine, ours, h.lost)
+	if err == nil {
+		m.publish(s)
+	}
+	return err
 }
 
 // join goes on with the index img, which another process has made while we, whose
-// state is mine, had none. Its lock is held.
-func (m *Mailbox) join(img *index.Image, mine index.State) error {
+// state is mine, had none or another one, and returns the snapshot that follows
+// from ours and it. With floor modseqs have been told that it knows nothing of.
+// Its lock is held.
+func (m *Mailbox) join(img *index.Image, mine index.State, ours *Snapshot, floor bool) (*Snapshot, error) {
 	h := &m.past
-	ours, theirs := m.Snapshot(), m.fromImage(img)
+	theirs := m.fromImage(img)
 	// What we gave on our own may have been given by them too, for other changes.
 	h.state.ModSeq = max(h.state.ModSeq, mine.ModSeq, mine.Ceiling)
-	if h.lost {
+	if floor {
 		// And a client that we told what we gave may have missed what they did:
 		// everything counts as changed now, once.
 		mod := m.tick()
@@ -324,18 +333,17 @@ func (m *Mailbox) join(img *index.Image, mine index.State) error {
 		b.Floor(uint64(mod))
 		b.State(&h.state)
 		if err := h.file.Append(&b, m.host.opt.Fsync != FsyncNever); err != nil {
-			return err
+			return ours, err
 		}
 	}
 	w := m.difference(theirs, ours)
 	mod := m.stampChanges(&w)
 	if err := m.append(&w, mod); err != nil {
-		return err
+		return ours, err
 	}
 	m.clean, h.on = stamp{}, true
 	m.track.unsound()
-	m.publish(m.outcome(&w))
-	return nil
+	return m.outcome(&w), nil
 }
 
 // difference returns what theirs lacks of what we know. Of what they know and we
@@ -373,7 +381,7 @@ func (m *Mailbox) writeIndex(s *Snapshot) error {
 	h.state.ModSeq = uint64(mod)
 	h.state.Next = uint32(s.Next)
 	h.state.Recent = uint32(m.recentFrom)
-	folder := index.Folder{Validity: s.Validity, GUID: m.list.head.GUID, Ino: m.curIno()}
+	folder := index.Folder{Validity: s.Validity, GUID: m.list.head.GUID, Ino: m.curIno(), Line: h.line}
 	if err := h.file.Replace(folder, &h.state, h.gone, pageSource{s}); err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@
 //
 // One file: a base that is written once, and a journal of batches behind it.
 //
-//	prefix    80 octets: which folder and file this is about, where the trailer is
+//	prefix    88 octets: which folder and file this is about, where the trailer is
 //	records   40 octets a message, ascending by UID
 //	names     the file names, page by page
 //	gone      ranges of UIDs that were expunged, ascending by modseq

@@ -34,6 +34,7 @@ type Folder struct {
 	Validity uint32 // UIDVALIDITY
 	GUID     string // of dovecot-uidlist, at most 32 octets
 	Ino      uint64 // of cur/: a folder that was copied or restored has another
+	Line     uint64 // the same in all files of which each was written from the whole one before
 }
 
 // A Page is up to PageLen messages, ascending by UID.
@@ -92,7 +93,7 @@ func validName(name []byte, base int) bool {
 const (
 	magic      = "imapd ix"
 	version    = 1
-	prefixSize = 80
+	prefixSize = 88
 	guidSize   = 32
 	pageSize   = 12 // of an entry of the page table
 	tailFixed  = stateSize + 12
@@ -169,10 +170,13 @@ func readBase(r *os.File, size int64) (*Image, int64, error) {
 	if n, err := vfs.ReadFullAt(fd, prefix[:], 0); err != nil || n < prefixSize {
 		return nil, 0, readError(err)
 	}
-	if string(prefix[:8]) != magic || order.Uint32(prefix[8:]) != version || order.Uint32(prefix[72:]) != checksum(prefix[:72]) {
+	if string(prefix[:8]) != magic || order.Uint32(prefix[8:]) != version || order.Uint32(prefix[80:]) != checksum(prefix[:80]) {
 		return nil, 0, ErrDamaged
 	}
-	img := &Image{Folder: Folder{order.Uint32(prefix[12:]), strings.TrimRight(string(prefix[16:16+guidSize]), "\x00"), order.Uint64(prefix[48:])}}
+	img := &Image{Folder: Folder{
+		Validity: order.Uint32(prefix[12:]), GUID: strings.TrimRight(string(prefix[16:16+guidSize]), "\x00"),
+		Ino: order.Uint64(prefix[48:]), Line: order.Uint64(prefix[72:]),
+	}}
 	at := order.Uint64(prefix[56:])
 	if at < prefixSize || at > uint64(size) || size > maxFile {
 		return nil, 0, ErrDamaged

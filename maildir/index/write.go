@@ -44,22 +44,25 @@ func (f *File) Replace(folder Folder, state *State, gone []Range, src Source) er
 	return f.install(base)
 }
 
-// install puts the new file in the place of the old one.
+// install puts the new file in the place of the old one. It is opened before: it
+// may be gone a moment later.
 func (f *File) install(base int64) error {
-	if err := f.Dir.Rename(tmpName, f.Dir, Name); err != nil {
+	fd, st, err := vfs.OpenRegular(f.Dir, tmpName)
+	if err != nil {
 		f.Dir.Unlink(tmpName)
 		return err
 	}
-	f.ours = false
-	if err := f.Dir.Sync(); err != nil {
-		return err
-	}
-	fd, st, err := vfs.OpenRegular(f.Dir, Name)
-	if err != nil {
+	r := os.NewFile(uintptr(fd), f.path())
+	if err := f.Dir.Rename(tmpName, f.Dir, Name); err != nil {
+		r.Close()
+		f.Dir.Unlink(tmpName)
 		return err
 	}
 	f.base, f.end = base, base
-	return f.use(os.NewFile(uintptr(fd), f.path()), st)
+	if err := f.use(r, st); err != nil {
+		return err
+	}
+	return f.Dir.Sync()
 }
 
 // writer buffers, and counts what it writes.
@@ -160,6 +163,7 @@ func prefix(f Folder, trailer int64, self uint64) []byte {
 	b = order.AppendUint64(b, f.Ino)
 	b = order.AppendUint64(b, uint64(trailer))
 	b = order.AppendUint64(b, self)
+	b = order.AppendUint64(b, f.Line)
 	b = order.AppendUint32(b, checksum(b))
 	return order.AppendUint32(b, rand.Uint32()) // no two files begin alike
 }
