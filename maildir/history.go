@@ -108,7 +108,8 @@ func (m *Mailbox) record(snap *Snapshot, changes []change, added []entry, next U
 	mod := m.stampChanges(&w)
 	s := m.outcome(&w)
 	err = m.append(&w, mod)
-	if errors.Is(err, index.ErrLong) {
+	if errors.Is(err, index.ErrLong) || errors.Is(err, index.ErrReplaced) || errors.Is(err, fs.ErrNotExist) {
+		// No room, or taken away since we have read it: nobody but us writes now.
 		m.forgetGone(w.changes, mod)
 		err = m.writeIndex(s)
 	}

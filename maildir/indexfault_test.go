@@ -48,6 +48,11 @@ type tripDir struct {
 	t *trip
 }
 
+func (d tripDir) OpenDir(name string) (vfs.Dir, error) {
+	sub, err := d.Dir.OpenDir(name)
+	return tripDir{sub, d.t}, err
+}
+
 func (d tripDir) file(f vfs.File, err error, name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err

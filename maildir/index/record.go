@@ -49,9 +49,6 @@ const (
 	modSeq = 1<<56 - 1
 )
 
-// MaxModSeq is the highest modseq that a record can hold.
-const MaxModSeq = modSeq
-
 // ModSeq returns when the message changed last.
 func (r *Record) ModSeq() uint64 { return r.Mod & modSeq }
 
