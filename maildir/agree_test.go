@@ -149,7 +149,9 @@ func (b *box) act(r *rand.Rand, n int) error {
 		case k == 6 && i > n/2:
 			b.ModSeqs()
 		case k == 7 && r.IntN(4) == 0:
-			err = b.swell()
+			if err = b.swell(); errors.Is(err, index.ErrReplaced) {
+				err = nil // the other program has removed it
+			}
 		default:
 			err = b.Sync(ctx, Access(r.IntN(2)))
 		}

@@ -208,7 +208,8 @@ func entryOf(m Message) entry {
 	return entry{m.UID, m.place(), m.Ghost(), m.Flags, m.ModSeq, string(m.name()), int(m.rec.BaseLen), m.facts()}
 }
 
-// newEntry returns a message of which nothing is known but its name.
-func newEntry(u UID, p place, name string, mod ModSeq) entry {
-	return entry{uid: u, place: p, flags: parseFlags(name), modseq: mod, name: name, base: baseLen(name), facts: index.NoFacts}
+// newEntry returns a message of which nothing is known but its name and flags. It
+// gets its modseq when it is recorded.
+func newEntry(u UID, p place, name string, flags Flags) entry {
+	return entry{uid: u, place: p, flags: flags, name: name, base: baseLen(name), facts: index.NoFacts}
 }

@@ -204,11 +204,10 @@ func (m *Mailbox) receive(snap *Snapshot, sv *survey) (wrote bool) {
 func (m *Mailbox) receiveKnown() error {
 	snap := m.Snapshot()
 	var sv survey
-	for _, msg := range snap.Range(0, snap.Len()) {
-		if msg.place() == inNew {
-			sv.moves = append(sv.moves, msg.UID)
-		}
+	for _, msg := range snap.waiting() {
+		sv.moves = append(sv.moves, msg.UID)
 	}
+	m.followLocked() // cheaper than the scan that the moves would cost
 	m.clean = stamp{}
 	m.receive(snap, &sv)
 	return m.commit(snap, &sv)
@@ -264,7 +263,7 @@ func (m *Mailbox) partTwins(sv *survey, now time.Time) (wrote bool) {
 			continue
 		}
 		wrote = true
-		sv.unknown = append(sv.unknown, file{name: to, place: f.place})
+		sv.unknown = append(sv.unknown, file{name: to, place: f.place, flags: parseFlags(to)})
 	}
 	sv.twins = nil
 	return wrote

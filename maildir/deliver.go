@@ -307,8 +307,8 @@ func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
 			return 0, nil, errors.Join(err, m.retract(entries))
 		}
 		m.track.own(created, inCur, name)
-		e := newEntry(u, inCur, name, 0)
-		e.flags, e.facts.Saved = a.flags, uint32(time.Now().Unix())
+		e := newEntry(u, inCur, name, a.flags)
+		e.facts.Saved = uint32(time.Now().Unix())
 		entries = append(entries, e)
 		lines = append(lines, uidlist.Entry{UID: uint32(u), Base: a.base, Extra: a.extra})
 		uids = append(uids, u)

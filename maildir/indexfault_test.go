@@ -60,15 +60,6 @@ func (d tripDir) file(f vfs.File, err error, name string) (vfs.File, error) {
 	return tripFile{f, d.t, name}, nil
 }
 
-// OpenDir wraps the folder itself, where its index is.
-func (d tripDir) OpenDir(name string) (vfs.Dir, error) {
-	sub, err := d.Dir.OpenDir(name)
-	if err != nil || name != "." {
-		return sub, err
-	}
-	return tripDir{sub, d.t}, nil
-}
-
 func (d tripDir) Create(name string, perm os.FileMode) (vfs.File, error) {
 	if err := d.t.try("create", name); err != nil {
 		return nil, err

@@ -111,10 +111,31 @@ func (l *list) read(dir vfs.Dir) error {
 	if l.file != nil && st == l.stat {
 		return nil
 	}
-	if l.file != nil && st.Dev == l.stat.Dev && st.Ino == l.stat.Ino && st.Size > l.stat.Size && !l.damaged && l.uids != nil {
+	if l.file != nil && st.Dev == l.stat.Dev && st.Ino == l.stat.Ino && st.Size > l.stat.Size && !l.damaged {
+		if l.uids == nil {
+			return l.catchUp(dir)
+		}
 		return l.readTail()
 	}
 	return l.readAll(dir)
+}
+
+// catchUp loads a list that was resumed and has grown since. What it said of
+// messages before it says still, unless a new line has a base name that was
+// there.
+func (l *list) catchUp(dir vfs.Dir) error {
+	lines, next, again := l.lines, l.next(), l.again
+	if err := l.readAll(dir); err != nil || l.damaged {
+		return err
+	}
+	added := 0
+	for _, u := range l.uids {
+		if u >= next {
+			added++
+		}
+	}
+	l.again = again || l.lines-lines != added
+	return nil
 }
 
 func (l *list) readAll(dir vfs.Dir) error {
@@ -195,20 +216,21 @@ func (l *list) load(dir vfs.Dir) error {
 	return nil
 }
 
-// resume goes on with a list that looks as st says, of which the first size octets
+// resume goes on with a list that looked as st says, of which the first size octets
 // were read by a process before us. Its lines are read when they are needed.
 func (l *list) resume(dir vfs.Dir, st uidlist.Stat, size int64, lines int, head uidlist.Header) error {
 	f, err := uidlist.Open(dir)
 	if err != nil {
 		return err
 	}
-	if now, err := f.Stat(); err != nil || now != st {
+	now, err := f.Stat()
+	if err != nil || now.Dev != st.Dev || now.Ino != st.Ino || now.Size < st.Size {
 		f.Close()
 		return l.read(dir)
 	}
 	l.close()
 	l.file, l.stat, l.size, l.lines, l.head, l.known = f, st, size, lines, head, true
-	return nil
+	return l.read(dir)
 }
 
 func (l *list) readTail() error {

@@ -45,6 +45,7 @@ type Mailbox struct {
 	// foreignLocked says that the first look holds Courier's lock too.
 	foreignLocked bool
 	importing     map[string][]string // keywords by base name, to be taken over from Dovecot's index
+	scanned       bool                // once at least, though it is large
 	stuck         bool                // new -> cur was refused, do not try again until new/ changes
 	moving        *intents.Held       // of a MOVE from here that goes on, or nil
 	unfinished    bool                // the first look found something for redo
@@ -116,6 +117,12 @@ func (m *Mailbox) stamp() (stamp, error) {
 		s.list = fileStamp{uint64(st.Dev), st.Ino, uint64(st.Size), m.host.opt.cut(st.Mtim.Nano()), m.host.opt.cut(st.Ctim.Nano())}
 	}
 	return s, nil
+}
+
+// listStamp returns the stamp of the list as it was read or written last.
+func (m *Mailbox) listStamp() fileStamp {
+	st := m.list.stat
+	return fileStamp{st.Dev, st.Ino, uint64(st.Size), m.host.opt.cut(st.MtimeNs), m.host.opt.cut(st.CtimeNs)}
 }
 
 // settled reports whether s is too old to share a clock tick with a change that

@@ -50,8 +50,8 @@ func (m *Mailbox) restore() error {
 		}
 	}
 	m.snap.Store(s)
-	if now, err := m.stamp(); err == nil && h.saved != (index.Stamp{}) && m.packStamp(now) == h.saved {
-		m.clean = now
+	if h.saved != (index.Stamp{}) && m.keys.over.Mark() == h.saved[stampKeywords] {
+		m.clean = unpackStamp(h.saved)   // the next look finds out what has changed since
 		m.keys.news = keywords.Changes{} // they are in the index
 	}
 	return nil
@@ -109,8 +109,8 @@ func (m *Mailbox) resumeList(img *index.Image) (ours bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if saved := m.past.saved; saved != (index.Stamp{}) && unpackList(saved) == st {
-		err = l.resume(m.control, st, int64(saved[stampSize]), int(saved[stampLines]), uidlist.Header{
+	if saved := m.past.saved; saved != (index.Stamp{}) && sameList(unpackList(saved), st) {
+		err = l.resume(m.control, unpackList(saved), int64(saved[stampSize]), int(saved[stampLines]), uidlist.Header{
 			Version: 3, Validity: img.Validity, Next: uint32(saved[stampNext]), GUID: img.GUID,
 		})
 	} else {
@@ -123,6 +123,12 @@ func (m *Mailbox) resumeList(img *index.Image) (ours bool, err error) {
 		return m.restoreList(img), nil
 	}
 	return l.head.Validity == img.Validity && (l.head.GUID == img.GUID || l.damaged && l.head.GUID == ""), nil
+}
+
+// sameList reports whether the list that looked like old looks like now because
+// nobody has written to it, or because lines were appended.
+func sameList(old, now uidlist.Stat) bool {
+	return old == now || old.Dev == now.Dev && old.Ino == now.Ino && old.Size < now.Size
 }
 
 // restoreList takes over what the index knows of a list that is gone, or says
@@ -231,6 +237,13 @@ func (m *Mailbox) packStamp(s stamp) index.Stamp {
 	}
 }
 
+func unpackStamp(s index.Stamp) stamp {
+	return stamp{
+		cur: dirStamp{s[0], s[1], int64(s[2])}, new: dirStamp{s[3], s[4], int64(s[5])},
+		list: fileStamp{s[6], s[7], s[8], int64(s[9]), int64(s[10])},
+	}
+}
+
 func unpackList(s index.Stamp) uidlist.Stat {
 	return uidlist.Stat{Dev: s[6], Ino: s[7], Size: int64(s[8]), MtimeNs: int64(s[9]), CtimeNs: int64(s[10])}
 }
@@ -242,6 +255,9 @@ func (m *Mailbox) ModSeqs() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h := &m.past
+	if len(m.importing) > 0 {
+		return false // an index would say that all has been taken over
+	}
 	if h.lost {
 		m.recover()
 	}

@@ -265,6 +265,28 @@ func (s *Snapshot) RangeSince(lo, hi int, since ModSeq) iter.Seq2[int, Message] 
 	}
 }
 
+// waiting yields the messages whose files lie in new/, by index. It passes over
+// pages without any.
+func (s *Snapshot) waiting() iter.Seq2[int, Message] {
+	return func(yield func(int, Message) bool) {
+		for di, d := range s.dirs {
+			if d.sum.waiting == 0 {
+				continue
+			}
+			for pi, p := range d.pages {
+				if p.sum.waiting == 0 {
+					continue
+				}
+				for ri := range p.recs {
+					if placeOf(&p.recs[ri]) == inNew && !yield(s.start[di]+d.start[pi]+ri, p.message(ri)) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
 // Stale returns a channel that is closed when a newer snapshot than s has been
 // published.
 func (s *Snapshot) Stale() <-chan struct{} { return s.stale }

@@ -132,7 +132,8 @@ func (m *Mailbox) noteUnwritable(err error) error {
 type file struct {
 	name  string
 	place place
-	uid   UID // from the list; 0: none yet
+	flags Flags // that the name says
+	uid   UID   // from the list; 0: none yet
 }
 
 func (f file) base() string { return f.name[:baseLen(f.name)] }
@@ -221,7 +222,12 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	}
 	locking = !locked && (!m.list.known || (m.list.file == nil || m.list.damaged) && !m.unlistable || len(m.importing) > 0 || m.unfinished || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
 		access == Serve && m.waiting() > 0 && !m.stuck)
-	m.settleLook(after, calm && !wrote, !locking && len(sv.unknown) == 0 && !sv.double)
+	if wrote { // the list only, perhaps
+		now, err := m.stamp()
+		calm = calm && err == nil && now.cur == after.cur && now.new == after.new && now.list == m.listStamp()
+		after = now
+	}
+	m.settleLook(after, calm, !locking && len(sv.unknown) == 0 && !sv.double)
 	return locking, nil
 }
 
@@ -229,12 +235,15 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 // been published, and nothing has happened since its stamp was s.
 func (m *Mailbox) settleLook(s stamp, calm, whole bool) {
 	t := &m.track
-	m.clean, t.last = stamp{}, s
-	if !whole || len(m.missing) > 0 || m.past.others {
-		m.past.others = false
+	t.last = s
+	if len(m.missing) > 0 || m.past.others {
+		m.clean, m.past.others = stamp{}, false
 		return
 	}
-	t.todo, m.list.again = nil, false
+	if !whole {
+		return // what was clean is known still: the next look begins there
+	}
+	t.todo, m.list.again, m.clean = nil, false, stamp{}
 	if calm {
 		m.clean = s
 	}
@@ -267,18 +276,19 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 		}
 	}
 	if m.large(snap) {
-		m.followLocked()
+		// A process for one connection scans once, and the kernel takes as long
+		// to begin to tell as to be read.
+		if m.scanned {
+			m.followLocked()
+		}
+		m.scanned = true
 	}
 	m.track.unsound()
 	m.track.take() // what comes from here on is not in the scan for certain
-	if err := m.list.load(m.control); err != nil {
-		return survey{}, err
-	}
 	if m.list.known && snap.Validity != 0 && snap.Validity != m.list.head.Validity {
 		return survey{}, fmt.Errorf("%s: the UID list was replaced meanwhile: %w", m.name, ErrBusy)
 	}
-	m.list.remember(snap)
-	skip := m.unchanged(before)
+	skip, again := m.unchanged(before), m.list.again
 	for try := 0; ; try++ {
 		start, err := m.stamp()
 		if err != nil {
@@ -294,6 +304,10 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 		}
 		if skip[inCur] && end.cur != before.cur || skip[inNew] && end.new != before.new {
 			skip = [2]bool{}
+			continue
+		}
+		if m.list.again && !again {
+			again, skip = true, [2]bool{} // it was another one when it had to be read
 			continue
 		}
 		if start.new == end.new || try >= 3 || !slices.Contains(m.seen, false) {
@@ -320,22 +334,66 @@ func (m *Mailbox) scan(snap *Snapshot, skip [2]bool) (survey, error) {
 		}
 	}
 	sc := m.newScanner(snap)
+	find := sc.file
+	var others []file
+	if m.list.again || m.list.damaged || sc.beyond || snap.Len() == 0 {
+		if err := m.list.load(m.control); err != nil {
+			return sc.survey, err
+		}
+		m.list.remember(snap)
+	} else {
+		t := newNameTable(snap, skip)
+		find = func(name []byte) {
+			i, ok := t.find(name, sc.place)
+			switch {
+			case !ok || m.seen[i]:
+				others = append(others, file{name: string(name), place: sc.place})
+			case sc.place == inNew:
+				sc.moves = append(sc.moves, snap.At(i).UID)
+				m.seen[i] = true
+			default:
+				m.seen[i] = true
+			}
+		}
+	}
 	newAtomic, curAtomic := true, true
 	var err error
 	if !skip[inNew] {
 		sc.place = inNew
 		m.host.scans.Add(1)
-		if newAtomic, err = scanDir(m.new.Fd(), m.waiting(), sc.file); err != nil {
+		if newAtomic, err = scanDir(m.new.Fd(), m.waiting(), find); err != nil {
 			return sc.survey, err
 		}
 	}
 	if !skip[inCur] {
 		sc.place = inCur
 		m.host.scans.Add(1)
-		curAtomic, err = scanDir(m.cur.Fd(), max(snap.Len(), len(m.list.uids)), sc.file)
+		if curAtomic, err = scanDir(m.cur.Fd(), max(snap.Len(), m.list.lines), find); err != nil {
+			return sc.survey, err
+		}
 	}
 	sc.atomic = m.atomic && newAtomic && curAtomic
-	return sc.survey, err
+	return sc.survey, sc.rest(others)
+}
+
+// rest sorts the files that have another name than any message had. Most are of
+// messages that have not been seen yet; only for others the UID list is asked.
+func (sc *scanner) rest(others []file) error {
+	if len(others) == 0 {
+		return nil
+	}
+	sc.missed = map[string]UID{}
+	for i, seen := range sc.m.seen {
+		if !seen {
+			msg := sc.snap.At(i)
+			sc.missed[string(msg.base())] = msg.UID
+		}
+	}
+	for _, f := range others {
+		sc.place = f.place
+		sc.file([]byte(f.name))
+	}
+	return sc.err
 }
 
 // A scanner sorts the names of a scan.
@@ -345,12 +403,26 @@ type scanner struct {
 	snap    *Snapshot
 	place   place
 	beyond  bool            // imapd-keywords has changed
+	missed  map[string]UID  // of messages that are not seen under their names, by base name
 	fresh   map[UID]bool    // UIDs of survey.fresh
 	strange map[string]bool // bases of survey.unknown
+	err     error           // of loading the UID list
 }
 
 func (m *Mailbox) newScanner(snap *Snapshot) *scanner {
 	return &scanner{m: m, snap: snap, beyond: m.keys.news.Any(), fresh: map[UID]bool{}, strange: map[string]bool{}}
+}
+
+// uid returns the UID that the list gives to a base name.
+func (sc *scanner) uid(base []byte) (UID, bool) {
+	if u, ok := sc.missed[string(base)]; ok && len(base) > 0 {
+		return u, true
+	}
+	if err := sc.m.list.load(sc.m.control); err != nil {
+		sc.err = err
+		return 0, false
+	}
+	return sc.m.list.uid(base)
 }
 
 func (sc *scanner) file(name []byte) {
@@ -362,7 +434,7 @@ func (sc *scanner) file(name []byte) {
 		sc.twins = append(sc.twins, file{name: string(name), place: sc.place})
 		return
 	}
-	uid, listed := sc.m.list.uid(base)
+	uid, listed := sc.uid(base)
 	if listed && uid < sc.snap.Next {
 		if i, live := sc.snap.Find(uid); live {
 			// A record whose name could not be read gets it from here.
@@ -376,7 +448,7 @@ func (sc *scanner) file(name []byte) {
 		}
 		listed = false
 	}
-	f := file{name: string(name), place: sc.place}
+	f := file{name: string(name), place: sc.place, flags: parseFlags(name)}
 	switch {
 	case listed && sc.fresh[uid], !listed && sc.strange[f.base()]:
 		sc.twins = append(sc.twins, f)
@@ -384,11 +456,11 @@ func (sc *scanner) file(name []byte) {
 		f.uid = uid
 		sc.fresh[uid] = true
 		sc.survey.fresh = append(sc.survey.fresh, f)
-		sc.letters |= parseFlags(name)
+		sc.letters |= f.flags
 	default:
 		sc.strange[f.base()] = true
 		sc.unknown = append(sc.unknown, f)
-		sc.letters |= parseFlags(name)
+		sc.letters |= f.flags
 	}
 }
 
@@ -476,9 +548,7 @@ func (m *Mailbox) commit(snap *Snapshot, sv *survey) error {
 	slices.SortFunc(sv.fresh, func(a, b file) int { return int(int64(a.uid) - int64(b.uid)) })
 	added := make([]entry, 0, len(sv.fresh))
 	for _, f := range sv.fresh {
-		e := newEntry(f.uid, f.place, f.name, 0)
-		e.flags = m.flagsOf([]byte(f.name))
-		added = append(added, e)
+		added = append(added, newEntry(f.uid, f.place, f.name, f.flags|m.keys.overflow([]byte(f.base()))))
 	}
 	m.keys.news = keywords.Changes{} // the scan has seen to them
 	next := max(snap.Next, m.list.next())

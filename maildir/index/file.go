@@ -268,6 +268,9 @@ func (f *File) Append(b *Batch, durable bool) error {
 // gets its size.
 func (f *File) write(do func(w vfs.File, size int64) error) error {
 	w, err := f.Dir.Append(Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrReplaced
+	}
 	if err != nil {
 		return err
 	}
