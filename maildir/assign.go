@@ -62,7 +62,7 @@ func (m *Mailbox) settleUnderLock(snap *Snapshot, sv *survey, access Access) (wr
 	wrote = wrote || len(entries)+len(sv.returns) > 0
 	sv.fresh = append(sv.fresh, sv.unknown...)
 	sv.unknown = nil
-	if access == Serve && (m.track.sound || !m.large(snap)) {
+	if access == Serve {
 		wrote = m.receive(snap, sv) || wrote
 	}
 	return wrote, nil
@@ -207,6 +207,7 @@ func (m *Mailbox) receiveKnown() error {
 	for _, msg := range snap.waiting() {
 		sv.moves = append(sv.moves, msg.UID)
 	}
+	m.followLocked() // cheaper than the scan that the moves would cost
 	m.clean = stamp{}
 	m.receive(snap, &sv)
 	return m.commit(snap, &sv)

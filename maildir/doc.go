@@ -50,8 +50,7 @@
 //     only if no file and no line has it. A file that comes back under an
 //     expunged base gets a new UID.
 //   - A look never moves mail from new/ to cur/, unless a session has the
-//     mailbox selected for writing, and in a large folder only when events
-//     make that cheap: mail may live in new/.
+//     mailbox selected for writing.
 //   - The file name is the compare-and-swap of flags: rename from the exact old
 //     name; if that is gone, find the file again and apply the same change to
 //     what it says now. EXPUNGE unlinks only a name that carries T.

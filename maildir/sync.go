@@ -167,7 +167,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	moving := m.moves(access)
+	moving := access == Serve && m.waiting() > 0 && !m.stuck
 	if before == m.clean && m.track.quiet() {
 		if moving && locked {
 			err = m.receiveKnown()
@@ -221,7 +221,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 		m.compactKeywords(sv.atomic)
 	}
 	locking = !locked && (!m.list.known || (m.list.file == nil || m.list.damaged) && !m.unlistable || len(m.importing) > 0 || m.unfinished || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
-		m.moves(access))
+		access == Serve && m.waiting() > 0 && !m.stuck)
 	if wrote { // the list only, perhaps
 		now, err := m.stamp()
 		calm = calm && err == nil && now.cur == after.cur && now.new == after.new && now.list == m.listStamp()
@@ -229,13 +229,6 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	}
 	m.settleLook(after, calm, !locking && len(sv.unknown) == 0 && !sv.double)
 	return locking, nil
-}
-
-// moves reports whether a look has messages to move from new/ to cur/. In a large
-// folder that is put off until the kernel tells of what happens there, for an
-// edit or IDLE: else the move would cost the next look a scan of cur/.
-func (m *Mailbox) moves(access Access) bool {
-	return access == Serve && m.waiting() > 0 && !m.stuck && (m.track.sound || !m.large(m.Snapshot()))
 }
 
 // settleLook notes how far the folder is known after a look: whether all in it has
@@ -282,10 +275,9 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 			return sv, nil
 		}
 	}
-	skip, again := m.unchanged(before), m.list.again
-	if m.large(snap) && !skip[inCur] {
-		// A process for one connection scans once, and the kernel takes long to
-		// begin to tell of a directory whose files it knows.
+	if m.large(snap) {
+		// A process for one connection scans once, and the kernel takes as long
+		// to begin to tell as to be read.
 		if m.scanned {
 			m.followLocked()
 		}
@@ -296,6 +288,7 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 	if m.list.known && snap.Validity != 0 && snap.Validity != m.list.head.Validity {
 		return survey{}, fmt.Errorf("%s: the UID list was replaced meanwhile: %w", m.name, ErrBusy)
 	}
+	skip, again := m.unchanged(before), m.list.again
 	for try := 0; ; try++ {
 		start, err := m.stamp()
 		if err != nil {

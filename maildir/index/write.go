@@ -62,7 +62,6 @@ func (f *File) install(base int64) error {
 	if err := f.use(r, st); err != nil {
 		return err
 	}
-	f.ours = true
 	return f.Dir.Sync()
 }
 
