@@ -314,7 +314,7 @@ func TestTelemetry(t *testing.T) {
 	must(t, os.Chown(dir+".new", ownerOf(t, s.dir), -1))
 	must(t, os.Rename(dir+".new", dir))
 	name := filepath.Join(dir, fmt.Sprint(cmd.Process.Pid))
-	want := regexp.MustCompile(`^---------- alice .*\n\n(>\d+>n OK .*\r\n)?(<\d+<n NOOP\r\n>\d+>n OK .*\r\n)+$`)
+	want := regexp.MustCompile(`^---------- alice .*\n\n(>\d+>[ln] OK .*\r\n)?(<\d+<n NOOP\r\n>\d+>n OK .*\r\n)+$`)
 	var got []byte
 	for deadline := time.Now().Add(20 * time.Second); !want.Match(got); {
 		c.send("n NOOP")

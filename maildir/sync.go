@@ -275,9 +275,10 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 			return sv, nil
 		}
 	}
-	if m.large(snap) {
-		// A process for one connection scans once, and the kernel takes as long
-		// to begin to tell as to be read.
+	skip, again := m.unchanged(before), m.list.again
+	if m.large(snap) && !skip[inCur] {
+		// A process for one connection scans once, and the kernel takes long to
+		// begin to tell of a directory whose files it knows.
 		if m.scanned {
 			m.followLocked()
 		}
@@ -288,7 +289,6 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 	if m.list.known && snap.Validity != 0 && snap.Validity != m.list.head.Validity {
 		return survey{}, fmt.Errorf("%s: the UID list was replaced meanwhile: %w", m.name, ErrBusy)
 	}
-	skip, again := m.unchanged(before), m.list.again
 	for try := 0; ; try++ {
 		start, err := m.stamp()
 		if err != nil {
