@@ -234,11 +234,20 @@ func (s *Session) appendFlags(m maildir.Message) {
 			s.out = append(append(s.out, name...), ' ')
 		}
 	}
-	if m.Flags&^maildir.SystemFlags != 0 {
+	more := m.MoreKeywords()
+	if m.Flags&^maildir.SystemFlags != 0 || len(more) > 0 {
 		keywords := s.box.view.Keywords()
 		for i, name := range keywords {
+			if m.Flags>>(len(systemFlags)+i) == 0 {
+				break
+			}
 			if m.Flags&(1<<(len(systemFlags)+i)) != 0 && name != "" {
 				s.out = append(append(s.out, name...), ' ')
+			}
+		}
+		for _, i := range more {
+			if int(i) < len(keywords) && keywords[i] != "" { // else the file that has its name is gone
+				s.out = append(append(s.out, keywords[i]...), ' ')
 			}
 		}
 	}

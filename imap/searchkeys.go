@@ -156,8 +156,8 @@ func parseKeyword(p *SearchParser) SearchTest {
 		p.FailText("", "Not a keyword")
 	}
 	return SearchTest{Bind: func(b *Box) func(*Searching) (bool, error) {
-		f, _ := b.view.KeywordFlag(name) // 0 if the mailbox does not have it
-		return func(x *Searching) (bool, error) { return x.Msg.Flags&f != 0, nil }
+		k := b.view.Keyword(name) // -1 if the mailbox does not have it
+		return func(x *Searching) (bool, error) { return x.Msg.HasKeyword(k), nil }
 	}}
 }
 

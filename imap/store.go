@@ -131,11 +131,7 @@ type storeAnswer struct {
 // only the modseq where that is news.
 func (s *Session) answerStore(b *Box, a *StoreArgs, flags maildir.FlagSet, at []int, modified []maildir.UID) error {
 	now := b.mailbox.Snapshot()
-	bits := flags.System
-	for _, k := range flags.Keywords {
-		bit, _ := now.KeywordFlag(k)
-		bits |= bit
-	}
+	marks := now.Marks(flags)
 	var answers []storeAnswer
 	for _, i := range at {
 		old := b.view.At(i)
@@ -150,7 +146,7 @@ func (s *Session) answerStore(b *Box, a *StoreArgs, flags maildir.FlagSet, at []
 			answers = append(answers, storeAnswer{i, m.ModSeq, true})
 		case failed && m.ModSeq == old.ModSeq: // the report will not say why
 			answers = append(answers, storeAnswer{i, m.ModSeq, true})
-		case failed || m.Flags != a.op.Apply(old.Flags, bits):
+		case failed || !m.Marks().Equal(a.op.Apply(old.Marks(), marks)):
 			continue // the report tells it
 		case s.showsModSeqs() && (a.only != nil || m.ModSeq != old.ModSeq): // RFC 7162 sections 3.1.3 and 3.2.4
 			answers = append(answers, storeAnswer{i, m.ModSeq, false})

@@ -69,19 +69,19 @@ func TestStoreKeywordsFull(t *testing.T) {
 	w.deliver("jane", "", "cur/1.h:2,", "\nx\n")
 	c := w.login("jane")
 	c.must(" OK", "SELECT INBOX")
-	for i := range 59 {
+	for i := range 1000 {
 		got := c.must(" OK", fmt.Sprintf("STORE 1 +FLAGS.SILENT (k%d)", i))
-		if full := !strings.Contains(strings.Join(got, ""), `\*`); full != (i == 58) {
+		if full := !strings.Contains(strings.Join(got, ""), `\*`); full != (i == 999) {
 			t.Fatalf("keyword %d: %q", i, got)
 		}
 	}
-	if got := c.must(" NO [LIMIT]", `STORE 1 +FLAGS (\Seen k59)`); len(got) > 0 {
+	if got := c.must(" NO [LIMIT]", `STORE 1 +FLAGS (\Seen k1000)`); len(got) > 0 {
 		t.Errorf("got %q", got)
 	}
-	if got := c.must(" OK", "FETCH 1 FLAGS"); strings.Contains(got[0], "Seen") || !strings.Contains(got[0], "k58") {
+	if got := c.must(" OK", "FETCH 1 FLAGS"); strings.Contains(got[0], "Seen") || !strings.Contains(got[0], "k999") {
 		t.Errorf("got %q", got)
 	}
-	c.must(" OK", "STORE 1 -FLAGS.SILENT (k59)")
+	c.must(" OK", "STORE 1 -FLAGS.SILENT (k1000)")
 	if got := c.must(" OK", "STORE 1 FLAGS (k0 K1)"); len(got) != 1 || got[0] != "* 1 FETCH (FLAGS (k0 k1))" {
 		t.Errorf("got %q", got)
 	}

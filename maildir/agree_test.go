@@ -79,6 +79,11 @@ func TestProcessesAgree(t *testing.T) {
 			}
 			a.sync(Serve)
 			a.remembering()
+			if seed >= 2 {
+				if err := a.nameKeywords(manyKeywords(bitKeywords - 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
 			all := a.others(2, Options{Fsync: FsyncNever})
 			var done sync.WaitGroup
 			for i, p := range all {
@@ -145,7 +150,7 @@ func (b *box) act(r *rand.Rand, n int) error {
 				_, err = b.Expunge(ctx, func(x UID) bool { return x == u })
 			}
 		case k <= 5:
-			_, err = b.SetFlags(ctx, []UID{u}, FlagOp(r.IntN(2)), FlagSet{System: Flags(1<<r.IntN(5)) &^ Deleted})
+			_, err = b.SetFlags(ctx, []UID{u}, FlagOp(r.IntN(2)), FlagSet{Flags(1<<r.IntN(5)) &^ Deleted, []string{fmt.Sprint("k", r.IntN(3))}[:r.IntN(2)]})
 		case k == 6 && i > n/2:
 			b.ModSeqs()
 		case k == 7 && r.IntN(4) == 0:
@@ -238,7 +243,7 @@ func (c *mirror) reconnect(m *Mailbox) error {
 }
 
 func flagsOf(s *Snapshot, m Message) string {
-	return strings.Join(s.AppendFlagNames(nil, m.Flags), " ")
+	return strings.Join(s.AppendFlagNames(nil, m.Marks()), " ")
 }
 
 // Whatever becomes of processes and of the index, clients that come back end with

@@ -11,7 +11,7 @@ type entry struct {
 	uid    UID
 	place  place
 	ghost  bool
-	flags  Flags
+	marks  Marks
 	modseq ModSeq
 	name   string
 	base   int // length of the base name
@@ -152,6 +152,7 @@ func mergeDirs(dirs []*dir) []*dir {
 type pageBuilder struct {
 	recs  []record
 	names []byte
+	more  map[UID][]uint16
 	newer bool
 }
 
@@ -166,10 +167,18 @@ func (b *pageBuilder) copy(p *page, r *record) {
 	n := *r
 	b.newer = b.newer || p.newer
 	p.mu.Unlock()
-	b.put(n, name)
+	b.put(n, name, p.moreOf(r))
 }
 
-func (b *pageBuilder) put(n record, name []byte) {
+func (b *pageBuilder) put(n record, name []byte, more []uint16) {
+	n.Mod &^= index.More
+	if len(more) > 0 {
+		n.Mod |= index.More
+		if b.more == nil {
+			b.more = map[UID][]uint16{}
+		}
+		b.more[UID(n.UID)] = more
+	}
 	n.NameOff, n.NameLen = uint16(len(b.names)), uint8(len(name))
 	n.BaseLen = min(n.BaseLen, n.NameLen)
 	b.names = append(b.names, name...)
@@ -177,14 +186,14 @@ func (b *pageBuilder) put(n record, name []byte) {
 }
 
 func (b *pageBuilder) add(e *entry) {
-	n := record{UID: uint32(e.uid), BaseLen: uint8(e.base), Flags: uint64(e.flags), Mod: uint64(e.modseq), Facts: e.facts}
+	n := record{UID: uint32(e.uid), BaseLen: uint8(e.base), Flags: uint64(e.marks.Flags), Mod: uint64(e.modseq), Facts: e.facts}
 	if e.place == inNew {
 		n.Mod |= index.InNew
 	}
 	if e.ghost {
 		n.Mod |= index.Ghost
 	}
-	b.put(n, []byte(e.name))
+	b.put(n, []byte(e.name), e.marks.more)
 }
 
 // page returns the page that was built, nil if it has no message.
@@ -192,7 +201,7 @@ func (b *pageBuilder) page() *page {
 	if len(b.recs) == 0 {
 		return nil
 	}
-	return (&page{recs: b.recs, names: b.names, newer: b.newer}).finish()
+	return (&page{recs: b.recs, names: b.names, more: b.more, newer: b.newer}).finish()
 }
 
 // namesLen returns the octets of all names of p.
@@ -205,11 +214,11 @@ func (p *page) namesLen() int {
 
 // entryOf returns the message as a builder takes it.
 func entryOf(m Message) entry {
-	return entry{m.UID, m.place(), m.Ghost(), m.Flags, m.ModSeq, string(m.name()), int(m.rec.BaseLen), m.facts()}
+	return entry{m.UID, m.place(), m.Ghost(), m.Marks(), m.ModSeq, string(m.name()), int(m.rec.BaseLen), m.facts()}
 }
 
 // newEntry returns a message of which nothing is known but its name and flags. It
 // gets its modseq when it is recorded.
-func newEntry(u UID, p place, name string, flags Flags) entry {
-	return entry{uid: u, place: p, flags: flags, name: name, base: baseLen(name), facts: index.NoFacts}
+func newEntry(u UID, p place, name string, marks Marks) entry {
+	return entry{uid: u, place: p, marks: marks, name: name, base: baseLen(name), facts: index.NoFacts}
 }

@@ -26,7 +26,7 @@ func (m *Mailbox) SetFlagsUnchanged(ctx context.Context, uids []UID, c Condition
 
 // holds reports whether op with flags may be done to msg. Without a condition
 // everything may.
-func (c *Condition) holds(msg Message, op FlagOp, flags Flags) bool {
+func (c *Condition) holds(msg Message, op FlagOp, flags Marks) bool {
 	if c == nil || msg.ModSeq <= c.Since {
 		return true
 	}
@@ -34,5 +34,5 @@ func (c *Condition) holds(msg Message, op FlagOp, flags Flags) bool {
 		return false
 	}
 	known, ok := c.Known.lookup(msg.UID)
-	return ok && known.ModSeq <= c.Since && (known.Flags^msg.Flags)&flags == 0
+	return ok && known.ModSeq <= c.Since && known.Marks().agree(msg.Marks(), flags)
 }

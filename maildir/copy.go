@@ -31,7 +31,7 @@ type source struct {
 	name  string
 	guid  string // where it is not the base name
 	flags FlagSet
-	bits  Flags // of flags, as the source mailbox numbers them
+	marks Marks // of flags, as the source mailbox numbers them
 }
 
 // sources returns the messages uids, without those that do not exist.
@@ -45,15 +45,18 @@ func (m *Mailbox) sources(uids []UID) []source {
 	list := make([]source, 0, len(uids))
 	for _, u := range uids {
 		if msg, ok := snap.lookup(u); ok {
-			list = append(list, source{u, msg.place(), string(msg.name()), m.list.guids[u], snap.flagSet(msg.Flags), msg.Flags})
+			list = append(list, source{u, msg.place(), string(msg.name()), m.list.guids[u], snap.flagSet(msg.Marks()), msg.Marks()})
 		}
 	}
 	return list
 }
 
 // flagSet returns f by names.
-func (s *Snapshot) flagSet(f Flags) FlagSet {
-	return FlagSet{f & SystemFlags, s.AppendFlagNames(nil, f&^SystemFlags)}
+func (s *Snapshot) flagSet(f Marks) FlagSet {
+	set := FlagSet{System: f.Flags & SystemFlags}
+	f.Flags &^= SystemFlags
+	set.Keywords = s.AppendFlagNames(nil, f)
+	return set
 }
 
 // Copy adds the messages uids (ascending) to the mailbox to, with their flags
@@ -89,11 +92,11 @@ func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox, intend f
 		taken := make(map[string]bool, len(list))
 		linked := m.sameRights(to)
 		for i, src := range list {
-			flags, err := to.keys.flags(to.control, src.flags, true)
+			marks, err := to.keys.marks(to.control, src.flags, true)
 			if err != nil {
 				return err
 			}
-			add[i] = newcomer{base: src.name[:baseLen(src.name)], flags: flags, put: func(name string) error {
+			add[i] = newcomer{base: src.name[:baseLen(src.name)], marks: marks, put: func(name string) error {
 				err := m.place(src, to, name)
 				if err == nil && counts {
 					sum = sum.Add(usageOf(to.cur, name))
@@ -299,8 +302,8 @@ func (m *Mailbox) remove(ctx context.Context, list []source) (map[int]FlagSet, e
 			snap := m.Snapshot()
 			for i, src := range list {
 				msg, ok := snap.lookup(src.uid)
-				if ok && msg.Flags != src.bits {
-					later[i] = snap.flagSet(msg.Flags)
+				if ok && !msg.Marks().Equal(src.marks) {
+					later[i] = snap.flagSet(msg.Marks())
 				}
 				if ok {
 					from[msg.place()] = true

@@ -149,7 +149,7 @@ func lookInto(m *maildir.Mailbox) (folder, error) {
 		if err != nil {
 			return f, err
 		}
-		flags := snap.AppendFlagNames(nil, msg.Flags)
+		flags := snap.AppendFlagNames(nil, msg.Marks())
 		slices.Sort(flags)
 		f.Mails[msg.UID] = mail{Text: string(text), Date: date, Flags: strings.Join(flags, " ")}
 	}

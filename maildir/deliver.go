@@ -261,7 +261,7 @@ func (m *Mailbox) appendAll(ctx context.Context, msgs []Appending) (validity uin
 type newcomer struct {
 	base  string
 	extra string // fields of its line in the UID list
-	flags Flags
+	marks Marks
 	put   func(name string) error // places the file in cur/ under name
 	from  vfs.Dir                 // where the file is that gets the name; nil: a new one is made
 	name  string                  // that it has there
@@ -297,7 +297,7 @@ func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
 	uids := make([]UID, 0, len(add))
 	for _, a := range add {
 		u := next + UID(len(entries))
-		name := withFlags(a.base, a.flags)
+		name := withFlags(a.base, a.marks.Flags)
 		if err := a.put(name); err != nil {
 			if a.failed != nil {
 				*a.failed = err
@@ -307,7 +307,7 @@ func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
 			return 0, nil, errors.Join(err, m.retract(entries))
 		}
 		m.track.own(created, inCur, name)
-		e := newEntry(u, inCur, name, a.flags)
+		e := newEntry(u, inCur, name, a.marks)
 		e.facts.Saved = uint32(time.Now().Unix())
 		entries = append(entries, e)
 		lines = append(lines, uidlist.Entry{UID: uint32(u), Base: a.base, Extra: a.extra})

@@ -134,11 +134,11 @@ func (m *Mailbox) changeFlags(ctx context.Context, uids []UID, only *Condition, 
 		if only != nil {
 			m.hearOthers() // a change that was taken back has a modseq as well
 		}
-		flags, err := m.keys.flags(m.control, set, op != RemoveFlags)
+		marks, err := m.keys.marks(m.control, set, op != RemoveFlags)
 		if err != nil {
 			return err
 		}
-		done, err = m.setFlags(uids, only, op, flags)
+		done, err = m.setFlags(uids, only, op, marks)
 		return errors.Join(err, m.syncAfterEdit())
 	}
 	hold := m.rename
@@ -155,18 +155,18 @@ func (m *Mailbox) changeFlags(ctx context.Context, uids []UID, only *Condition, 
 // has reports whether s knows all of the keywords.
 func (s *Snapshot) has(keywords []string) bool {
 	for _, k := range keywords {
-		if _, ok := s.KeywordFlag(k); !ok {
+		if s.Keyword(k) < 0 {
 			return false
 		}
 	}
 	return true
 }
 
-func (m *Mailbox) setFlags(uids []UID, only *Condition, op FlagOp, flags Flags) (Changed, error) {
+func (m *Mailbox) setFlags(uids []UID, only *Condition, op FlagOp, marks Marks) (Changed, error) {
 	var done Changed
 	todo := slices.Clone(uids)
 	for try := 0; len(todo) > 0; try++ {
-		left, err := m.renameForFlags(todo, only, op, flags, &done)
+		left, err := m.renameForFlags(todo, only, op, marks, &done)
 		if err != nil {
 			return done, err
 		}
@@ -195,7 +195,7 @@ func (m *Mailbox) setFlags(uids []UID, only *Condition, op FlagOp, flags Flags) 
 // renameForFlags gives the files of uids names that say what their flags become,
 // records what names cannot hold, publishes it, and adds to done. It returns
 // those whose file was not there.
-func (m *Mailbox) renameForFlags(uids []UID, only *Condition, op FlagOp, flags Flags, done *Changed) (left []UID, err error) {
+func (m *Mailbox) renameForFlags(uids []UID, only *Condition, op FlagOp, marks Marks, done *Changed) (left []UID, err error) {
 	snap := m.Snapshot()
 	var changes []change
 	var sets []keywords.Set
@@ -204,16 +204,17 @@ func (m *Mailbox) renameForFlags(uids []UID, only *Condition, op FlagOp, flags F
 		if !ok {
 			continue
 		}
-		if !only.holds(msg, op, flags) {
+		if !only.holds(msg, op, marks) {
 			done.Modified = append(done.Modified, u)
 			continue
 		}
-		to := op.Apply(msg.Flags, flags)
-		if to == msg.Flags {
+		was := msg.Marks()
+		to := op.Apply(was, marks)
+		if to.Equal(was) {
 			continue
 		}
 		e := entryOf(msg)
-		name := withFlags(e.name, to)
+		name := withFlags(e.name, to.Flags)
 		err = m.renameInto(e, name)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
 			left, err = append(left, u), nil
@@ -222,11 +223,11 @@ func (m *Mailbox) renameForFlags(uids []UID, only *Condition, op FlagOp, flags F
 		if err != nil {
 			break
 		}
-		if set, differs := m.keys.overflowSet(msg.base(), to, to^msg.Flags); differs {
+		if set, differs := m.keys.overflowSet(msg.base(), &was, to); differs {
 			sets = append(sets, set)
 		}
 		m.track.ownRename(e.place, e.name, inCur, name)
-		e.name, e.place, e.flags = name, inCur, to
+		e.name, e.place, e.marks = name, inCur, to
 		changes = append(changes, change{uid: u, entry: e})
 	}
 	if len(sets) > 0 {
@@ -270,17 +271,6 @@ func (m *Mailbox) renameInto(e entry, name string) error {
 		return unix.Fstatat(m.cur.Fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	}
 	return m.shift(e.place, e.name, name)
-}
-
-// Apply returns what the operation with f makes of the flags old.
-func (op FlagOp) Apply(old, f Flags) Flags {
-	switch op {
-	case AddFlags:
-		return old | f
-	case RemoveFlags:
-		return old &^ f
-	}
-	return f
 }
 
 // Expunge removes the messages that have \Deleted, of them only those for which

@@ -167,7 +167,7 @@ func (m *Mailbox) stampChanges(w *work) ModSeq {
 		switch {
 		case c.remove:
 			visible = true
-		case !ok || old.Flags != c.entry.flags:
+		case !ok || !old.Marks().Equal(c.entry.marks):
 			c.entry.modseq = mod
 			visible = true
 		default:
@@ -387,12 +387,12 @@ func (m *Mailbox) reconcile(w *work, base *Snapshot) {
 
 // is reports whether e says of the file what m does.
 func (m Message) is(e *entry) bool {
-	return m.Flags == e.flags && m.place() == e.place && string(m.name()) == e.name
+	return m.Marks().Equal(e.marks) && m.place() == e.place && string(m.name()) == e.name
 }
 
 // same reports whether the files of m and n are called the same.
 func (m Message) same(n Message) bool {
-	return m.page == n.page && m.rec == n.rec || m.Flags == n.Flags && m.place() == n.place() && string(m.name()) == string(n.name())
+	return m.page == n.page && m.rec == n.rec || m.Marks().Equal(n.Marks()) && m.place() == n.place() && string(m.name()) == string(n.name())
 }
 
 // buried reports whether the message u was expunged with a modseq above since.
@@ -415,13 +415,13 @@ func (m *Mailbox) replay(s *Snapshot, events []index.Event) *Snapshot {
 	changes := map[UID]change{}
 	added := map[UID]entry{}
 	learned := map[UID]index.Facts{}
-	next, letters := s.Next, Flags(0)
+	next, letters, more := s.Next, Flags(0), false
 	for i := range events {
 		e := &events[i]
 		switch e.Kind {
 		case index.Put:
 			x := putEntry(e)
-			next, letters = max(next, x.uid+1), letters|x.flags
+			next, letters, more = max(next, x.uid+1), letters|x.marks.Flags, more || e.Rec.Mod&index.More != 0
 			h.unstamp()
 			h.state.ModSeq = max(h.state.ModSeq, uint64(x.modseq))
 			if _, ok := s.Find(x.uid); ok {
@@ -459,10 +459,11 @@ func (m *Mailbox) replay(s *Snapshot, events []index.Event) *Snapshot {
 			m.recentFrom = max(m.recentFrom, UID(e.State.Recent))
 		}
 	}
-	if m.keys.nameless(letters) != 0 { // else COPY would lose them
-		if err := m.keys.read(m.control); err != nil {
-			m.host.opt.Log.Warn("cannot read keywords", "mailbox", m.name, "err", err)
-		}
+	if more || m.keys.nameless(letters) != 0 { // else COPY would lose them
+		m.rereadKeywords()
+	}
+	if more {
+		m.fillMore(changes, added)
 	}
 	m.hear(s, changes, added)
 	n := s.apply(sorted(changes, func(c change) UID { return c.uid }), sorted(added, func(e entry) UID { return e.uid }))
@@ -479,7 +480,7 @@ func (m *Mailbox) replay(s *Snapshot, events []index.Event) *Snapshot {
 }
 
 func putEntry(e *index.Event) entry {
-	x := entry{uid: UID(e.Rec.UID), flags: Flags(e.Rec.Flags), modseq: ModSeq(e.Rec.ModSeq()), name: string(e.Name), base: int(e.Rec.BaseLen), facts: e.Rec.Facts}
+	x := entry{uid: UID(e.Rec.UID), marks: Marks{Flags: Flags(e.Rec.Flags)}, modseq: ModSeq(e.Rec.ModSeq()), name: string(e.Name), base: int(e.Rec.BaseLen), facts: e.Rec.Facts}
 	if e.Rec.Mod&index.InNew != 0 {
 		x.place = inNew
 	}

@@ -175,7 +175,7 @@ func TestStaleLook(t *testing.T) {
 	a.renamed("1.h:2,", "1.h:2,S")
 	seen, _ := early.lookup(1)
 	e := entryOf(seen)
-	e.name, e.flags = "1.h:2,S", Seen // what b finds, and then it is descheduled
+	e.name, e.marks.Flags = "1.h:2,S", Seen // what b finds, and then it is descheduled
 	a.flag(1)
 	high := a.Snapshot().ModSeq
 	b.mu.Lock()
@@ -207,7 +207,7 @@ func TestDeadBeforeRecorded(t *testing.T) {
 	b.mu.Lock()
 	err := b.list.read(b.control)
 	if err == nil {
-		_, err = b.record(early, nil, []entry{newEntry(2, inCur, "2.h:2,", 0)}, 3)
+		_, err = b.record(early, nil, []entry{newEntry(2, inCur, "2.h:2,", Marks{})}, 3)
 	}
 	b.mu.Unlock()
 	if err != nil {
@@ -236,7 +236,7 @@ func TestHearsay(t *testing.T) {
 	early := b.Snapshot()
 	seen, _ := early.lookup(1)
 	e := entryOf(seen)
-	e.name, e.flags = "1.h:2,S", Seen
+	e.name, e.marks.Flags = "1.h:2,S", Seen
 	a.renamed("1.h:2,", "1.h:2,S") // b sees this, and its process is stopped
 	a.renamed("1.h:2,S", "1.h:2,")
 	a.sync(Serve)
@@ -459,7 +459,7 @@ func TestStoppedWriter(t *testing.T) {
 	// It goes on: with a modseq that it had given before.
 	rec := a.Snapshot().At(1)
 	e := entryOf(rec)
-	e.modseq, e.name, e.flags = ModSeq(a.past.state.Ceiling)-1, "2.h:2,S", Seen
+	e.modseq, e.name, e.marks.Flags = ModSeq(a.past.state.Ceiling)-1, "2.h:2,S", Seen
 	r := e.record()
 	var batch index.Batch
 	batch.Put(&r, []byte(e.name))

@@ -121,13 +121,13 @@ func (m *Mailbox) admitAll(all []*incoming) {
 // arriving returns the message as admit takes it. The lock is held, and the
 // keywords have been read under it.
 func (m *Mailbox) arriving(a *Appending) (newcomer, error) {
-	flags, err := m.keys.flags(m.control, a.Flags, true)
+	marks, err := m.keys.marks(m.control, a.Flags, true)
 	if err != nil {
 		return newcomer{}, err
 	}
 	d := a.Delivery
 	base := withSizes(m.host.freshBase(m), d.size, d.virtual)
-	return newcomer{base: base, flags: flags, put: func(name string) error {
+	return newcomer{base: base, marks: marks, put: func(name string) error {
 		return m.tmp.RenameNoReplace(d.tmp, m.cur, name)
 	}, from: m.tmp, name: d.tmp}, nil
 }

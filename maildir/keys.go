@@ -58,14 +58,14 @@ func (k *keywordState) set(t keywords.Table, st keywords.Stat) {
 // imapd-keywords adds has those behind them. A keyword that is in both has that
 // of its letter.
 func (k *keywordState) show() {
-	shown := keywordTable{full: k.table.Free() < 0}
+	names := k.over.Names()
+	shown := keywordTable{full: k.table.Free() < 0, names: make([]string, min(maxKeywords, max(bitKeywords, keywords.Letters+len(names))))}
 	for i, name := range k.table {
 		if s := asAtom(name); s == name || k.table.Index(s) < 0 && !slices.Contains(shown.names[:i], s) {
 			shown.names[i] = s
 		}
 	}
 	k.index = k.index[:0]
-	names := k.over.Names()
 	for n, name := range names {
 		i := k.table.Index(name)
 		if i < 0 {
@@ -81,17 +81,17 @@ func (k *keywordState) show() {
 	}
 	k.named = len(names)
 	shown.full = shown.full && (k.err != nil || keywords.Letters+len(names) >= maxKeywords)
-	if k.shown == nil || *k.shown != shown {
+	if k.shown == nil || !k.shown.equal(&shown) {
 		k.shown = &shown
 	}
 }
 
 // overflow returns the keywords that imapd-keywords gives to the message.
-func (k *keywordState) overflow(base []byte) Flags {
-	var f Flags
+func (k *keywordState) overflow(base []byte) Marks {
+	var f Marks
 	for _, n := range k.over.Of(base) {
 		if i := k.index[n]; i >= 0 {
-			f |= keywordFlag(i)
+			f = f.with(i)
 		}
 	}
 	return f
@@ -100,14 +100,15 @@ func (k *keywordState) overflow(base []byte) Flags {
 // lettersOnly reports whether imapd-keywords has nothing to say.
 func (k *keywordState) lettersOnly() bool { return len(k.over.Names()) == 0 }
 
-// overflowSet returns what imapd-keywords must say of a message with the flags f,
-// of which those in changed are new, and whether it says something else now.
-func (k *keywordState) overflowSet(base []byte, f, changed Flags) (keywords.Set, bool) {
+// overflowSet returns what imapd-keywords must say of a message whose flags were
+// was and become f, and whether it says something else now. was is nil for a
+// message that comes new.
+func (k *keywordState) overflowSet(base []byte, was *Marks, f Marks) (keywords.Set, bool) {
 	if len(k.index) == 0 {
 		return keywords.Set{}, false
 	}
 	old := k.over.Of(base)
-	set := k.numbers(old, f, changed)
+	set := k.numbers(old, was, f)
 	if slices.Equal(set, old) {
 		return keywords.Set{}, false
 	}
@@ -132,13 +133,13 @@ func (k *keywordState) number(name string, names *[]string) int {
 }
 
 // numbers returns what imapd-keywords must say of a message that had the numbers
-// old there, where those of its flags that changed names are now as in f.
-func (k *keywordState) numbers(old []uint16, f, changed Flags) []uint16 {
+// old there, where those of its flags in which was and f differ are as in f.
+func (k *keywordState) numbers(old []uint16, was *Marks, f Marks) []uint16 {
 	var set []uint16
 	for n, i := range k.index {
 		_, has := slices.BinarySearch(old, uint16(n))
-		if i >= 0 && changed&keywordFlag(i) != 0 {
-			has = f&keywordFlag(i) != 0
+		if i >= 0 && (was == nil || was.has(i) != f.has(i)) {
+			has = f.has(i)
 		}
 		if has {
 			set = append(set, uint16(n))
@@ -178,14 +179,14 @@ func (k *keywordState) letter(t *keywords.Table, name string) int {
 // names returns the table for a snapshot.
 func (k *keywordState) names() *keywordTable {
 	if k.shown == nil {
-		k.shown = new(keywordTable)
+		k.shown = &keywordTable{names: make([]string, bitKeywords)}
 	}
 	return k.shown
 }
 
 // same reports whether s has the keywords of now.
 func (k *keywordState) same(s *Snapshot) bool {
-	return s.keywords == k.names() || *s.keywords == *k.names()
+	return s.keywords.equal(k.names())
 }
 
 // nameless returns those of the letters in f that have no name.
@@ -228,12 +229,12 @@ func (k *keywordState) write(dir vfs.Dir, t keywords.Table) error {
 	return nil
 }
 
-// flags returns set as the mailbox numbers it. With add, keywords that the
+// marks returns set as the mailbox numbers it. With add, keywords that the
 // mailbox does not have are given letters, or numbers in imapd-keywords where no
 // letter is free, and are on disk before anything uses them. The lock is held and
 // k has been read under it.
-func (k *keywordState) flags(dir vfs.Dir, set FlagSet, add bool) (Flags, error) {
-	f := set.System & SystemFlags
+func (k *keywordState) marks(dir vfs.Dir, set FlagSet, add bool) (Marks, error) {
+	f := Marks{Flags: set.System & SystemFlags}
 	t := k.table
 	var more []string // for imapd-keywords
 	for _, name := range set.Keywords {
@@ -252,13 +253,13 @@ func (k *keywordState) flags(dir vfs.Dir, set FlagSet, add bool) (Flags, error) 
 			}
 		}
 		if i < 0 {
-			return 0, ErrKeywords
+			return Marks{}, ErrKeywords
 		}
-		f |= keywordFlag(i)
+		f = f.with(i)
 	}
 	if t != k.table {
 		if err := k.write(dir, t); err != nil {
-			return 0, err
+			return Marks{}, err
 		}
 	}
 	return f, k.enter(dir, more, nil)

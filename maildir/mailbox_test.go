@@ -98,7 +98,7 @@ func told(m *Mailbox) []string {
 	var l []string
 	s := m.Snapshot()
 	for _, msg := range s.Range(0, s.Len()) {
-		l = append(l, fmt.Sprintf("%d %s %s", msg.UID, msg.base(), strings.Join(s.AppendFlagNames(nil, msg.Flags), " ")))
+		l = append(l, fmt.Sprintf("%d %s %s", msg.UID, msg.base(), strings.Join(s.AppendFlagNames(nil, msg.Marks()), " ")))
 	}
 	return l
 }

@@ -117,6 +117,11 @@ func newModelRun(t *rapid.T, root string) *modelRun {
 	for i := range m.hosts {
 		m.hosts[i] = m.start(i)
 	}
+	if rapid.Bool().Draw(t, "keywords are plenty") {
+		for _, b := range m.hosts[0].boxes { // one more has a bit, the other none
+			m.must(b.nameKeywords(manyKeywords(bitKeywords - 1)))
+		}
+	}
 	for i := range m.sessions {
 		s := &modelSession{host: i / 2, box: rapid.IntRange(0, 1).Draw(t, "box")}
 		s.enter(m)
@@ -193,7 +198,7 @@ func (m *modelRun) check(s *modelSession) {
 	slices.Sort(want)
 	var got []string
 	for _, msg := range snap.Range(0, snap.Len()) {
-		names := snap.AppendFlagNames(nil, msg.Flags)
+		names := snap.AppendFlagNames(nil, msg.Marks())
 		slices.Sort(names)
 		got = append(got, fmt.Sprint(msg.UID, " ", string(msg.base()), " ", strings.Join(names, " ")))
 	}
@@ -266,7 +271,7 @@ func (m *modelRun) flagSet() FlagSet {
 func (f FlagSet) names() []string {
 	var s Snapshot
 	s.keywords = new(keywordTable)
-	names := append(s.AppendFlagNames(nil, f.System), f.Keywords...)
+	names := append(s.AppendFlagNames(nil, Marks{Flags: f.System}), f.Keywords...)
 	slices.Sort(names)
 	return names
 }
@@ -313,7 +318,7 @@ func (m *modelRun) store() {
 	}
 	mb, x := s.mailbox(m), m.boxes[s.box].byUID(msg.UID)
 	op, set := FlagOp(rapid.IntRange(0, 2).Draw(m.T, "op")), m.flagSet()
-	known := mb.Snapshot().flagSet(msg.Flags).names()
+	known := mb.Snapshot().flagSet(msg.Marks()).names()
 	done, err := mb.SetFlags(context.Background(), []UID{msg.UID}, op, set)
 	m.must(err)
 	if x == nil {
@@ -378,7 +383,7 @@ func (m *modelRun) copy(move bool) {
 	}
 	from, to := s.mailbox(m), m.hosts[s.host].boxes[1-s.box]
 	x, model := m.boxes[s.box].byUID(msg.UID), &m.boxes[1-s.box]
-	flags := from.Snapshot().flagSet(msg.Flags).names()
+	flags := from.Snapshot().flagSet(msg.Marks()).names()
 	do := from.Copy
 	if move {
 		do = from.Move

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"imapd/maildir/index"
 	"imapd/maildir/keywords"
 )
 
@@ -33,16 +34,60 @@ func (m *Mailbox) nudge() {
 	}
 }
 
-// flagsOf returns the flags of a file with the name, wherever they are recorded.
-func (m *Mailbox) flagsOf(name []byte) Flags {
-	return parseFlags(name) | m.keys.overflow(name[:baseLen(name)])
+// marksOf returns the flags of a file with the name, wherever they are recorded.
+func (m *Mailbox) marksOf(name []byte) Marks {
+	f := m.keys.overflow(name[:baseLen(name)])
+	f.Flags |= parseFlags(name)
+	return f
+}
+
+// rereadKeywords brings the keywords up to what another process has recorded.
+func (m *Mailbox) rereadKeywords() {
+	if err := m.keys.read(m.control); err != nil {
+		m.host.opt.Log.Warn("cannot read keywords", "mailbox", m.name, "err", err)
+	}
+}
+
+// readMore returns the keywords without a bit of the messages in p, a page from
+// the index.
+func (m *Mailbox) readMore(p *page) map[UID][]uint16 {
+	var all map[UID][]uint16
+	for i := range p.recs {
+		r := &p.recs[i]
+		if r.Mod&index.More == 0 {
+			continue
+		}
+		if all == nil {
+			all = map[UID][]uint16{}
+			m.rereadKeywords()
+		}
+		msg := p.message(i)
+		if more := m.keys.overflow(msg.base()).more; len(more) > 0 { // else taken away since: the look that comes will tell
+			all[msg.UID] = more
+		}
+	}
+	return all
+}
+
+// fillMore gives what another process has recorded its keywords without a bit.
+func (m *Mailbox) fillMore(changes map[UID]change, added map[UID]entry) {
+	for u, c := range changes {
+		if !c.remove {
+			c.entry.marks.more = m.keys.overflow([]byte(c.entry.name[:c.entry.base])).more
+			changes[u] = c
+		}
+	}
+	for u, e := range added {
+		e.marks.more = m.keys.overflow([]byte(e.name[:e.base])).more
+		added[u] = e
+	}
 }
 
 // reread sets the flags of changes to what is recorded: something was not.
 func (m *Mailbox) reread(changes []change) {
 	for i := range changes {
 		e := &changes[i].entry
-		e.flags = m.flagsOf([]byte(e.name))
+		e.marks = m.marksOf([]byte(e.name))
 	}
 }
 
@@ -61,9 +106,9 @@ func (m *Mailbox) readKeywords() error {
 	snap := m.Snapshot()
 	var changes []change
 	see := func(msg Message) {
-		if f := m.flagsOf(msg.name()); f != msg.Flags {
+		if f := m.marksOf(msg.name()); !f.Equal(msg.Marks()) {
 			e := entryOf(msg)
-			e.flags = f
+			e.marks = f
 			changes = append(changes, change{uid: msg.UID, entry: e})
 		}
 	}
@@ -105,7 +150,7 @@ func (m *Mailbox) uidsOf(bases []string) []UID {
 func (m *Mailbox) recordOverflow(add []newcomer) error {
 	var sets []keywords.Set
 	for _, a := range add {
-		if set, differs := m.keys.overflowSet([]byte(a.base), a.flags, ^Flags(0)); differs {
+		if set, differs := m.keys.overflowSet([]byte(a.base), nil, a.marks); differs {
 			sets = append(sets, set)
 		}
 	}

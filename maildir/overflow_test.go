@@ -28,6 +28,17 @@ func manyKeywords(n int) (names []string) {
 	return names
 }
 
+// nameKeywords gives the mailbox keywords that no message has.
+func (m *Mailbox) nameKeywords(names []string) error {
+	return m.edit(context.Background(), func() error {
+		err := m.readKeywords()
+		if err == nil {
+			_, err = m.keys.marks(m.control, FlagSet{Keywords: names}, true)
+		}
+		return err
+	})
+}
+
 // A message keeps keywords that its name cannot hold wherever it goes, and a
 // process that knows nothing of them but the files finds them.
 func TestOverflowEverywhere(t *testing.T) {
@@ -101,10 +112,89 @@ func TestOverflowEverywhere(t *testing.T) {
 	has(b.Mailbox, u)
 }
 
+// Keywords for which Flags has no bit are like the others: in the answer of a
+// command, for the next process, for one that is there already, and for COPY,
+// MOVE and conditions.
+func TestKeywordsWithoutBit(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	ctx := context.Background()
+	if err := b.nameKeywords(manyKeywords(bitKeywords)); err != nil {
+		t.Fatal(err)
+	}
+	u := b.append(b.Mailbox, "one\r\n", FlagSet{Flagged, []string{"x1", "kw58", "x0"}})
+	b.append(b.Mailbox, "two\r\n", FlagSet{})
+	b.remembering()
+	other := b.process(Options{NoNotify: true}).remembering()
+	has := func(m *Mailbox, u UID, want ...string) {
+		t.Helper()
+		if got := keywordsOf(m, u); !slices.Equal(got, want) {
+			t.Errorf("UID %d has %q, want %q", u, got, want)
+		}
+	}
+	has(b.Mailbox, u, "kw58", "x1", "x0") // by number
+	has(other.Mailbox, u, "kw58", "x1", "x0")
+	known := b.Snapshot()
+
+	change := func(m *Mailbox, op FlagOp, names ...string) ModSeq {
+		t.Helper()
+		done, err := m.SetFlags(ctx, []UID{u}, op, FlagSet{Keywords: names})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return done.ModSeq
+	}
+	if mod := change(b.Mailbox, AddFlags, "X0", "x1"); mod != 0 {
+		t.Errorf("nothing changed, at modseq %d", mod)
+	}
+	if mod := change(b.Mailbox, RemoveFlags, "X0"); mod <= known.ModSeq {
+		t.Errorf("changed at modseq %d after %d", mod, known.ModSeq)
+	}
+	has(b.Mailbox, u, "kw58", "x1")
+	other.sync(Look)
+	has(other.Mailbox, u, "kw58", "x1")
+	sameHistory(t, b, other)
+	if old, _ := known.lookup(u); !old.HasKeyword(known.Keyword("x0")) || old.HasKeyword(known.Keyword("x9")) {
+		t.Error("an old snapshot has changed")
+	}
+
+	// A condition is about the keyword that is to change.
+	c := Condition{Since: known.ModSeq, Known: known}
+	for name, want := range map[string]int{"x0": 1, "x1": 0, "kw58": 0} {
+		done, err := b.SetFlagsUnchanged(ctx, []UID{u}, c, AddFlags, FlagSet{Keywords: []string{name}})
+		if err != nil || len(done.Modified) != want {
+			t.Errorf("%s: modified %d, %v", name, done.Modified, err)
+		}
+	}
+
+	change(other.Mailbox, ReplaceFlags, "x2", "x1", "kw00")
+	b.sync(Look)
+	has(b.Mailbox, u, "kw00", "x1", "x2")
+	if err := b.st.Create(ctx, "Other"); err != nil {
+		t.Fatal(err)
+	}
+	to := b.open("Other")
+	copied, err := b.Copy(ctx, []UID{u}, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	has(to, copied.To[0], "kw00", "x1", "x2")
+	b.end()
+	fresh := other.process(Options{}).remembering()
+	has(fresh.Mailbox, u, "kw00", "x1", "x2")
+	if _, err := fresh.Move(ctx, []UID{u}, fresh.open("Other")); err != nil {
+		t.Fatal(err)
+	}
+	msg := fresh.open("Other").Snapshot().At(1)
+	has(fresh.open("Other"), msg.UID, "kw00", "x1", "x2")
+}
+
 func keywordsOf(m *Mailbox, u UID) []string {
 	s := m.Snapshot()
 	msg, _ := s.lookup(u)
-	return s.AppendFlagNames(nil, msg.Flags&^SystemFlags)
+	f := msg.Marks()
+	f.Flags &^= SystemFlags
+	return s.AppendFlagNames(nil, f)
 }
 
 // Beyond the limit a keyword is refused and nothing changed; where there is a

@@ -184,7 +184,7 @@ func bodies(t *testing.T, m *Mailbox) (l []string) {
 		text := make([]byte, f.Size())
 		f.ReadAt(text, 0)
 		f.Close()
-		l = append(l, string(text)+strings.Join(s.AppendFlagNames(nil, msg.Flags), " "))
+		l = append(l, string(text)+strings.Join(s.AppendFlagNames(nil, msg.Marks()), " "))
 	}
 	return l
 }

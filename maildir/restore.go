@@ -72,6 +72,7 @@ func (m *Mailbox) fromImage(img *index.Image) *Snapshot {
 	for i, p := range img.Pages {
 		lift(p.Recs, floor)
 		pages[i] = (&page{recs: p.Recs, lazy: p.Names}).finish()
+		pages[i].more = m.readMore(pages[i])
 	}
 	var dirs []*dir
 	for len(pages) > 0 {

@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"iter"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -18,7 +19,8 @@ type UID uint32
 type ModSeq uint64
 
 // Flags is a set of flags: the system flags in bits 0 to 4, the keyword with
-// index i of the snapshot in bit 5+i.
+// index i of the snapshot, where i is below 59, in bit 5+i. See Marks for the
+// other keywords.
 type Flags uint64
 
 // The system flags that a Maildir file name can hold.
@@ -33,8 +35,9 @@ const (
 )
 
 const (
-	firstKeyword = 5  // bit of the keyword with index 0
-	maxKeywords  = 59 // 26 letters, and what the bits leave for imapd-keywords
+	firstKeyword = 5    // bit of the keyword with index 0
+	bitKeywords  = 59   // keywords that have a bit: 26 letters, and what is left for imapd-keywords
+	maxKeywords  = 1000 // of one mailbox
 )
 
 func keywordFlag(i int) Flags { return 1 << (firstKeyword + i) }
@@ -42,8 +45,12 @@ func keywordFlag(i int) Flags { return 1 << (firstKeyword + i) }
 // keywordTable names the keywords of a mailbox by index; an index that is not in
 // use has the name "". It never changes.
 type keywordTable struct {
-	names [maxKeywords]string
+	names []string
 	full  bool // there is no room for another one
+}
+
+func (t *keywordTable) equal(o *keywordTable) bool {
+	return t == o || t.full == o.full && slices.Equal(t.names, o.names)
 }
 
 // A page holds up to pageLen messages and is never written once a snapshot
@@ -78,8 +85,9 @@ type page struct {
 	recs []record // ascending by UID, never empty; but for Facts never written
 	sum  summary
 
-	names []byte       // of a page that was built here
-	lazy  *index.Names // of one that came from the index; nil: names holds them
+	more  map[UID][]uint16 // of those with index.More: see Marks; nil where there are none
+	names []byte           // of a page that was built here
+	lazy  *index.Names     // of one that came from the index; nil: names holds them
 	read  atomic.Pointer[[]byte]
 
 	mu    sync.Mutex // guards Facts of recs, and newer; innermost, never held over I/O
@@ -110,6 +118,14 @@ func (p *page) name(r *record) []byte {
 		return nil
 	}
 	return b[r.NameOff : int(r.NameOff)+int(r.NameLen)]
+}
+
+// moreOf returns the keywords of r that have no bit.
+func (p *page) moreOf(r *record) []uint16 {
+	if r.Mod&index.More == 0 {
+		return nil
+	}
+	return p.more[UID(r.UID)]
 }
 
 // A dir is a run of pages: the upper level of the page list, so that a change
@@ -322,33 +338,28 @@ func (s *Snapshot) FirstUnseen() (i int, ok bool) {
 
 // Keywords returns the names of the mailbox's keywords by index; an index that
 // is not in use has the name "". The caller must not change it.
-func (s *Snapshot) Keywords() []string { return s.keywords.names[:] }
+func (s *Snapshot) Keywords() []string { return s.keywords.names }
 
 // KeywordsFull reports whether there is room for another keyword.
 func (s *Snapshot) KeywordsFull() bool { return s.keywords.full }
 
-// KeywordFlag returns the flag of the keyword name, compared without regard to
-// the case of ASCII letters (RFC 9051 section 2.3.2).
-func (s *Snapshot) KeywordFlag(name string) (Flags, bool) {
-	for i, k := range s.keywords.names {
-		if k != "" && strings.EqualFold(k, name) {
-			return keywordFlag(i), true
-		}
-	}
-	return 0, false
+// Keyword returns the index of the keyword name, compared without regard to the
+// case of ASCII letters (RFC 9051 section 2.3.2), or -1.
+func (s *Snapshot) Keyword(name string) int {
+	return slices.IndexFunc(s.keywords.names, func(k string) bool { return k != "" && strings.EqualFold(k, name) })
 }
 
 var systemNames = [firstKeyword]string{`\Seen`, `\Answered`, `\Flagged`, `\Deleted`, `\Draft`}
 
 // AppendFlagNames appends the names of the flags in f to b.
-func (s *Snapshot) AppendFlagNames(b []string, f Flags) []string {
+func (s *Snapshot) AppendFlagNames(b []string, f Marks) []string {
 	for i, n := range systemNames {
-		if f&(1<<i) != 0 {
+		if f.Flags&(1<<i) != 0 {
 			b = append(b, n)
 		}
 	}
 	for i, n := range s.keywords.names {
-		if n != "" && f&keywordFlag(i) != 0 {
+		if n != "" && f.has(i) {
 			b = append(b, n)
 		}
 	}

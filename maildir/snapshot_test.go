@@ -10,7 +10,7 @@ import (
 func entries(from, n int) []entry {
 	es := make([]entry, n)
 	for i := range es {
-		es[i] = entry{uid: UID(from + i), modseq: 1, name: "1700000000.M1P1Q123456.host.example.org,S=2000,W=2050:2,S", base: 55, flags: Seen}
+		es[i] = entry{uid: UID(from + i), modseq: 1, name: "1700000000.M1P1Q123456.host.example.org,S=2000,W=2050:2,S", base: 55, marks: Marks{Flags: Seen}}
 	}
 	return es
 }
@@ -56,7 +56,7 @@ func TestAdvanceConverges(t *testing.T) {
 				for i := range model {
 					if r.Intn(50) == 0 {
 						model[i].modseq = mod
-						model[i].flags ^= Flagged
+						model[i].marks.Flags ^= Flagged
 						changes = append(changes, change{uid: model[i].uid, entry: model[i]})
 					}
 				}
@@ -109,7 +109,7 @@ func check(t *testing.T, s *Snapshot, model []entry) {
 	i, flagged := 0, 0
 	for j, m := range s.Range(0, s.Len()) {
 		e := model[i]
-		if j != i || m.UID != e.uid || m.Flags != e.flags || m.ModSeq != e.modseq || string(m.name()) != e.name || len(m.base()) != e.base {
+		if j != i || m.UID != e.uid || m.Flags != e.marks.Flags || m.ModSeq != e.modseq || string(m.name()) != e.name || len(m.base()) != e.base {
 			t.Fatalf("message %d is %+v, want %+v", j, m, e)
 		}
 		if i++; m.Flags&Seen == 0 {
@@ -150,7 +150,7 @@ func TestFlagChangeAllocates(t *testing.T) {
 	for _, uid := range []UID{1, 50_000, 100_000} {
 		m, _ := s.lookup(uid)
 		e := entryOf(m)
-		e.flags, e.modseq = e.flags|Flagged, 2
+		e.marks.Flags, e.modseq = e.marks.Flags|Flagged, 2
 		const rounds = 200
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -173,7 +173,7 @@ func BenchmarkFlagChange100k(b *testing.B) {
 	s := newSnapshot(1, 1, 1, new(keywordTable)).apply(nil, entries(1, 100_000))
 	m, _ := s.lookup(50_000)
 	e := entryOf(m)
-	e.flags, e.modseq = e.flags|Flagged, 2
+	e.marks.Flags, e.modseq = e.marks.Flags|Flagged, 2
 	b.ReportAllocs()
 	for b.Loop() {
 		n := s.apply([]change{{uid: m.UID, entry: e}}, nil)

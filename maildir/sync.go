@@ -474,13 +474,13 @@ func (sc *scanner) known(i int, msg Message, name []byte) {
 	if sc.place == inNew {
 		sc.moves = append(sc.moves, msg.UID)
 	}
-	if sc.place == msg.place() && bytes.Equal(msg.name(), name) && (!sc.beyond || sc.m.flagsOf(name) == msg.Flags) {
+	if sc.place == msg.place() && bytes.Equal(msg.name(), name) && (!sc.beyond || sc.m.marksOf(name).Equal(msg.Marks())) {
 		sc.letters |= msg.Flags
 		return
 	}
 	e := entryOf(msg)
-	e.name, e.place, e.flags, e.base = string(name), sc.place, sc.m.flagsOf(name), baseLen(name)
-	sc.letters |= e.flags
+	e.name, e.place, e.marks, e.base = string(name), sc.place, sc.m.marksOf(name), baseLen(name)
+	sc.letters |= e.marks.Flags
 	sc.changes = append(sc.changes, change{uid: msg.UID, entry: e})
 }
 
@@ -548,7 +548,7 @@ func (m *Mailbox) commit(snap *Snapshot, sv *survey) error {
 	slices.SortFunc(sv.fresh, func(a, b file) int { return int(int64(a.uid) - int64(b.uid)) })
 	added := make([]entry, 0, len(sv.fresh))
 	for _, f := range sv.fresh {
-		added = append(added, newEntry(f.uid, f.place, f.name, f.flags|m.keys.overflow([]byte(f.base()))))
+		added = append(added, newEntry(f.uid, f.place, f.name, m.marksOf([]byte(f.name))))
 	}
 	m.keys.news = keywords.Changes{} // the scan has seen to them
 	next := max(snap.Next, m.list.next())

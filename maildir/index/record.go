@@ -46,6 +46,7 @@ var NoFacts = Facts{Size: NoSize, Virtual: NoVirtual}
 const (
 	InNew  = 1 << 56 // the file lies in new/
 	Ghost  = 1 << 57 // expunged, kept in a view; never in the file
+	More   = 1 << 58 // has keywords that Flags has no bit for: they are in imapd-keywords
 	modSeq = 1<<56 - 1
 )
 
