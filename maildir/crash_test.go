@@ -247,7 +247,11 @@ func (r *run) cut() {
 	var fs faultfs.FS
 	s := r.place(r.tree)
 	h := r.start(s, &fs)
-	if err := fs.Record(s.dir); err != nil {
+	keep := s.dir + ".files"
+	if err := os.Mkdir(keep, 0o700); err != nil {
+		r.Fatal(err)
+	}
+	if err := fs.Record(s.dir, keep); err != nil {
 		r.Fatal(err)
 	}
 	fs.Arm(nil)
@@ -286,9 +290,38 @@ func (r *run) cut() {
 			if answered < len(r.steps) {
 				k.Open(r.steps[answered].effect, false)
 			}
-			r.recover(r.place(tree), k, fmt.Sprintf("power cut after call %d with %d commands answered: %s", n, answered, tree.Name))
+			what := fmt.Sprintf("power cut after call %d with %d commands answered: %s", n, answered, tree.Name)
+			// The machine comes back, or what was on its disk is put elsewhere.
+			if err := tree.Return(s.dir); err != nil {
+				r.Fatal(err)
+			}
+			r.afterBoot(s, k, what)
+			if r.one(2) {
+				k.Copied = true
+				r.recover(r.place(tree), k, what+", copied")
+			}
 		}
 	})
+	if !r.Failed() {
+		os.RemoveAll(s.dir)
+		os.RemoveAll(keep)
+	}
+}
+
+// afterBoot looks at s as the first process of the next boot does, and works there.
+func (r *run) afterBoot(s site, k *belief.Known, what string) {
+	r.Helper()
+	s.age(r.T)
+	h, err := s.serve(maildir.Options{})
+	if err != nil {
+		r.fail("%s: %v", what, err)
+		return
+	}
+	defer h.close()
+	h.host.Reboot()
+	if r.judge(s, h, k, "after "+what, false) && r.one(3) {
+		r.reuse(s, h, what)
+	}
 }
 
 // recover looks at s as the next process does, works there, and looks again.

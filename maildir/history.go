@@ -54,8 +54,8 @@ const farAhead = 3600 << 20
 // mostGone bounds the ranges of expunged UIDs that are kept.
 const mostGone = 100_000
 
-// boot tells this run of the machine from others.
-var boot = sync.OnceValue(func() (id [16]byte) {
+// bootID tells this run of the machine from others.
+var bootID = sync.OnceValue(func() (id [16]byte) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err == nil {
 		copy(id[:], strings.ReplaceAll(string(b), "-", ""))
@@ -227,10 +227,10 @@ func (h *history) unstamp() { h.saved, h.state.Stamp = index.Stamp{}, index.Stam
 // is below it, or the index says that all is durable.
 func (m *Mailbox) raise(mod ModSeq) bool {
 	s := &m.past.state
-	if uint64(mod) < s.Ceiling && !s.Clean && s.Boot == boot() {
+	if uint64(mod) < s.Ceiling && !s.Clean && s.Boot == m.host.boot {
 		return false
 	}
-	s.Ceiling, s.Clean, s.Boot = max(s.Ceiling, uint64(mod)+ahead), false, boot()
+	s.Ceiling, s.Clean, s.Boot = max(s.Ceiling, uint64(mod)+ahead), false, m.host.boot
 	if m.locked && m.keys.over.Lines() > 0 && m.keys.over.Ceiling() < s.Ceiling {
 		// Where there is the other durable file it knows the ceiling too, should
 		// the index be lost; roughly, for the clock is above it anyway.

@@ -99,6 +99,7 @@ type Host struct {
 	packed packedCache
 	scans  atomic.Int64     // directories read
 	clock  func() time.Time // for modseqs
+	boot   [16]byte         // of the machine
 
 	mu    sync.Mutex // held briefly, never over I/O
 	boxes map[folderID]*Mailbox
@@ -153,7 +154,7 @@ func NewHost(o Options) *Host {
 	}
 	h := &Host{opt: o, locks: new(uidlist.Locks), slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, unclaimed: map[folderID]unclaimed{}, mostKept: mostKept()}
 	h.hub.host, h.hub.open = h, fsnotify.NewWatcher
-	h.clock = time.Now
+	h.clock, h.boot = time.Now, bootID()
 	return h
 }
 

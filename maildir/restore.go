@@ -159,7 +159,7 @@ func (m *Mailbox) copied(img *index.Image) bool {
 // doubtful reports whether clients may have been told more than img knows of: by
 // a process that lost it in a power cut, or before img was brought back.
 func (m *Mailbox) doubtful(img *index.Image) bool {
-	return m.past.state.Boot != boot() && !m.past.state.Clean || m.copied(img) || img.Torn
+	return m.past.state.Boot != m.host.boot && !m.past.state.Clean || m.copied(img) || img.Torn
 }
 
 // floor has every message count as changed now, durably, and returns the
@@ -182,7 +182,7 @@ func (m *Mailbox) floor(img *index.Image, s *Snapshot) (*Snapshot, error) {
 		return s, err
 	}
 	mod := max(uint64(m.tick()), h.state.Ceiling+1)
-	h.state.ModSeq, h.state.Ceiling, h.state.Boot, h.state.Clean = mod, mod+ahead, boot(), false
+	h.state.ModSeq, h.state.Ceiling, h.state.Boot, h.state.Clean = mod, mod+ahead, m.host.boot, false
 	s = s.lifted(ModSeq(mod))
 	if m.copied(img) || img.Torn {
 		h.gone, h.state.Since = nil, mod // expunges are missing
@@ -271,7 +271,7 @@ func (m *Mailbox) ModSeqs() bool {
 			return false
 		}
 	}
-	if uint64(m.Snapshot().ModSeq) < h.state.Ceiling && h.state.Boot == boot() && !h.state.Clean {
+	if uint64(m.Snapshot().ModSeq) < h.state.Ceiling && h.state.Boot == m.host.boot && !h.state.Clean {
 		return true
 	}
 	return m.declare() == nil
@@ -467,7 +467,7 @@ func (m *Mailbox) save(closing bool) {
 		return // others have changed the folder: what we know is not all
 	}
 	st := h.state
-	st.Stamp, st.Boot = now, boot()
+	st.Stamp, st.Boot = now, m.host.boot
 	st.Next = max(st.Next, uint32(s.Next))
 	st.Clean = st.Clean || mark
 	b.State(&st)

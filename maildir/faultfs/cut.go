@@ -148,8 +148,8 @@ func sorted(m map[string]int) []string {
 }
 
 // Write makes the tree at path, an empty directory. Two names of one file are
-// that again. Inode numbers are new, as after a restore: what the code above wrote
-// down by inode number it does not find, though it would after a power cut.
+// that again. Inode numbers are new, as in a copy: what the code above wrote down
+// by inode number it does not find, though it would after a power cut. See Return.
 func (t *Tree) Write(path string) error {
 	d, err := vfs.Open(path)
 	if err != nil {
@@ -231,7 +231,7 @@ func (w *writer) file(d vfs.Dir, name string, id int, n *node) error {
 
 // Load reads the tree at path, to be written elsewhere.
 func Load(path string) (*Tree, error) {
-	s, err := load(path)
+	s, err := load(path, "")
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package faultfs
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -20,6 +21,9 @@ type dir struct {
 
 // key is what identifies a file or directory while something keeps it alive.
 type key struct{ dev, ino uint64 }
+
+// in returns the path of the file with the key in the directory keep.
+func (k key) in(keep string) string { return fmt.Sprintf("%s/%d", keep, k.ino) }
 
 func keyOf(fd int) (key, unix.Stat_t, error) {
 	var st unix.Stat_t
@@ -65,6 +69,10 @@ func (d *dir) Create(name string, perm os.FileMode) (vfs.File, error) {
 	}
 	id, st, err := keyOf(f.Fd())
 	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	if err := d.f.kept(d.d, name, id); err != nil {
 		f.Close()
 		return nil, err
 	}

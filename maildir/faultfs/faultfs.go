@@ -18,6 +18,7 @@ package faultfs
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"imapd/maildir/vfs"
@@ -50,6 +51,7 @@ type FS struct {
 	dead  bool
 	hit   Call
 	start *State // nil unless the calls are recorded
+	keep  string // where the recorded files are linked to; see Record
 	log   []func(*State)
 }
 
@@ -169,16 +171,28 @@ func (f *FS) note(apply func(*State)) {
 }
 
 // Record begins to record the calls that change something below root, where
-// everything counts as durable now.
-func (f *FS) Record(root string) error {
-	s, err := load(root)
+// everything counts as durable now. keep, unless empty, is an empty directory of
+// the same file system that is given a link to each file that is or will be there:
+// it is what Tree.Return needs.
+func (f *FS) Record(root, keep string) error {
+	s, err := load(root, keep)
 	if err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.start, f.log = s, nil
+	f.start, f.keep, f.log = s, keep, nil
 	return nil
+}
+
+// kept links the new file name of d, if its calls are recorded.
+func (f *FS) kept(d vfs.Dir, name string, id key) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.start == nil || f.keep == "" {
+		return nil
+	}
+	return os.Link(d.Path()+"/"+name, id.in(f.keep))
 }
 
 // Recorded returns how many calls have been recorded.

@@ -70,6 +70,24 @@ func do(t *testing.T, root vfs.Dir, letters string) {
 	}
 }
 
+// inodes returns the inode numbers of what is below path.
+func inodes(t *testing.T, path string) map[string]uint64 {
+	t.Helper()
+	all := map[string]uint64{}
+	err := filepath.WalkDir(path, func(name string, e fs.DirEntry, err error) error {
+		var st unix.Stat_t
+		if err == nil {
+			err = unix.Lstat(name, &st)
+		}
+		all[name] = st.Ino
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 // tell describes the files below path: their names, text, and whether their time
 // was set.
 func tell(t *testing.T, path string) string {
@@ -140,12 +158,12 @@ func TestCuts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := f.Record(path); err != nil {
+		if err := f.Record(path, t.TempDir()); err != nil {
 			t.Fatal(err)
 		}
 		do(t, root, tt.calls)
 		root.Close()
-		found := map[string]bool{}
+		found, everything := map[string]bool{}, tell(t, path)
 		f.Replay(func(n int, s *State) {
 			if n < len(tt.calls) {
 				return
@@ -157,8 +175,22 @@ func TestCuts(t *testing.T) {
 						t.Fatal(err)
 					}
 					found[tell(t, to)] = true
-					if tree.Name == "everything" && tell(t, to) != tell(t, path) {
-						t.Errorf("%s: everything is %q, and there is %q", tt.calls, tell(t, to), tell(t, path))
+					if seed < 5 {
+						before := inodes(t, path)
+						if err := tree.Return(path); err != nil {
+							t.Fatal(err)
+						}
+						if tell(t, path) != tell(t, to) {
+							t.Errorf("%s: %q has returned, and %q is written", tt.calls, tell(t, path), tell(t, to))
+						}
+						for name, ino := range inodes(t, path) {
+							if old, ok := before[name]; ok && old != ino {
+								t.Errorf("%s: %s had the inode number %d and has %d", tt.calls, name, old, ino)
+							}
+						}
+					}
+					if tree.Name == "everything" && tell(t, to) != everything {
+						t.Errorf("%s: everything is %q, and there is %q", tt.calls, tell(t, to), everything)
 					}
 				}
 			}

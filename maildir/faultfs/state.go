@@ -23,12 +23,14 @@ import (
 // transaction, on others the new name is written first.
 type State struct {
 	root  int
+	keep  string // see FS.Record
 	ids   map[key]int
 	nodes []*node // by id
 	seq   int
 }
 
 type node struct {
+	id   key
 	dir  bool
 	mode uint32
 
@@ -47,9 +49,9 @@ type change struct {
 	in   int            // the id of that directory
 }
 
-// load reads the tree at root.
-func load(root string) (*State, error) {
-	s := &State{ids: map[key]int{}}
+// load reads the tree at root, and links its files to keep, unless that is empty.
+func load(root, keep string) (*State, error) {
+	s := &State{keep: keep, ids: map[key]int{}}
 	d, err := vfs.Open(root)
 	if err != nil {
 		return nil, err
@@ -97,6 +99,11 @@ func (s *State) loadEntry(d vfs.Dir, e os.DirEntry) (int, error) {
 		defer sub.Close()
 		return id, s.loadDir(sub, id)
 	}
+	if s.keep != "" {
+		if err := os.Link(d.Path()+"/"+e.Name(), n.id.in(s.keep)); err != nil {
+			return 0, err
+		}
+	}
 	data, _, err := vfs.ReadRegular(d, e.Name(), 1<<30)
 	n.data, n.safe = data, data
 	n.date = time.Unix(st.Mtim.Unix())
@@ -105,7 +112,7 @@ func (s *State) loadEntry(d vfs.Dir, e os.DirEntry) (int, error) {
 }
 
 func (s *State) add(k key, mode uint32) int {
-	n := &node{dir: mode&unix.S_IFMT == unix.S_IFDIR, mode: mode & 0o7777, date: time.Now()}
+	n := &node{id: k, dir: mode&unix.S_IFMT == unix.S_IFDIR, mode: mode & 0o7777, date: time.Now()}
 	if n.dir {
 		n.names, n.kept = map[string]int{}, map[string]int{}
 	}

@@ -19,14 +19,12 @@ type demand string
 
 const (
 	wholeAdd    demand = "APPEND and COPY of several messages are all there or none"
-	wholeAddCut demand = "the same after a power cut"
 	wholeRename demand = "folders that are renamed together have all the old name or all the new one"
 	apartRename demand = "a folder whose list lies in a control directory keeps its UIDs when its rename dies"
 )
 
-// notYet is what is not demanded. wholeAddCut needs trees that keep inode numbers,
-// which those that faultfs makes after a power cut do not.
-var notYet = map[demand]bool{wholeAddCut: true}
+// notYet is what is not demanded.
+var notYet = map[demand]bool{}
 
 // An Effect is what a command does to the folders when it is answered OK.
 type Effect struct {
@@ -96,6 +94,9 @@ type Known struct {
 
 	// Apart says that lists lie in a control directory.
 	Apart bool
+	// Copied says that what is found is a copy, with other inode numbers: what was
+	// about to be done is not known by them, and stays as it is.
+	Copied bool
 }
 
 // New returns what is known where all has been told to clients; cut says that
@@ -325,12 +326,8 @@ func (k *Known) unfulfilled(all map[string]Folder) (v []string) {
 			say("%q is lost on its way to %s", h.Text, h.Folder)
 		}
 	}
-	whole := wholeAdd
-	if k.cut {
-		whole = wholeAddCut
-	}
 	for g, n := range some {
-		if none[g] > 0 && g > 0 && !k.moving(g) && !notYet[whole] {
+		if none[g] > 0 && g > 0 && !k.moving(g) && !k.Copied && !notYet[wholeAdd] {
 			say("%d messages of one command are there, and %d are not", n, none[g])
 		}
 	}
