@@ -11,6 +11,7 @@ import (
 	"imapd/control"
 	"imapd/control/config"
 	"imapd/control/notice"
+	"imapd/control/proc"
 	"imapd/control/telemetry"
 	"imapd/imap"
 	"imapd/maildir"
@@ -100,6 +101,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 	logs := telemetry.New(telemetry.Options{Dir: conf.ConfigDirectory, BySession: conf.TelemetryBySessionID, Log: log})
 	notices := notice.New(notice.Options{Dir: conf.ConfigDirectory, Service: control.Service, Poll: conf.IdlePoll, Logs: logs.Scan, Log: log})
 	defer notices.Close()
+	who := control.Who(start, conf, log)
 	host := maildir.NewHost(hostOptions(conf, log))
 	defer host.Close()
 
@@ -109,6 +111,9 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		Auth:    auth,
 		TLS:     certs.Config(),
 		Notices: notices,
+		Enter: func(host, session string) imap.Entry {
+			return who.Begin(proc.Info{Service: control.Service, Host: host, Session: session})
+		},
 		Tap:     func(user, session string) imap.Tap { return logs.Open(user, session) },
 		Log:     log,
 		Version: version,
@@ -120,21 +125,4 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		return control.ExitOS, err
 	}
 	return control.ExitOK, nil
-}
-
-func hostOptions(conf *config.Config, log *slog.Logger) maildir.Options {
-	fsync := map[config.Fsync]maildir.Fsync{
-		config.FsyncOptimized: maildir.FsyncOptimized,
-		config.FsyncAlways:    maildir.FsyncAlways,
-		config.FsyncNever:     maildir.FsyncNever,
-	}
-	lock := maildir.LockAlways
-	if conf.MaildirLock == config.LockNewUIDs {
-		lock = maildir.LockNewUIDs
-	}
-	return maildir.Options{
-		Fsync: fsync[conf.MaildirFsync], Lock: lock, ReadOnly: conf.MaildirReadonly, ImportIsync: conf.MaildirImportIsync, Poll: conf.IdlePoll,
-		IndexSingleHost: conf.IndexSingleHost, MaxMessage: conf.Limits.AppendLimit(),
-		Slots: conf.Limits.Disk, SlotsPerUser: conf.Limits.DiskPerUser, Log: log,
-	}
 }

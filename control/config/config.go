@@ -35,6 +35,9 @@ type Config struct {
 	// User and Group are what a server that root started becomes before it
 	// accepts; empty where they are not set.
 	User, Group string
+	// ProcPath is the directory that lists who is on; empty where
+	// ConfigDirectory is.
+	ProcPath string
 	// Umask is the file mode creation mask of the process.
 	Umask int
 
@@ -61,6 +64,9 @@ type Config struct {
 	PasswdFile string
 	// FailedLoginPause is how long the answer to a failed login waits.
 	FailedLoginPause time.Duration
+	// MaxLoginsPerUser and MaxLoginsPerHost bound the sessions of one user
+	// and from one host in all processes; 0 where they do not.
+	MaxLoginsPerUser, MaxLoginsPerHost int
 	// UsernameToLower makes user names lower case before they are used.
 	UsernameToLower bool
 
