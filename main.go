@@ -102,7 +102,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 	notices := notice.New(notice.Options{Dir: conf.ConfigDirectory, Service: control.Service, Poll: conf.IdlePoll, Logs: logs.Scan, Log: log})
 	defer notices.Close()
 	who := control.Who(start, conf, log)
-	host := maildir.NewHost(hostOptions(conf, log))
+	host := maildir.NewHost(imap.HostOptions(conf, log))
 	defer host.Close()
 
 	server := imap.New(imap.Options{

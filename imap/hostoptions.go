@@ -1,4 +1,4 @@
-package main
+package imap
 
 import (
 	"log/slog"
@@ -7,8 +7,8 @@ import (
 	"imapd/maildir"
 )
 
-// hostOptions returns what the configuration says to package maildir.
-func hostOptions(conf *config.Config, log *slog.Logger) maildir.Options {
+// HostOptions returns what the configuration says to package maildir.
+func HostOptions(conf *config.Config, log *slog.Logger) maildir.Options {
 	fsync := map[config.Fsync]maildir.Fsync{
 		config.FsyncOptimized: maildir.FsyncOptimized,
 		config.FsyncAlways:    maildir.FsyncAlways,
