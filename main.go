@@ -47,9 +47,9 @@ func run(stdio *control.Stdio, args []string) int {
 		return control.ExitOK
 	}
 	start := stdio.FindStart(o)
-	conf, problems, err := control.LoadConfig(o, start)
+	conf, problems, err := control.LoadConfig(o, start, config.Open)
 	if o.Test {
-		return control.Test(conf, problems, os.Stdout, os.Stderr)
+		return control.Test(conf, problems, config.Open, os.Stdout, os.Stderr)
 	}
 	if err != nil {
 		for _, p := range problems {
@@ -75,7 +75,7 @@ func run(stdio *control.Stdio, args []string) int {
 // serve opens everything in the order that control asks for, and serves until
 // it is told to end.
 func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *control.Options, log *slog.Logger) (int, error) {
-	certs, err := control.LoadCertificates(conf, log)
+	certs, err := control.LoadCertificates(conf, config.Open, log)
 	if err != nil {
 		return control.ExitConfig, err
 	}
@@ -90,7 +90,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 	}
 	var auth imap.Authenticator // nobody logs in on a tunnel
 	if start != control.StartTunnel {
-		if auth, err = sasl.New(conf, log); err != nil {
+		if auth, err = sasl.New(conf, config.Open, log); err != nil {
 			return control.ExitConfig, err
 		}
 	}
