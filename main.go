@@ -94,8 +94,8 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 			return control.ExitConfig, err
 		}
 	}
-	ctx, stop := control.Signals(context.Background(), log, certs.Reload)
-	defer stop()
+	daemon, ctx := control.NewDaemon(context.Background(), log, certs.Reload)
+	defer control.Signals(daemon)()
 
 	logs := telemetry.New(telemetry.Options{Dir: conf.ConfigDirectory, BySession: conf.TelemetryBySessionID, Log: log})
 	notices := notice.New(notice.Options{Dir: conf.ConfigDirectory, Service: control.Service, Poll: conf.IdlePoll, Logs: logs.Scan, Log: log})

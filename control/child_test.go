@@ -79,8 +79,8 @@ func child(what string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return code
 	}
-	ctx, stop := Signals(context.Background(), log.Logger, certs.Reload)
-	defer stop()
+	daemon, ctx := NewDaemon(context.Background(), log.Logger, certs.Reload)
+	defer Signals(daemon)()
 	if l, ok := source.(*Listener); ok {
 		fmt.Println(l.Addrs()[0].String())
 	}
