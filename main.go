@@ -48,9 +48,9 @@ func run(stdio *control.Stdio, args []string) int {
 		return control.ExitOK
 	}
 	start := stdio.FindStart(o)
-	conf, problems, err := control.LoadConfig(o, start)
+	conf, problems, err := control.LoadConfig(o, start, config.Open)
 	if o.Test {
-		return control.Test(conf, problems, os.Stdout, os.Stderr)
+		return control.Test(conf, problems, config.Open, os.Stdout, os.Stderr)
 	}
 	if err != nil {
 		for _, p := range problems {
@@ -76,7 +76,7 @@ func run(stdio *control.Stdio, args []string) int {
 // serve opens everything in the order that control asks for, and serves until
 // it is told to end.
 func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *control.Options, log *slog.Logger) (int, error) {
-	certs, err := control.LoadCertificates(conf, log)
+	certs, err := control.LoadCertificates(conf, config.Open, log)
 	if err != nil {
 		return control.ExitConfig, err
 	}
@@ -91,12 +91,12 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 	}
 	var auth imap.Authenticator // nobody logs in on a tunnel
 	if start != control.StartTunnel {
-		if auth, err = sasl.New(conf, log); err != nil {
+		if auth, err = sasl.New(conf, config.Open, log); err != nil {
 			return control.ExitConfig, err
 		}
 	}
-	ctx, stop := control.Signals(context.Background(), log, certs.Reload)
-	defer stop()
+	daemon, ctx := control.NewDaemon(context.Background(), log, certs.Reload)
+	defer control.Signals(daemon)()
 
 	logs := telemetry.New(telemetry.Options{Dir: conf.ConfigDirectory, BySession: conf.TelemetryBySessionID, Log: log})
 	notices := notice.New(notice.Options{Dir: conf.ConfigDirectory, Service: control.Service, Poll: conf.IdlePoll, Logs: logs.Scan, Log: log})

@@ -15,8 +15,8 @@ import (
 // config.Load of the file that o names. Who starts imapd for himself may have
 // none: without -C a file that is missing or unreadable means the defaults
 // then.
-func LoadConfig(o *Options, start Start) (*config.Config, []config.Problem, error) {
-	conf, problems, err := config.Load(o.Config, Service)
+func LoadConfig(o *Options, start Start, open config.Opener) (*config.Config, []config.Problem, error) {
+	conf, problems, err := config.Load(o.Config, Service, open)
 	if start == StartTunnel && !o.ConfigGiven && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) && conf == nil {
 		return config.Default(), nil, nil
 	}
