@@ -28,7 +28,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "imapd:", err)
 		os.Exit(control.ExitOS)
 	}
-	os.Exit(run(stdio, os.Args))
+	code := run(stdio, os.Args)
+	if code != control.ExitOK {
+		stdio.TurnAway()
+	}
+	os.Exit(code)
 }
 
 // run is the program. It returns the exit code.
@@ -118,7 +122,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		Log:     log,
 		Version: version,
 	})
-	if start == control.StartListen {
+	if start == control.StartListen || start == control.StartSystemd {
 		log.Info("ready", "version", version)
 	}
 	if err := source.Run(ctx, control.Handler{Serve: server.Serve, Refuse: imap.Refuse}); err != nil {

@@ -46,7 +46,8 @@ type Log struct {
 func OpenLog(conf *config.Config, start Start, stdio *Stdio) *Log {
 	l := &Log{}
 	var s sink = nowhere{}
-	if start == StartListen && !stdio.Hidden {
+	daemon := (start == StartListen || start == StartSystemd) && !stdio.Hidden
+	if daemon {
 		l.Stderr = foreground()
 	}
 	if !l.Stderr {
@@ -54,7 +55,7 @@ func OpenLog(conf *config.Config, start Start, stdio *Stdio) *Log {
 		if err == nil {
 			l.syslog, s = w, syslogSink{w}
 		} else {
-			l.Stderr = start == StartListen && !stdio.Hidden
+			l.Stderr = daemon
 		}
 	}
 	if l.Stderr {

@@ -29,9 +29,11 @@ type Options struct {
 	// Config is the configuration file; ConfigGiven tells that -C named it.
 	Config      string
 	ConfigGiven bool
-	// Uses and Timeout (seconds) bound the life of a process under master(8);
-	// they have no meaning elsewhere.
+	// Uses and Timeout (seconds) bound the life of a process under master(8).
+	// Timeout does so under inetd with wait too, and, where the command line
+	// has it (TimeoutGiven), under systemd.
 	Uses, Timeout int
+	TimeoutGiven  bool
 	// Debugger runs debug_command before anybody is served.
 	Debugger bool
 	// TLS puts every connection under TLS from its first octet.
@@ -126,7 +128,7 @@ func (o *Options) argument(c byte, arg string) error {
 	case 'U':
 		o.Uses = n
 	case 'T':
-		o.Timeout = n
+		o.Timeout, o.TimeoutGiven = n, true
 	case 'p':
 		o.SSF = n
 	}

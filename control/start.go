@@ -55,15 +55,16 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 	case StartMaster:
 		err = fmt.Errorf("start by Cyrus's master (CYRUS_SERVICE is set): %w", errLater)
 	case StartSystemd:
-		err = fmt.Errorf("start by systemd's socket activation (LISTEN_FDS is set): %w", errLater)
+		source, err = Activated(stdio, conf, o, certs, log)
 	case StartInetdWait:
-		err = fmt.Errorf("start by inetd with wait (standard input listens): %w; use nowait", errLater)
+		source, err = InetdWait(stdio, conf, o, certs, log)
 	default:
 		return nil, ExitUsage, errNobody
 	}
 	if err != nil {
 		return nil, code, err
 	}
+	forgetLauncher()
 	if start == StartTunnel {
 		return source, ExitOK, nil
 	}
