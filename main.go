@@ -42,6 +42,9 @@ func run(stdio *control.Stdio, args []string) int {
 		return control.ExitUsage
 	}
 	o, err := control.ParseOptions(args[1:])
+	if err == nil {
+		err = control.Fits(o)
+	}
 	if err != nil {
 		control.Complain(stdio, err.Error())
 		fmt.Fprint(os.Stderr, control.Usage)
@@ -89,7 +92,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		return code, err
 	}
 	if o.Debugger {
-		if err := control.RunDebugger(conf.DebugCommand, os.Args[0]); err != nil {
+		if err := control.RunDebugger(conf.DebugCommand, os.Args[0], conf.Service); err != nil {
 			log.Warn("debug_command", "err", err)
 		}
 	}
@@ -100,33 +103,37 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		}
 	}
 	daemon, ctx := control.NewDaemon(context.Background(), log, certs.Reload)
-	defer control.Signals(daemon)()
-
-	logs := telemetry.New(telemetry.Options{Dir: conf.ConfigDirectory, BySession: conf.TelemetryBySessionID, Log: log})
-	notices := notice.New(notice.Options{Dir: conf.ConfigDirectory, Service: control.Service, Poll: conf.IdlePoll, Logs: logs.Scan, Log: log})
-	defer notices.Close()
+	if start != control.StartMaster { // which has signals of its own
+		defer control.Signals(daemon)()
+	}
 	who := control.Who(start, conf, log)
-	host := maildir.NewHost(imap.HostOptions(conf, log))
-	defer host.Close()
-
-	server := imap.New(imap.Options{
-		Config:  conf,
-		Host:    host,
-		Auth:    auth,
-		TLS:     certs.Config(),
-		Notices: notices,
-		Enter: func(host, session string) imap.Entry {
-			return who.Begin(proc.Info{Service: control.Service, Host: host, Session: session})
-		},
-		Tap:     func(user, session string) imap.Tap { return logs.Open(user, session) },
-		Log:     log,
-		Version: version,
-	})
+	open := func() (server *imap.Server, end func()) {
+		logs := telemetry.New(telemetry.Options{Dir: conf.ConfigDirectory, BySession: conf.TelemetryBySessionID, Log: log})
+		notices := notice.New(notice.Options{Dir: conf.ConfigDirectory, Service: conf.Service, Poll: conf.IdlePoll, Logs: logs.Scan, Log: log})
+		host := maildir.NewHost(imap.HostOptions(conf, log))
+		return imap.New(imap.Options{
+			Config: conf, Host: host, Auth: auth, TLS: certs.Config(), Notices: notices, Log: log, Version: version,
+			Enter: func(host, session string) imap.Entry {
+				return who.Begin(proc.Info{Service: conf.Service, Host: host, Session: session})
+			},
+			Tap: func(user, session string) imap.Tap { return logs.Open(user, session) },
+		}), func() { host.Close(); notices.Close() }
+	}
+	handler := control.Handler{Refuse: imap.Refuse}
+	if start == control.StartMaster {
+		// For each client anew, so that nothing of one is left for the next.
+		handler.Serve = func(ctx context.Context, c *control.Conn) {
+			server, end := open()
+			defer end()
+			server.Serve(ctx, c)
+		}
+	} else {
+		server, end := open()
+		defer end()
+		handler.Serve = server.Serve
+	}
 	if start == control.StartListen || start == control.StartSystemd {
 		log.Info("ready", "version", version)
 	}
-	if err := source.Run(ctx, control.Handler{Serve: server.Serve, Refuse: imap.Refuse}); err != nil {
-		return control.ExitOS, err
-	}
-	return control.ExitOK, nil
+	return control.ExitCode(source.Run(ctx, handler))
 }

@@ -18,6 +18,8 @@ import (
 // Default returned it and may be read by any number of goroutines; a reload
 // makes another one. Its slices and maps belong to it.
 type Config struct {
+	// Service is the name of the service that the configuration is for.
+	Service string
 	// ConfigDirectory holds msg/, log/ and proc/. It is absolute and not
 	// "/", or empty when there is no configuration file.
 	ConfigDirectory string
