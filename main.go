@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"imapd/control"
+	"imapd/control/admin"
 	"imapd/control/config"
 	"imapd/control/notice"
 	"imapd/control/proc"
@@ -22,6 +23,9 @@ import (
 var version = "devel"
 
 func main() {
+	if filepath.Base(os.Args[0]) == "imapctl" {
+		os.Exit(admin.Main(os.Args[1:], version))
+	}
 	// First of all: under inetd the client is on standard error.
 	stdio, err := control.Adopt()
 	if err != nil {
@@ -37,10 +41,6 @@ func main() {
 
 // run is the program. It returns the exit code.
 func run(stdio *control.Stdio, args []string) int {
-	if filepath.Base(args[0]) == "imapctl" {
-		control.Complain(stdio, "imapctl is not in this version")
-		return control.ExitUsage
-	}
 	o, err := control.ParseOptions(args[1:])
 	if err == nil {
 		err = control.Fits(o)
@@ -97,10 +97,13 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		}
 	}
 	var auth imap.Authenticator // nobody logs in on a tunnel
+	ctl := admin.Options{Dir: conf.ConfigDirectory, Log: log}
 	if start != control.StartTunnel {
-		if auth, err = sasl.New(conf, config.Open, log); err != nil {
+		users, err := sasl.New(conf, config.Open, log)
+		if err != nil {
 			return control.ExitConfig, err
 		}
+		auth, ctl.Lookup = users, users.Lookup
 	}
 	daemon, ctx := control.NewDaemon(context.Background(), log, certs.Reload)
 	if start != control.StartMaster { // which has signals of its own
@@ -131,6 +134,10 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		server, end := open()
 		defer end()
 		handler.Serve = server.Serve
+		if _, many := source.(*control.Listener); many {
+			ctl.Daemon, ctl.End, ctl.Serve = daemon, server.End, server.Serve
+			defer admin.Listen(ctx, ctl).Close()
+		}
 	}
 	if start == control.StartListen || start == control.StartSystemd {
 		log.Info("ready", "version", version)

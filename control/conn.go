@@ -48,6 +48,9 @@ type Caller struct {
 	Name     string
 	UID, GID int
 	Home     string // absolute
+	// Admin is set where an administrator began the session, on the machine
+	// itself: a shutdown notice spares it, whoever it is for.
+	Admin bool
 }
 
 // Authenticated takes the connection off the count of those that have yet to
@@ -84,6 +87,8 @@ const (
 	// Crowded: of all connections that have yet to log in, too many, this is
 	// the oldest.
 	Crowded
+	// Kicked: an administrator ends this session.
+	Kicked
 )
 
 func (r Refusal) Error() string {
@@ -92,6 +97,8 @@ func (r Refusal) Error() string {
 		return "too many connections"
 	case TooManyFromAddress:
 		return "too many connections from one address"
+	case Kicked:
+		return "session ended by the administrator"
 	}
 	return "too many clients wait to log in"
 }

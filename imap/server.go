@@ -104,9 +104,10 @@ func New(o Options) *Server {
 // conn must obey SetReadDeadline while a Read is blocked, as net.Conn and
 // net.Pipe do; that is how a waiting session is woken.
 func (srv *Server) Serve(ctx context.Context, conn *control.Conn) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
 	s := srv.newSession(ctx, conn)
+	s.leave = leave
 	defer s.close()
 	defer s.recover()
 	if srv.opt.Notices != nil {
@@ -126,6 +127,20 @@ func (srv *Server) Serve(ctx context.Context, conn *control.Conn) {
 	s.bye(s.run())
 }
 
+// End ends the session of that id with BYE, as why says, after the command that
+// it runs. It tells whether there is such a session, which is not ending yet.
+func (srv *Server) End(session string, why control.Refusal) bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	for s := range srv.sessions {
+		if s.id == session && s.ctx.Err() == nil {
+			s.leave(why)
+			return true
+		}
+	}
+	return false
+}
+
 // Refuse returns what a client is sent that is not served because of why.
 func Refuse(why control.Refusal) string {
 	return "* BYE [UNAVAILABLE] " + refusalText(why) + "\r\n"
@@ -139,7 +154,7 @@ func refusalText(why control.Refusal) string {
 // mayStay reports whether a shutdown notice spares a user who comes in
 // authenticated.
 func (srv *Server) mayStay(u *control.Caller) bool {
-	return u != nil && srv.opt.Config.IsAdmin(u.Name)
+	return u != nil && (u.Admin || srv.opt.Config.IsAdmin(u.Name))
 }
 
 // recover keeps a mistake in this program from ending the other sessions.

@@ -27,10 +27,12 @@ type Session struct {
 	conf *config.Config
 	ctx  context.Context // ends with the session or the server; as in http.Request
 	log  *slog.Logger
-	id   string // session id, as in the log and in the reply to LOGIN
-	peer *control.Conn
-	tls  bool // octets are encrypted on the wire
-	dec  *wire.Decoder
+	// leave ends ctx, and so the session. Server.End calls it too.
+	leave context.CancelCauseFunc
+	id    string // session id, as in the log and in the reply to LOGIN
+	peer  *control.Conn
+	tls   bool // octets are encrypted on the wire
+	dec   *wire.Decoder
 
 	entry Entry // nil where no list is kept
 

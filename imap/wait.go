@@ -73,10 +73,15 @@ func (s *Session) over() error {
 	if s.ctx.Err() != nil {
 		return errCut
 	}
-	if text, down := s.shutdown(); down && (s.user == nil || !s.user.Admin) {
+	if text, down := s.shutdown(); down && !s.spared() {
 		return &byeError{Code: "ALERT", Text: text}
 	}
 	return nil
+}
+
+// spared reports whether a shutdown notice is not for this session.
+func (s *Session) spared() bool {
+	return s.user != nil && s.user.Admin || s.peer.Preauth != nil && s.peer.Preauth.Admin
 }
 
 // shutdown returns the text of the shutdown notice, if there is one.
