@@ -40,22 +40,19 @@ type Log struct {
 
 // OpenLog returns the log of a process that was started as start. Lines go to
 // standard error where systemd's journal reads it, and where imapd runs in the
-// foreground (-l with a terminal, pipe or file there); else to syslog, with -l
-// only if there is a syslog daemon at the start.
+// foreground (-l with a terminal, pipe or file there); else to syslog, whether
+// or not there is a daemon yet.
 //
 // A line is what Cyrus writes: the message, then the attributes as key=value.
 // With log_format: json it is a JSON object.
 func OpenLog(conf *config.Config, start Start, stdio *Stdio) *Log {
-	l := &Log{closer: func() {}}
+	l := &Log{}
 	inJournal := !stdio.Hidden && journal()
 	daemon := (start == StartListen || start == StartSystemd) && !stdio.Hidden
 	l.Stderr = inJournal || daemon && foreground()
-	var s sink
-	if !l.Stderr {
-		system := newSyslogSink(conf, ident(conf, start), syslogPaths)
-		s, l.closer = system, system.close
-		l.Stderr = system.dial() != nil && daemon
-	}
+	system := newSyslogSink(conf, ident(conf, start), syslogPaths)
+	var s sink = system
+	l.closer = system.close
 	if l.Stderr {
 		f, err := reopen(2, unix.O_WRONLY)
 		if err != nil {

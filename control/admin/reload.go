@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -34,14 +35,22 @@ func (c *call) askAll(word string) error {
 	if err != nil {
 		return err
 	}
+	answers := 0
 	for _, d := range daemons {
 		text, askErr := d.ask(word, "")
+		if errors.Is(askErr, errNoDaemon) && len(daemons) > 1 {
+			continue // a dead one's number is another program's by now
+		}
+		answers++
 		if askErr != nil {
 			c.complain(fmt.Errorf("process %d: %w", d.pid, askErr))
 			err = &failure{exitCode(askErr), errSaid}
 			continue
 		}
 		fmt.Fprintf(c.out, "process %d: %s\n", d.pid, printable(text))
+	}
+	if answers == 0 {
+		return &failure{exitUnavailable, errNoDaemon}
 	}
 	return err
 }
