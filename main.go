@@ -97,13 +97,10 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		}
 	}
 	var auth imap.Authenticator // nobody logs in on a tunnel
-	ctl := admin.Options{Dir: conf.ConfigDirectory, Log: log}
 	if start != control.StartTunnel {
-		users, err := sasl.New(conf, config.Open, log)
-		if err != nil {
+		if auth, err = sasl.New(conf, config.Open, log); err != nil {
 			return control.ExitConfig, err
 		}
-		auth, ctl.Lookup = users, users.Lookup
 	}
 	daemon, ctx := control.NewDaemon(context.Background(), log, certs.Reload)
 	if start != control.StartMaster { // which has signals of its own
@@ -135,8 +132,10 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		defer end()
 		handler.Serve = server.Serve
 		if _, many := source.(*control.Listener); many {
-			ctl.Daemon, ctl.End, ctl.Serve = daemon, server.End, server.Serve
-			defer admin.Listen(ctx, ctl).Close()
+			users, _ := auth.(admin.Users)
+			defer admin.Listen(ctx, admin.Options{
+				Dir: conf.ConfigDirectory, Daemon: daemon, End: server.End, Users: users, Serve: server.Serve, Log: log,
+			}).Close()
 		}
 	}
 	if start == control.StartListen || start == control.StartSystemd {

@@ -38,11 +38,17 @@ type Options struct {
 	// End ends the session of that id for a reason, and tells whether there
 	// was one.
 	End func(session string, why control.Refusal) bool
-	// Lookup returns who a session is for.
-	Lookup func(ctx context.Context, user string) (sasl.User, error)
+	// Users knows for whom sessions may be; nil where nobody does.
+	Users Users
 	// Serve serves a session; see control.Handler.
 	Serve func(ctx context.Context, c *control.Conn)
 	Log   *slog.Logger
+}
+
+// Users know users by name; *sasl.Authenticator does.
+type Users interface {
+	// Lookup returns a user. Its errors are those of package sasl.
+	Lookup(ctx context.Context, user string) (sasl.User, error)
 }
 
 // A Server is the daemon's end of the socket.

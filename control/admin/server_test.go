@@ -34,6 +34,18 @@ func (d *daemon) say(what string) error {
 func (d *daemon) Reload() error { return d.say("reload") }
 func (d *daemon) Drain()        { _ = d.say("drain") }
 
+type users struct{}
+
+func (users) Lookup(_ context.Context, user string) (sasl.User, error) {
+	switch user {
+	case "jane":
+		return sasl.User{Name: "jane", UID: 7, GID: 8, Home: "/home/jane"}, nil
+	case "broken":
+		return sasl.User{}, errors.New("the back end\nis away")
+	}
+	return sasl.User{}, sasl.ErrNoUser
+}
+
 // serve starts a Server for d, whose sessions greet, echo and say bye at their
 // end.
 func serve(t *testing.T, dir string, d *daemon) (path string) {
@@ -41,16 +53,8 @@ func serve(t *testing.T, dir string, d *daemon) (path string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := Listen(ctx, Options{
 		Dir: dir, Daemon: d, Log: slog.New(slog.DiscardHandler),
-		End: func(session string, why control.Refusal) bool { return session == "s1" && why == control.Kicked },
-		Lookup: func(_ context.Context, user string) (sasl.User, error) {
-			switch user {
-			case "jane":
-				return sasl.User{Name: "jane", UID: 7, GID: 8, Home: "/home/jane"}, nil
-			case "broken":
-				return sasl.User{}, errors.New("the back end\nis away")
-			}
-			return sasl.User{}, sasl.ErrNoUser
-		},
+		End:   func(session string, why control.Refusal) bool { return session == "s1" && why == control.Kicked },
+		Users: users{},
 		Serve: func(ctx context.Context, c *control.Conn) {
 			defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
 			io.WriteString(c, "hello "+c.Preauth.Name+"\n")

@@ -54,7 +54,10 @@ func (c *call) session() error {
 
 // serveSession serves the rest of the connection as an IMAP client.
 func serveSession(ctx context.Context, s *Server, r *request) (string, error) {
-	u, err := s.opt.Lookup(ctx, r.argument)
+	if s.opt.Users == nil {
+		return "", errors.New("this daemon cannot begin sessions")
+	}
+	u, err := s.opt.Users.Lookup(ctx, r.argument)
 	if errors.Is(err, sasl.ErrNoUser) || errors.Is(err, sasl.ErrInvalidUser) {
 		return "", errors.New("there is no user " + control.Escape(r.argument))
 	}
