@@ -70,7 +70,7 @@ func serveAs(what string, stdio *Stdio) int {
 		return ExitUsage
 	}
 	start := stdio.FindStart(o)
-	conf, _, err := LoadConfig(o, start)
+	conf, _, err := LoadConfig(o, start, config.Open)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return ExitConfig
@@ -78,7 +78,7 @@ func serveAs(what string, stdio *Stdio) int {
 	anyPort(conf)
 	log := OpenLog(conf, start, stdio)
 	defer log.Close()
-	certs, err := LoadCertificates(conf, log.Logger)
+	certs, err := LoadCertificates(conf, config.Open, log.Logger)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return ExitConfig
@@ -88,8 +88,8 @@ func serveAs(what string, stdio *Stdio) int {
 		fmt.Fprintln(os.Stderr, err)
 		return code
 	}
-	ctx, stop := Signals(context.Background(), log.Logger, certs.Reload)
-	defer stop()
+	daemon, ctx := NewDaemon(context.Background(), log.Logger, certs.Reload)
+	defer Signals(daemon)()
 	if l, ok := source.(*Listener); ok {
 		fmt.Println(l.Addrs()[0].String())
 	}
@@ -183,7 +183,7 @@ func testConfig(t *testing.T, text ...string) string {
 // loadConfig returns the configuration with some lines.
 func loadConfig(t *testing.T, text ...string) *config.Config {
 	t.Helper()
-	conf, problems, err := config.Load(testConfig(t, text...), Service)
+	conf, problems, err := config.Load(testConfig(t, text...), Service, config.Open)
 	if err != nil {
 		t.Fatal(err, problems)
 	}

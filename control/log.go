@@ -51,7 +51,7 @@ func OpenLog(conf *config.Config, start Start, stdio *Stdio) *Log {
 		l.Stderr = foreground()
 	}
 	if !l.Stderr {
-		w, err := syslog.New(facilities[conf.SyslogFacility]|syslog.LOG_INFO, ident(conf))
+		w, err := syslog.New(facilities[conf.SyslogFacility]|syslog.LOG_INFO, ident(conf, start))
 		if err == nil {
 			l.syslog, s = w, syslogSink{w}
 		} else {
@@ -59,7 +59,7 @@ func OpenLog(conf *config.Config, start Start, stdio *Stdio) *Log {
 		}
 	}
 	if l.Stderr {
-		s = newFileSink(os.Stderr, ident(conf), conf.LogFormat == config.LogJSON)
+		s = newFileSink(os.Stderr, ident(conf, start), conf.LogFormat == config.LogJSON)
 	}
 	l.Logger = slog.New(newHandler(conf, s))
 	return l
@@ -74,9 +74,12 @@ func (l *Log) Close() {
 
 // ident is how syslog names the program: with a prefix as Cyrus does, so that
 // its filters (fail2ban) fit.
-func ident(conf *config.Config) string {
-	if conf.SyslogPrefix != "" {
-		return conf.SyslogPrefix + "/" + Service
+func ident(conf *config.Config, start Start) string {
+	switch {
+	case conf.SyslogPrefix != "":
+		return conf.SyslogPrefix + "/" + serviceName(start)
+	case start == StartMaster:
+		return serviceName(start)
 	}
 	return "imapd"
 }

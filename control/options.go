@@ -18,10 +18,12 @@ const Usage = `usage: imapd [-C config-file] [-U uses] [-T timeout] [-D] [-s] [-
 
 // Exit codes, as sysexits.h names them.
 const (
-	ExitOK     = 0
-	ExitUsage  = 64 // a wrong option
-	ExitOS     = 71 // the system refused what it should have given
-	ExitConfig = 78 // the configuration is wrong
+	ExitOK       = 0
+	ExitUsage    = 64 // a wrong option
+	ExitSoftware = 70 // the launcher does not say what it should
+	ExitOS       = 71 // the system refused what it should have given
+	ExitTempFail = 75 // under master(8): a signal ended it
+	ExitConfig   = 78 // the configuration is wrong
 )
 
 // Options are what the command line says. See imapd(8).

@@ -68,7 +68,7 @@ func TestDebugCommand(t *testing.T) {
 		{"100%% %s %d %s %s", "100% /sbin/imapd 42 imap %s"},
 		{"date +%Y %", "date +%Y %"},
 	} {
-		if got := debugCommand(tt.in, "/sbin/imapd", 42); got != tt.want {
+		if got := debugCommand(tt.in, "/sbin/imapd", 42, "imap"); got != tt.want {
 			t.Errorf("%q: got %q, want %q", tt.in, got, tt.want)
 		}
 	}

@@ -35,10 +35,11 @@ type Stdio struct {
 	// there now goes nowhere.
 	Hidden bool
 
-	socket *os.File // the socket that was on 0, or nil
-	both   bool     // it was on 1 as well
-	client *passed  // the client whose socket systemd left on 3, or nil
-	passed []passed // the listening sockets that systemd left from 3 on
+	socket  *os.File         // the socket that was on 0, or nil
+	both    bool             // it was on 1 as well
+	client  *passed          // the client whose socket systemd left on 3, or nil
+	signals <-chan os.Signal // those that master sends
+	passed  []passed         // the listening sockets that systemd left from 3 on
 }
 
 // Adopt looks at the descriptors 0, 1 and 2. A socket on 0 is moved away, and
@@ -124,8 +125,8 @@ func (s *Stdio) FindStart(o *Options) Start {
 	switch {
 	case o.Listen:
 		s.Start = StartListen
-	case os.Getenv("CYRUS_SERVICE") != "":
-		s.Start = StartMaster
+	case underMaster():
+		s.Start, s.signals = StartMaster, catch()
 	case len(passed) == 1 && passed[0].err == nil && !passed[0].listens:
 		s.Start, s.client = StartInetd, &passed[0]
 	case passed != nil:

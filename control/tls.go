@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"sync"
@@ -23,6 +24,7 @@ const stale = time.Second
 type Certificates struct {
 	cert, key []string
 	conf      *tls.Config
+	open      config.Opener
 	log       *slog.Logger
 
 	now  atomic.Pointer[[]tls.Certificate]
@@ -39,14 +41,14 @@ type stamp struct {
 	info    os.FileInfo
 }
 
-// LoadCertificates reads the certificates that conf names. It returns nil where
-// conf names none. log is told when changed files cannot be used; the old
+// LoadCertificates reads the certificates that conf names, opening the files by
+// open. It returns nil where conf names none. log is told when changed files cannot be used; the old
 // certificates stay then.
-func LoadCertificates(conf *config.Config, log *slog.Logger) (*Certificates, error) {
+func LoadCertificates(conf *config.Config, open config.Opener, log *slog.Logger) (*Certificates, error) {
 	if len(conf.TLSServerCert) == 0 {
 		return nil, nil
 	}
-	c := &Certificates{cert: conf.TLSServerCert, key: conf.TLSServerKey, log: log}
+	c := &Certificates{cert: conf.TLSServerCert, key: conf.TLSServerKey, open: open, log: log}
 	if err := c.Reload(); err != nil {
 		return nil, at(conf, "tls_server_cert", err)
 	}
@@ -134,7 +136,7 @@ func (c *Certificates) refresh() {
 func (c *Certificates) read() error {
 	certs := make([]tls.Certificate, 0, len(c.cert))
 	for i := range c.cert {
-		pair, err := tls.LoadX509KeyPair(c.cert[i], c.key[i])
+		pair, err := c.pair(c.cert[i], c.key[i])
 		if err != nil {
 			return fmt.Errorf("certificate %s and key %s: %w", c.cert[i], c.key[i], err)
 		}
@@ -145,6 +147,30 @@ func (c *Certificates) read() error {
 	}
 	c.now.Store(&certs)
 	return nil
+}
+
+func (c *Certificates) pair(cert, key string) (tls.Certificate, error) {
+	chain, err := c.file(cert)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	secret, err := c.file(key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(chain, secret)
+}
+
+// maxPEM is the largest file of a certificate or key that is read, in octets.
+const maxPEM = 1 << 20
+
+func (c *Certificates) file(name string) ([]byte, error) {
+	f, err := c.open.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxPEM))
 }
 
 func (c *Certificates) stamps() []stamp {
