@@ -36,58 +36,37 @@ func (c *Config) Idle() []Idle {
 }
 
 // families say to what the options belong that nothing is said about at the
-// start. The first that fits counts.
-var families = []struct {
-	start, end string // of the name
-	why        string
-}{
-	{start: "sasl_", why: "the SASL library of Cyrus reads it, which is not used here"},
-	{start: "partition-", why: "the option maildir says where mail is"},
-	{start: "metapartition-", why: "the option maildir says where mail is"},
-	{start: "archive", why: "mail stays in its Maildir"},
-	{end: "_db", why: "Cyrus keeps a database there; here the Maildir holds everything"},
-	{end: "_db_path", why: "Cyrus keeps a database there; here the Maildir holds everything"},
-	{start: "ldap_", why: "it belongs to Cyrus's ptloader"},
-	{start: "pts", why: "it belongs to Cyrus's ptloader"},
-	{start: "afspts_", why: "it belongs to Cyrus's ptloader"},
-	{start: "sieve", why: "it belongs to Sieve, which runs where mail is delivered"},
-	{start: "autocreate_sieve", why: "it belongs to Sieve, which runs where mail is delivered"},
-	{start: "anysievefolder", why: "it belongs to Sieve, which runs where mail is delivered"},
-	{start: "lmtp", why: "it belongs to Cyrus's lmtpd"},
-	{start: "duplicate", why: "it belongs to Cyrus's lmtpd"},
-	{start: "pop", why: "it belongs to Cyrus's pop3d"},
-	{start: "allowapop", why: "it belongs to Cyrus's pop3d"},
-	{start: "nntp", why: "it belongs to Cyrus's nntpd"},
-	{start: "news", why: "it belongs to Cyrus's nntpd"},
-	{start: "allownewnews", why: "it belongs to Cyrus's nntpd"},
-	{start: "http", why: "it belongs to Cyrus's httpd"},
-	{start: "caldav", why: "it belongs to Cyrus's httpd"},
-	{start: "carddav", why: "it belongs to Cyrus's httpd"},
-	{start: "calendar", why: "it belongs to Cyrus's httpd"},
-	{start: "addressbook", why: "it belongs to Cyrus's httpd"},
-	{start: "ischedule", why: "it belongs to Cyrus's httpd"},
-	{start: "jmap", why: "it belongs to Cyrus's httpd"},
-	{start: "webdav", why: "it belongs to Cyrus's httpd"},
-	{start: "dav", why: "it belongs to Cyrus's httpd"},
-	{start: "rss", why: "it belongs to Cyrus's httpd"},
-	{start: "sync_", why: "it belongs to Cyrus's replication"},
-	{start: "mupdate", why: "it belongs to a Cyrus murder"},
-	{start: "proxy", why: "it belongs to a Cyrus murder"},
-	{start: "backend", why: "it belongs to a Cyrus murder"},
-	{start: "idle", why: "it belongs to Cyrus's idled; here the system tells of changes"},
-	{start: "notify", why: "it belongs to Cyrus's notifyd"},
-	{start: "mailnotifier", why: "it belongs to Cyrus's notifyd"},
-	{start: "event_", why: "it belongs to Cyrus's notifyd"},
-	{start: "backup", why: "it belongs to Cyrus's backup programs"},
-	{start: "search", why: "it belongs to Cyrus's search engines"},
-	{start: "squat", why: "it belongs to Cyrus's search engines"},
+// start, by the beginnings of their names. The first that fits counts.
+var families = []struct{ why, starts string }{
+	{"the SASL library of Cyrus reads it, which is not used here", "sasl_ force_sasl srvtab"},
+	{"the option maildir says where mail is", "partition- metapartition partition_ defaultpartition defaultserver serverlist fulldirhash hashimapspool mboxname_"},
+	{"mail stays in its Maildir", "archive object_storage openio caringo"},
+	{"it belongs to Cyrus's ptloader", "ldap_ pts ptloader afspts_"},
+	{"it belongs to Sieve, which runs where mail is delivered", "sieve autosieve autocreate_sieve anysieve generate_compiled_sieve rfc3028 imipnotifier"},
+	{"it belongs to the delivery of mail", "lmtp duplicate autocreate_post createonpost post sendmail smtp submitservers srs_ virusscan soft_noauth"},
+	{"it belongs to Cyrus's pop3d", "pop allowapop uidl_"},
+	{"it belongs to Cyrus's nntpd", "nntp news allownewnews"},
+	{"it belongs to Cyrus's httpd", "http caldav carddav calendar addressbook ischedule jmap webdav dav rss icalendar vcard websocket zoneinfo mailbox_maxmessages_"},
+	{"it belongs to Cyrus's replication", "sync_ debug_log_sync restore_"},
+	{"it belongs to a Cyrus murder", "mupdate proxy backend hostname_ client_ tls_client_cert tls_client_key tls_server_ca"},
+	{"it belongs to Cyrus's master", "master_ prometheus_"},
+	{"it belongs to Cyrus's notifyd", "notify mailnotifier event_ aps_"},
+	{"it belongs to Cyrus's backup programs", "backup xbackup"},
+	{"it belongs to Cyrus's search engines", "search squat defaultsearchtier"},
+	{"it belongs to Cyrus's idled; here the system tells of changes", "idle"},
+	{"Cyrus keeps a database there; here the Maildir holds everything", "sql_ cyrusdb_ skiplist_ statuscache conversations quota_use_conversations expire_"},
 }
 
 // whose returns to what a silent option belongs.
 func whose(name string) string {
+	if strings.HasSuffix(name, "_db") || strings.HasSuffix(name, "_db_path") {
+		name = "sql_"
+	}
 	for _, f := range families {
-		if strings.HasPrefix(name, f.start) && strings.HasSuffix(name, f.end) {
-			return f.why
+		for start := range strings.FieldsSeq(f.starts) {
+			if strings.HasPrefix(name, start) {
+				return f.why
+			}
 		}
 	}
 	return "it belongs to another program of Cyrus, or cannot matter here"
