@@ -112,6 +112,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		Tap:     func(user, session string) imap.Tap { return logs.Open(user, session) },
 		Log:     log,
 		Version: version,
+		Ending:  ctx.Done(),
 	})
 	if start == control.StartListen {
 		log.Info("ready", "version", version)

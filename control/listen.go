@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// grace is how long sessions may take to end after the server was told to.
-	grace = 10 * time.Second
+	// cutTime is how long sessions may take to end that were cut short.
+	cutTime = 10 * time.Second
 	// backoff is how long accept rests when the system has no descriptor left.
 	backoff = 100 * time.Millisecond
 	// refuseTime is how long a client that is refused may take to hear so.
@@ -58,10 +58,10 @@ func (l *Listener) Addrs() []net.Addr {
 	return addrs
 }
 
-// Run serves until ctx is done. Sessions have 10 seconds to end then, before
-// their connections are closed, and 10 more after that.
+// Run serves until ctx is done. Sessions have shutdown_grace to end then, before
+// they are cut short.
 func (l *Listener) Run(ctx context.Context, h Handler) error {
-	sessions, cut := context.WithCancel(context.WithoutCancel(ctx))
+	sessions, cut := later(ctx, l.conf.ShutdownGrace)
 	defer cut()
 	var accepting, serving sync.WaitGroup
 	for _, d := range l.doors {
@@ -76,19 +76,29 @@ func (l *Listener) Run(ctx context.Context, h Handler) error {
 		serving.Wait()
 		close(ended)
 	}()
-	for range 2 {
-		select {
-		case <-ended:
-			return nil
-		case <-time.After(grace):
-			cut()
-		}
+	select {
+	case <-ended:
+		return nil
+	case <-sessions.Done():
+	}
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(cutTime):
 	}
 	return errors.New("sessions did not end")
 }
 
-// accept is the goroutine of one door. sessions is done when connections are to
-// be closed whatever their sessions do.
+// later returns a context with the values of ctx that is done when ctx has been
+// for so long: what sessions get that are told of the end by other means.
+func later(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return late, cancel
+}
+
+// accept is the goroutine of one door. sessions is done when all sessions are to
+// be cut short.
 func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions context.Context, serving *sync.WaitGroup) {
 	short := false
 	for {
@@ -108,35 +118,52 @@ func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions conte
 			continue
 		}
 		short = false
-		one, leave := context.WithCancelCause(ctx)
+		one, leave := context.WithCancelCause(sessions)
 		ticket, err := l.gate.enter(c.RemoteAddr(), leave)
 		if err != nil {
 			leave(nil)
 			l.refuse(d, c, h, err)
 			continue
 		}
-		serving.Go(func() {
-			defer leave(nil)
-			defer ticket.exit()
-			defer c.Close()
-			defer context.AfterFunc(sessions, func() { c.Close() })()
-			l.serve(one, d, c, ticket, h)
-		})
+		serving.Add(1)
+		go l.visit(h, &guest{ctx: one, door: d, socket: c, leave: func() {
+			c.Close()
+			ticket.exit()
+			leave(nil)
+			serving.Done()
+		}}, ticket)
 	}
 }
 
-// serve makes a Conn of c and hands it over.
-func (l *Listener) serve(ctx context.Context, d door, c net.Conn, t *ticket, h Handler) {
+// A guest is a connection that has come in.
+type guest struct {
+	ctx    context.Context
+	door   door
+	socket net.Conn
+	leave  func() // closes the connection and takes it out of all counts
+}
+
+// visit is the goroutine of one connection. Its frame lies below every session
+// that waits: hence no defer, and little in it.
+func (l *Listener) visit(h Handler, g *guest, t *ticket) {
+	if conn := l.welcome(g, t); conn != nil {
+		h.Serve(g.ctx, conn)
+	}
+	g.leave()
+}
+
+// welcome makes a Conn of a guest, or returns nil where it is of no use.
+func (l *Listener) welcome(g *guest, t *ticket) *Conn {
 	conn := &Conn{
-		Conn:     c,
-		Host:     hostText(c.RemoteAddr()),
-		Private:  d.tls || l.ssf >= 2 || d.Addr().Network() == "unix",
+		Conn:     g.socket,
+		Host:     hostText(g.socket.RemoteAddr()),
+		Private:  g.door.tls || l.ssf >= 2 || g.door.Addr().Network() == "unix",
 		loggedIn: t.loggedIn,
 	}
-	if d.tls && !conn.startTLS(ctx, l.certs.Config(), l.conf.Limits.HandshakeTime, l.log) {
-		return
+	if g.door.tls && !conn.startTLS(g.ctx, l.certs.Config(), l.conf.Limits.HandshakeTime, l.log) {
+		return nil
 	}
-	h.Serve(ctx, conn)
+	return conn
 }
 
 // startTLS does the handshake of a connection that is under TLS from its first

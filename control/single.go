@@ -68,20 +68,13 @@ func newSingle(c *Conn, conf *config.Config, o *Options, certs *Certificates, lo
 	return &Single{c, o.TLS, conf, certs, log}, nil
 }
 
-// Run serves the client. After ctx is done its session has 10 seconds to end
-// before the connection is closed.
+// Run serves the client. After ctx is done its session has shutdown_grace to end
+// before it is cut short.
 func (s *Single) Run(ctx context.Context, h Handler) error {
 	raw := s.conn.Conn
 	defer raw.Close()
-	ended := make(chan struct{})
-	defer close(ended)
-	defer context.AfterFunc(ctx, func() {
-		select {
-		case <-ended:
-		case <-time.After(grace):
-			raw.Close()
-		}
-	})()
+	ctx, cut := later(ctx, s.conf.ShutdownGrace)
+	defer cut()
 	if s.tls && !s.conn.startTLS(ctx, s.certs.Config(), s.conf.Limits.HandshakeTime, s.log) {
 		return nil
 	}

@@ -38,6 +38,10 @@ type Config struct {
 	// Umask is the file mode creation mask of the process.
 	Umask int
 
+	// ShutdownGrace is how long running commands may take to end when the
+	// server ends or a shutdown notice appears.
+	ShutdownGrace time.Duration
+
 	// Listen has the addresses of imapd -l; never empty.
 	Listen []Address
 

@@ -66,6 +66,10 @@ var options = []option{
 		field: func(c *Config) any { return &c.raw.umask },
 		prose: "File mode creation mask of the server, in octal; files in a Maildir take the mode of their folder instead."},
 
+	{name: "shutdown_grace", kind: duration, unit: "seconds", def: "60s", min: 0, max: int64(time.Hour),
+		field: func(c *Config) any { return &c.ShutdownGrace },
+		prose: "Time that running commands have to end when the server is stopped or a shutdown notice appears; after it they are cut short."},
+
 	{name: "listen", kind: words, def: "imap://:143 imaps://:993",
 		field: func(c *Config) any { return &c.raw.listen },
 		prose: "Addresses on which a server started with -l listens: imap://HOST:PORT, imaps://HOST:PORT or unix:/PATH."},
