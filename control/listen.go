@@ -2,11 +2,13 @@ package control
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"imapd/control/config"
@@ -25,12 +27,27 @@ const (
 // the connections that come in at its doors and serves each in a goroutine of
 // its own.
 type Listener struct {
+	opt     *Options
+	ssf     int
+	log     *slog.Logger
+	gate    *gate
+	refused tally
+	now     atomic.Pointer[terms]
+
+	mu    sync.Mutex
+	doors []door
+	begin func(door)    // accepts at a door; nil while Run does not
+	left  chan struct{} // closed when another process has taken over the doors
+
+	// idle is how long Run goes on without a client before it ends; 0 is for
+	// ever.
+	idle time.Duration
+}
+
+// terms are what connections come in by. A reload makes others.
+type terms struct {
 	conf  *config.Config
 	certs *Certificates
-	ssf   int
-	log   *slog.Logger
-	gate  *gate
-	doors []door
 }
 
 // Listen returns the Listener of imapd -l: it binds all addresses of the
@@ -43,14 +60,49 @@ func Listen(conf *config.Config, o *Options, certs *Certificates, log *slog.Logg
 	return newListener(conf, o, certs, log, doors), nil
 }
 
+// Activated returns the Listener of the sockets that systemd passes. With -T on
+// the command line it ends when it has had no client for so long: systemd
+// starts it again when one comes.
+func Activated(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Listener, error) {
+	doors, err := passedDoors(s.passed, o, certs)
+	if err != nil {
+		return nil, fmt.Errorf("sockets of systemd: %w", err)
+	}
+	l := newListener(conf, o, certs, log, doors)
+	if o.TimeoutGiven {
+		l.idle = time.Duration(o.Timeout) * time.Second
+	}
+	return l, nil
+}
+
+// InetdWait returns the Listener of the socket that inetd, with wait, leaves on
+// descriptor 0. It ends when it has had no client for as long as -T says, and
+// inetd listens again.
+func InetdWait(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Listener, error) {
+	if o.TLS && certs == nil {
+		return nil, ErrNoCertificate
+	}
+	n, err := s.listener()
+	if err != nil {
+		return nil, err
+	}
+	l := newListener(conf, o, certs, log, []door{{n, o.TLS}})
+	l.idle = time.Duration(o.Timeout) * time.Second
+	return l, nil
+}
+
 // newListener returns the Listener of doors, which are its own from now on.
 func newListener(conf *config.Config, o *Options, certs *Certificates, log *slog.Logger, doors []door) *Listener {
-	return &Listener{conf: conf, certs: certs, ssf: o.SSF, log: log, gate: newGate(conf.Limits), doors: doors}
+	l := &Listener{opt: o, ssf: o.SSF, log: log, gate: newGate(conf.Limits), doors: doors, left: make(chan struct{})}
+	l.now.Store(&terms{conf, certs})
+	return l
 }
 
 // Addrs returns where l listens, in the order of its doors: with the real ports
 // where the configuration names port 0.
 func (l *Listener) Addrs() []net.Addr {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var addrs []net.Addr
 	for _, d := range l.doors {
 		addrs = append(addrs, d.Addr())
@@ -59,25 +111,22 @@ func (l *Listener) Addrs() []net.Addr {
 }
 
 // Run serves until ctx is done. Sessions have shutdown_grace to end then, before
-// they are cut short.
+// they are cut short. It also ends when it has been idle for too long: who comes
+// then waits at the launcher's socket.
 func (l *Listener) Run(ctx context.Context, h Handler) error {
-	sessions, cut := later(ctx, l.conf.ShutdownGrace)
+	sessions, cut := later(ctx, func() time.Duration { return l.now.Load().conf.ShutdownGrace })
 	defer cut()
-	var accepting, serving sync.WaitGroup
-	for _, d := range l.doors {
-		accepting.Go(func() { l.accept(ctx, d, h, sessions, &serving) })
+	var serving sync.WaitGroup
+	if l.receive(ctx, h, sessions, &serving) {
+		return nil
 	}
-	<-ctx.Done()
-	closeDoors(l.doors)
-	accepting.Wait()
-
 	ended := make(chan struct{})
 	go func() { // ends when the last session does
 		serving.Wait()
 		close(ended)
 	}()
 	select {
-	case <-ended:
+	case <-ended: // at last, where another process has taken over
 		return nil
 	case <-sessions.Done():
 	}
@@ -91,20 +140,82 @@ func (l *Listener) Run(ctx context.Context, h Handler) error {
 
 // later returns a context with the values of ctx that is done when ctx has been
 // for so long: what sessions get that are told of the end by other means.
-func later(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+func later(ctx context.Context, grace func() time.Duration) (context.Context, context.CancelFunc) {
 	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	context.AfterFunc(ctx, func() { time.AfterFunc(grace(), cancel) })
 	return late, cancel
 }
 
-// accept is the goroutine of one door. sessions is done when all sessions are to
-// be cut short.
-func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions context.Context, serving *sync.WaitGroup) {
+// receive takes connections in until ctx is done, another process has taken over
+// or, and then it returns true, this one is idle. The doors are closed then.
+func (l *Listener) receive(ctx context.Context, h Handler, sessions context.Context, serving *sync.WaitGroup) bool {
+	idle := newIdler(l.idle)
+	defer idle.stop()
+	var accepting sync.WaitGroup
+	for {
+		l.accepting(func(d door) {
+			accepting.Go(func() { l.accept(ctx, d, h, sessions, serving, idle) })
+		})
+		select {
+		case <-ctx.Done():
+			l.close()
+			accepting.Wait()
+			return false
+		case <-l.left:
+			accepting.Wait()
+			return false
+		case <-idle.done():
+		}
+		// A client may come in at this very moment. Closing the doors and
+		// waiting for its end would keep the others out for hours.
+		l.deadline(time.Unix(1, 0))
+		accepting.Wait()
+		if idle.empty() {
+			l.close()
+			serving.Wait()
+			return true
+		}
+		l.deadline(time.Time{})
+	}
+}
+
+// accepting has all doors accepted at by begin, and those that a reload opens.
+func (l *Listener) accepting(begin func(door)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.begin = begin
+	for _, d := range l.doors {
+		begin(d)
+	}
+}
+
+func (l *Listener) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	closeDoors(l.doors)
+	l.begin = nil
+}
+
+// deadline sets how long the doors are open.
+func (l *Listener) deadline(t time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, d := range l.doors {
+		if n, ok := d.Listener.(interface{ SetDeadline(time.Time) error }); ok {
+			_ = n.SetDeadline(t) // fails at a closed door, which is as good
+		}
+	}
+}
+
+// accept is the goroutine of one door. It ends when the door is closed or its
+// deadline passes. sessions is done when all sessions
+// are to be cut short.
+func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions context.Context, serving *sync.WaitGroup, idle *idler) {
 	short := false
 	for {
 		c, err := d.Accept()
 		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 				return
 			}
 			if !short {
@@ -125,72 +236,14 @@ func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions conte
 			l.refuse(d, c, h, err)
 			continue
 		}
+		idle.enter()
 		serving.Add(1)
 		go l.visit(h, &guest{ctx: one, door: d, socket: c, leave: func() {
 			c.Close()
 			ticket.exit()
 			leave(nil)
+			idle.leave()
 			serving.Done()
 		}}, ticket)
-	}
-}
-
-// A guest is a connection that has come in.
-type guest struct {
-	ctx    context.Context
-	door   door
-	socket net.Conn
-	leave  func() // closes the connection and takes it out of all counts
-}
-
-// visit is the goroutine of one connection. Its frame lies below every session
-// that waits: hence no defer, and little in it.
-func (l *Listener) visit(h Handler, g *guest, t *ticket) {
-	if conn := l.welcome(g, t); conn != nil {
-		h.Serve(g.ctx, conn)
-	}
-	g.leave()
-}
-
-// welcome makes a Conn of a guest, or returns nil where it is of no use.
-func (l *Listener) welcome(g *guest, t *ticket) *Conn {
-	conn := &Conn{
-		Conn:     g.socket,
-		Host:     hostText(g.socket.RemoteAddr()),
-		Private:  g.door.tls || l.ssf >= 2 || g.door.Addr().Network() == "unix",
-		loggedIn: t.loggedIn,
-	}
-	if g.door.tls && !conn.startTLS(g.ctx, l.certs.Config(), l.conf.Limits.HandshakeTime, l.log) {
-		return nil
-	}
-	return conn
-}
-
-// startTLS does the handshake of a connection that is under TLS from its first
-// octet, and tells whether it is.
-func (c *Conn) startTLS(ctx context.Context, conf *tls.Config, limit time.Duration, log *slog.Logger) bool {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	t := tls.Server(c.Conn, conf)
-	if err := t.HandshakeContext(ctx); err != nil {
-		log.Info("TLS handshake", "host", c.Host, "err", err)
-		return false
-	}
-	LogTLS(log, t.ConnectionState())
-	c.Conn, c.TLS = t, true
-	return true
-}
-
-// refuse tells a client that it cannot be served. Under TLS it is told nothing:
-// the handshake would cost what is being saved.
-func (l *Listener) refuse(d door, c net.Conn, h Handler, err error) {
-	defer c.Close()
-	l.log.Warn("connection refused", "host", hostText(c.RemoteAddr()), "err", err)
-	var why Refusal
-	if d.tls || !errors.As(err, &why) {
-		return
-	}
-	if c.SetWriteDeadline(time.Now().Add(refuseTime)) == nil {
-		_, _ = c.Write([]byte(h.Refuse(why))) // who does not listen need not know
 	}
 }

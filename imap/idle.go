@@ -28,7 +28,9 @@ func (s *Session) idle(_ *User, d *wire.Decoder) error {
 	if err := s.beginIdle(d); err != nil {
 		return err
 	}
-	if err := s.wait(true); err != nil {
+	err := s.wait(true)
+	s.present("")
+	if err != nil {
 		return err
 	}
 	return s.endIdle(d)
@@ -48,6 +50,7 @@ func (s *Session) beginIdle(d *wire.Decoder) error {
 		s.sync() // what happened before the watch began
 	}
 	s.out = append(s.out, "+ idling\r\n"...)
+	s.present("Idle")
 	return nil
 }
 

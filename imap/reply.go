@@ -239,6 +239,9 @@ func (s *Session) bye(err error) {
 	switch {
 	case s.werr != nil || err == nil || errors.Is(err, errSilent):
 	case s.ctx.Err() != nil || errors.Is(err, errCut):
+		if errors.Is(context.Cause(s.ctx), control.ErrTerminated) {
+			break // no BYE: Cyrus says none
+		}
 		bye = s.cause()
 	case errors.As(err, &bye):
 	case errors.Is(err, wire.ErrFraming):

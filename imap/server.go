@@ -32,6 +32,10 @@ type Options struct {
 	// runs; nil: never.
 	Ending <-chan struct{}
 
+	// Enter lists a session among those who are on, from its first moment.
+	// It returns never nil; a nil Enter means that no list is kept.
+	Enter func(host, session string) Entry
+
 	// Tap opens the telemetry of a session that user has just begun; it
 	// returns nil for none. A nil Tap means no telemetry at all.
 	Tap func(user, session string) Tap
@@ -51,6 +55,19 @@ type Notices interface {
 	Shutdown() (text string, ok bool)
 	Refresh()                 // looks now, instead of when it is told to
 	Changed() <-chan struct{} // closed when either may have changed
+}
+
+// An Entry is a session's place in the list of who is on. It is called from the
+// session's goroutine only.
+type Entry interface {
+	// Admit makes user the session's user unless maxUser sessions of the same
+	// user, or maxHost from the same host, are in the list already; 0 means any
+	// number. It returns how many are.
+	Admit(user string, maxUser, maxHost int) (perUser, perHost int, ok bool)
+	// Set says what the session is at. It costs nothing where that is what was
+	// said last.
+	Set(user, mailbox, command string)
+	End()
 }
 
 // A Tap records what passes between a client and its session. It is called
@@ -112,6 +129,9 @@ func (srv *Server) begin(s *Session) (stop func() bool) {
 	if text, down := s.shutdown(); down && !srv.mayStay(s.peer.Preauth) {
 		s.bye(&byeError{Code: "ALERT", Text: text})
 		return nil
+	}
+	if enter := srv.opt.Enter; enter != nil {
+		s.entry = enter(s.peer.Host, s.id)
 	}
 	srv.add(s)
 	return context.AfterFunc(s.ctx, s.cut)
@@ -185,8 +205,11 @@ func (srv *Server) add(s *Session) {
 	}
 }
 
-// remove forgets s. The last session takes the goroutine in watch with it.
+// remove takes s out of all lists. The last session takes the goroutine in watch with it.
 func (srv *Server) remove(s *Session) {
+	if s.entry != nil {
+		s.entry.End()
+	}
 	srv.mu.Lock()
 	delete(srv.sessions, s)
 	stop, stopped := srv.stop, srv.stopped

@@ -1,0 +1,105 @@
+package control
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// A guest is a connection that has come in.
+type guest struct {
+	ctx    context.Context
+	door   door
+	socket net.Conn
+	leave  func() // closes the connection and takes it out of all counts
+}
+
+// visit is the goroutine of one connection. Its frame lies below every session
+// that waits: hence no defer, and little in it.
+func (l *Listener) visit(h Handler, g *guest, t *ticket) {
+	if conn := l.welcome(g, t); conn != nil {
+		h.Serve(g.ctx, conn)
+	}
+	g.leave()
+}
+
+// welcome makes a Conn of a guest, or returns nil where it is of no use.
+func (l *Listener) welcome(g *guest, t *ticket) *Conn {
+	now := l.now.Load()
+	keepAlive(g.socket, now.conf.TCPKeepalive)
+	conn := &Conn{
+		Conn:     g.socket,
+		Host:     hostText(g.socket.RemoteAddr()),
+		Private:  g.door.tls || l.ssf >= 2 || g.door.Addr().Network() == "unix",
+		loggedIn: t.loggedIn,
+	}
+	if g.door.tls && !conn.startTLS(g.ctx, now.certs.Config(), now.conf.Limits.HandshakeTime, l.log) {
+		return nil
+	}
+	return conn
+}
+
+// keepAlive has TCP ask a client that has been silent for idle whether it is
+// still there; 0 turns that off. A socket that takes no keep-alive serves as
+// well.
+func keepAlive(c net.Conn, idle time.Duration) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: idle > 0, Idle: idle, Interval: time.Minute, Count: 5})
+	}
+}
+
+// startTLS does the handshake of a connection that is under TLS from its first
+// octet, and tells whether it is.
+func (c *Conn) startTLS(ctx context.Context, conf *tls.Config, limit time.Duration, log *slog.Logger) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	t := tls.Server(c.Conn, conf)
+	if err := t.HandshakeContext(ctx); err != nil {
+		log.Info("TLS handshake", "host", c.Host, "err", err)
+		return false
+	}
+	LogTLS(log, t.ConnectionState())
+	c.Conn, c.TLS = t, true
+	return true
+}
+
+// A tally counts refused connections. A flood of them must not become a flood of
+// log lines.
+type tally struct {
+	mu     sync.Mutex
+	silent int       // refused since the last line
+	next   time.Time // of a line
+}
+
+// tallyTime is the least time between two lines.
+const tallyTime = 10 * time.Second
+
+func (t *tally) tell(log *slog.Logger, host string, why error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	if now.Before(t.next) {
+		t.silent++
+		return
+	}
+	log.Warn("connection refused", "host", host, "err", why, "more", t.silent)
+	t.silent, t.next = 0, now.Add(tallyTime)
+}
+
+// refuse tells a client that it cannot be served. Under TLS it is told nothing:
+// the handshake would cost what is being saved.
+func (l *Listener) refuse(d door, c net.Conn, h Handler, err error) {
+	defer c.Close()
+	l.refused.tell(l.log, hostText(c.RemoteAddr()), err)
+	var why Refusal
+	if d.tls || !errors.As(err, &why) {
+		return
+	}
+	if c.SetWriteDeadline(time.Now().Add(refuseTime)) == nil {
+		_, _ = c.Write([]byte(h.Refuse(why))) // who does not listen need not know
+	}
+}
