@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 )
 
@@ -30,7 +31,9 @@ func (d *Daemon) Reload() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.reload(); err != nil {
-		d.log.Error("not reloaded", "err", err)
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			d.log.Error("not reloaded: " + line)
+		}
 		return err
 	}
 	d.log.Log(context.Background(), LevelNotice, "reloaded")

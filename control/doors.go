@@ -16,7 +16,8 @@ import (
 // or one that a launcher hands over.
 type door struct {
 	net.Listener
-	tls bool // a connection is under TLS from its first octet
+	tls bool           // a connection is under TLS from its first octet
+	at  config.Address // of the option listen; zero where a launcher bound it
 }
 
 // bind returns the doors of the option listen: all of them, or none and an
@@ -58,7 +59,7 @@ func bindOne(a config.Address, tls bool, certs *Certificates) (door, error) {
 	if err != nil {
 		return door{}, err
 	}
-	return door{n, tls}, nil
+	return door{n, tls, a}, nil
 }
 
 // ErrNoCertificate is returned where TLS is asked for and cannot be had.

@@ -28,6 +28,7 @@ const (
 // its own.
 type Listener struct {
 	opt     *Options
+	own     bool // the doors are those of the option listen
 	ssf     int
 	log     *slog.Logger
 	gate    *gate
@@ -57,7 +58,9 @@ func Listen(conf *config.Config, o *Options, certs *Certificates, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
-	return newListener(conf, o, certs, log, doors), nil
+	l := newListener(conf, o, certs, log, doors)
+	l.own = true
+	return l, nil
 }
 
 // Activated returns the Listener of the sockets that systemd passes. With -T on
@@ -86,7 +89,7 @@ func InetdWait(s *Stdio, conf *config.Config, o *Options, certs *Certificates, l
 	if err != nil {
 		return nil, err
 	}
-	l := newListener(conf, o, certs, log, []door{{n, o.TLS}})
+	l := newListener(conf, o, certs, log, []door{{Listener: n, tls: o.TLS}})
 	l.idle = time.Duration(o.Timeout) * time.Second
 	return l, nil
 }

@@ -57,6 +57,9 @@ type Config struct {
 	// chains and their keys, pair by pair; both empty where TLS is not
 	// offered.
 	TLSServerCert, TLSServerKey []string
+	// TLSServerNames is the directory of certificates for one server name
+	// each, or empty.
+	TLSServerNames string
 	// TLSVersions are the words of tls_versions. See TLSRange.
 	TLSVersions []string
 
