@@ -22,10 +22,13 @@ type door struct {
 
 // bind returns the doors of the option listen: all of them, or none and an
 // error. Connections wait behind them until they are accepted.
-func bind(conf *config.Config, o *Options, certs *Certificates) ([]door, error) {
+//
+// Those that a process hands over that is being replaced are taken from it.
+func bind(conf *config.Config, o *Options, certs *Certificates, from inheritance) ([]door, error) {
 	var doors []door
+	defer from.drop()
 	for _, a := range conf.Listen {
-		d, err := bindOne(a, a.TLS || o.TLS, certs)
+		d, err := bindOne(a, a.TLS || o.TLS, certs, from)
 		if err != nil {
 			closeDoors(doors)
 			return nil, fmt.Errorf("listen %v: %w", a, err)
@@ -41,9 +44,12 @@ func closeDoors(doors []door) {
 	}
 }
 
-func bindOne(a config.Address, tls bool, certs *Certificates) (door, error) {
+func bindOne(a config.Address, tls bool, certs *Certificates, from inheritance) (door, error) {
 	if tls && certs == nil {
 		return door{}, ErrNoCertificate
+	}
+	if n, err := from.take(a); n != nil || err != nil {
+		return door{n, tls, a}, err
 	}
 	lc := net.ListenConfig{KeepAlive: -1} // see keepAlive
 	if a.Network == "unix" {

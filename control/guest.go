@@ -12,6 +12,7 @@ import (
 
 // A guest is a connection that has come in.
 type guest struct {
+	*admission
 	ctx    context.Context
 	door   door
 	socket net.Conn
@@ -21,23 +22,22 @@ type guest struct {
 // visit is the goroutine of one connection. Its frame lies below every session
 // that waits: hence no defer, and little in it.
 func (l *Listener) visit(h Handler, g *guest, t *ticket) {
-	if conn := l.welcome(g, t); conn != nil {
+	if conn := l.welcome(g, h, t); conn != nil {
 		h.Serve(g.ctx, conn)
 	}
 	g.leave()
 }
 
 // welcome makes a Conn of a guest, or returns nil where it is of no use.
-func (l *Listener) welcome(g *guest, t *ticket) *Conn {
-	now := l.now.Load()
-	keepAlive(g.socket, now.conf.TCPKeepalive)
-	conn := &Conn{
-		Conn:     g.socket,
-		Host:     hostText(g.socket.RemoteAddr()),
-		Private:  g.door.tls || l.ssf >= 2 || g.door.Addr().Network() == "unix",
-		loggedIn: t.loggedIn,
+func (l *Listener) welcome(g *guest, h Handler, t *ticket) *Conn {
+	keepAlive(g.socket, g.conf.TCPKeepalive)
+	conn := newConn(g.socket)
+	conn.loggedIn, conn.moved = t.loggedIn, t.move
+	ok, err := g.admit(g.ctx, conn, g.door.tls)
+	if err != nil {
+		l.refuse(g.door, g.socket, conn.Host, h, err)
 	}
-	if g.door.tls && !conn.startTLS(g.ctx, now.certs.Config(), now.conf.Limits.HandshakeTime, l.log) {
+	if !ok {
 		return nil
 	}
 	return conn
@@ -59,7 +59,11 @@ func (c *Conn) startTLS(ctx context.Context, conf *tls.Config, limit time.Durati
 	defer cancel()
 	t := tls.Server(c.Conn, conf)
 	if err := t.HandshakeContext(ctx); err != nil {
-		log.Info("TLS handshake", "host", c.Host, "err", err)
+		level := slog.LevelInfo
+		if gone(err) {
+			level = slog.LevelDebug // a look whether we listen
+		}
+		log.Log(ctx, level, "TLS handshake", "host", c.Host, "err", err)
 		return false
 	}
 	LogTLS(log, t.ConnectionState())
@@ -92,9 +96,9 @@ func (t *tally) tell(log *slog.Logger, host string, why error) {
 
 // refuse tells a client that it cannot be served. Under TLS it is told nothing:
 // the handshake would cost what is being saved.
-func (l *Listener) refuse(d door, c net.Conn, h Handler, err error) {
+func (l *Listener) refuse(d door, c net.Conn, host string, h Handler, err error) {
 	defer c.Close()
-	l.refused.tell(l.log, hostText(c.RemoteAddr()), err)
+	l.refused.tell(l.log, host, err)
 	var why Refusal
 	if d.tls || !errors.As(err, &why) {
 		return

@@ -29,11 +29,12 @@ const (
 type Listener struct {
 	opt     *Options
 	own     bool // the doors are those of the option listen
-	ssf     int
+	from    inheritance
 	log     *slog.Logger
 	gate    *gate
 	refused tally
-	now     atomic.Pointer[terms]
+	notify  *notifier // is told that it serves
+	now     atomic.Pointer[admission]
 
 	mu    sync.Mutex
 	doors []door
@@ -45,21 +46,16 @@ type Listener struct {
 	idle time.Duration
 }
 
-// terms are what connections come in by. A reload makes others.
-type terms struct {
-	conf  *config.Config
-	certs *Certificates
-}
-
 // Listen returns the Listener of imapd -l: it binds all addresses of the
 // configuration, or none. Connections wait until Run.
 func Listen(conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Listener, error) {
-	doors, err := bind(conf, o, certs)
+	from := inherit()
+	doors, err := bind(conf, o, certs, from)
 	if err != nil {
 		return nil, err
 	}
 	l := newListener(conf, o, certs, log, doors)
-	l.own = true
+	l.own, l.from = true, from
 	return l, nil
 }
 
@@ -96,8 +92,9 @@ func InetdWait(s *Stdio, conf *config.Config, o *Options, certs *Certificates, l
 
 // newListener returns the Listener of doors, which are its own from now on.
 func newListener(conf *config.Config, o *Options, certs *Certificates, log *slog.Logger, doors []door) *Listener {
-	l := &Listener{opt: o, ssf: o.SSF, log: log, gate: newGate(conf.Limits), doors: doors, left: make(chan struct{})}
-	l.now.Store(&terms{conf, certs})
+	l := &Listener{opt: o, log: log, gate: newGate(conf.Limits), doors: doors, left: make(chan struct{})}
+	a := newAdmission(conf, o, certs, log)
+	l.now.Store(&a)
 	return l
 }
 
@@ -120,7 +117,10 @@ func (l *Listener) Run(ctx context.Context, h Handler) error {
 	sessions, cut := later(ctx, func() time.Duration { return l.now.Load().conf.ShutdownGrace })
 	defer cut()
 	var serving sync.WaitGroup
-	if l.receive(ctx, h, sessions, &serving) {
+	stop := l.notify.ready()
+	idle := l.receive(ctx, h, sessions, &serving)
+	stop()
+	if idle {
 		return nil
 	}
 	ended := make(chan struct{})
@@ -190,6 +190,8 @@ func (l *Listener) accepting(begin func(door)) {
 	for _, d := range l.doors {
 		begin(d)
 	}
+	l.from.tell()
+	l.from.ready = nil
 }
 
 func (l *Listener) close() {
@@ -232,16 +234,17 @@ func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions conte
 			continue
 		}
 		short = false
+		now := l.now.Load()
 		one, leave := context.WithCancelCause(sessions)
-		ticket, err := l.gate.enter(c.RemoteAddr(), leave)
+		ticket, err := l.gate.enter(now.counted(c.RemoteAddr()), leave)
 		if err != nil {
 			leave(nil)
-			l.refuse(d, c, h, err)
+			l.refuse(d, c, hostText(c.RemoteAddr()), h, err)
 			continue
 		}
 		idle.enter()
 		serving.Add(1)
-		go l.visit(h, &guest{ctx: one, door: d, socket: c, leave: func() {
+		go l.visit(h, &guest{admission: now, ctx: one, door: d, socket: c, leave: func() {
 			c.Close()
 			ticket.exit()
 			leave(nil)

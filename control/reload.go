@@ -48,18 +48,27 @@ func (r *Reloader) Reload() error {
 		return err
 	}
 	if l, ok := r.Source.(*Listener); ok {
-		if err := l.change(&terms{conf, certs}); err != nil {
+		if err := l.change(newAdmission(conf, r.Options, certs, r.Log)); err != nil {
 			return err
 		}
 	}
 	apply()
-	certs.Watch()
+	if _, daemon := r.Source.(*Listener); daemon {
+		certs.Watch()
+	}
 	r.Certificates.Close()
 	r.Config, r.Certificates = conf, certs
 	for _, name := range kept {
 		r.Log.Warn("option has changed and needs a restart", "option", name, "at", conf.Where(name))
 	}
 	return nil
+}
+
+// Close ends the watch of the certificates that count now.
+func (r *Reloader) Close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Certificates.Close()
 }
 
 // read returns the configuration if nothing is wrong with it.
@@ -82,10 +91,10 @@ func (r *Reloader) read() (*config.Config, error) {
 	return conf, errors.Join(wrong...)
 }
 
-// change has connections come in by new terms, at the addresses that they name:
+// change has connections come in by t, at the addresses that its configuration names:
 // those that are open stay so, others are opened and closed. Where one cannot be
 // opened nothing changes.
-func (l *Listener) change(t *terms) error {
+func (l *Listener) change(t admission) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var opened []door
@@ -97,7 +106,7 @@ func (l *Listener) change(t *terms) error {
 			if slices.ContainsFunc(l.doors, func(d door) bool { return d.at == a }) {
 				continue
 			}
-			d, err := bindOne(a, a.TLS || l.opt.TLS, t.certs)
+			d, err := bindOne(a, a.TLS || l.opt.TLS, t.certs, inheritance{})
 			if err != nil {
 				wrong = errors.Join(wrong, at(t.conf, "listen", fmt.Errorf("%v: %w", a, err)))
 				continue
@@ -109,7 +118,7 @@ func (l *Listener) change(t *terms) error {
 			return wrong
 		}
 	}
-	l.now.Store(t)
+	l.now.Store(&t)
 	l.gate.setLimits(t.conf.Limits)
 	for _, d := range opened {
 		l.doors = append(l.doors, d)
