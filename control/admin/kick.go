@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 
-	"imapd/control"
 	"imapd/control/proc"
 )
 
@@ -19,7 +18,7 @@ var _ = register(Command{
 	Options: []option{{"u", "user"}}, Min: 1, Max: 1,
 	Run: (*call).kick,
 	Serve: func(_ context.Context, s *Server, r *request) (string, error) {
-		if !s.opt.End(r.argument, control.Kicked) {
+		if !s.opt.End(r.argument) {
 			return "", errors.New("the session has ended")
 		}
 		return "ended", nil

@@ -23,7 +23,6 @@ const (
 	maxRequest  = 1024             // octets
 	requestTime = 10 * time.Second // to send a request
 	maxConns    = 64               // at a time
-	grace       = 10 * time.Second // for sessions to end at Close
 )
 
 // Options are what a daemon lets its administrator do.
@@ -35,13 +34,14 @@ type Options struct {
 		Reload() error
 		Drain()
 	}
-	// End ends the session of that id for a reason, and tells whether there
-	// was one.
-	End func(session string, why control.Refusal) bool
-	// Users knows for whom sessions may be; nil where nobody does.
-	Users Users
+	// End ends the session of that id, and tells whether there was one.
+	End func(session string) bool
+	// Users returns who knows for whom sessions may be; nil where nobody does.
+	Users func() Users
 	// Serve serves a session; see control.Handler.
 	Serve func(ctx context.Context, c *control.Conn)
+	// Grace is how long sessions may take to end by themselves at Close.
+	Grace time.Duration
 	Log   *slog.Logger
 }
 
@@ -56,7 +56,8 @@ type Server struct {
 	opt    Options
 	listen *net.UnixListener
 	path   string
-	ctx    context.Context
+	ctx    context.Context // of the sessions; cut ends it
+	cut    context.CancelFunc
 	slots  chan struct{}
 
 	mu    sync.Mutex
@@ -64,16 +65,16 @@ type Server struct {
 	ended sync.WaitGroup
 }
 
-// Listen makes the socket and answers requests until Close. Sessions end when
-// ctx is done. A daemon without a socket serves all the same: log is told why,
-// and Listen returns nil.
-func Listen(ctx context.Context, opt Options) *Server {
-	s := &Server{opt: opt, ctx: ctx, path: socketPath(opt.Dir, os.Getpid()),
-		slots: make(chan struct{}, maxConns), conns: map[net.Conn]struct{}{}}
+// Listen makes the socket and answers requests until Close. A daemon without a
+// socket serves all the same: log is told why, and Listen returns nil.
+func Listen(opt Options) *Server {
 	if opt.Dir == "" {
 		return nil
 	}
+	s := &Server{opt: opt, path: socketPath(opt.Dir, os.Getpid()), slots: make(chan struct{}, maxConns), conns: map[net.Conn]struct{}{}}
+	s.ctx, s.cut = context.WithCancel(context.Background())
 	if err := s.bind(); err != nil {
+		s.cut()
 		opt.Log.Warn("imapctl will not reach this server", "err", err)
 		return nil
 	}
@@ -133,8 +134,9 @@ func sweep(dir string) {
 	}
 }
 
-// Close removes the socket, waits for requests and, for 10 seconds, for sessions,
-// whose context should be done, and then closes their connections. It may be called on nil.
+// Close removes the socket and waits for requests and sessions. After the time
+// of grace it ends the context of the sessions and closes their connections. It
+// may be called on nil.
 func (s *Server) Close() {
 	if s == nil {
 		return
@@ -146,7 +148,8 @@ func (s *Server) Close() {
 		}
 	}
 	s.listen.Close()
-	cut := time.AfterFunc(grace, func() {
+	late := time.AfterFunc(s.opt.Grace, func() {
+		s.cut()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for c := range s.conns {
@@ -155,7 +158,8 @@ func (s *Server) Close() {
 		s.conns = nil
 	})
 	s.ended.Wait()
-	cut.Stop()
+	late.Stop()
+	s.cut()
 }
 
 // accept is the Server's goroutine.

@@ -50,11 +50,10 @@ func (users) Lookup(_ context.Context, user string) (sasl.User, error) {
 // end.
 func serve(t *testing.T, dir string, d *daemon) (path string) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	s := Listen(ctx, Options{
+	s := Listen(Options{
 		Dir: dir, Daemon: d, Log: slog.New(slog.DiscardHandler),
-		End:   func(session string, why control.Refusal) bool { return session == "s1" && why == control.Kicked },
-		Users: users{},
+		End:   func(session string) bool { return session == "s1" },
+		Users: func() Users { return users{} },
 		Serve: func(ctx context.Context, c *control.Conn) {
 			defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
 			io.WriteString(c, "hello "+c.Preauth.Name+"\n")
@@ -65,7 +64,7 @@ func serve(t *testing.T, dir string, d *daemon) (path string) {
 	if s == nil {
 		t.Fatal("no server")
 	}
-	t.Cleanup(func() { cancel(); s.Close() })
+	t.Cleanup(s.Close)
 	return filepath.Join(dir, "socket", "imapctl")
 }
 
@@ -130,9 +129,7 @@ func TestClose(t *testing.T) {
 	if err := os.WriteFile(dead, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	s := Listen(ctx, Options{Dir: dir, Log: slog.New(slog.DiscardHandler)})
+	s := Listen(Options{Dir: dir, Log: slog.New(slog.DiscardHandler)})
 	if s == nil {
 		t.Fatal("no server")
 	}
@@ -158,7 +155,7 @@ func TestClose(t *testing.T) {
 	}
 	var none *Server
 	none.Close()
-	if Listen(ctx, Options{Dir: "/nonexistent/dir", Log: slog.New(slog.DiscardHandler)}) != nil {
+	if Listen(Options{Dir: "/nonexistent/dir", Log: slog.New(slog.DiscardHandler)}) != nil {
 		t.Error("a server without a socket")
 	}
 }

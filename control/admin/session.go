@@ -54,10 +54,11 @@ func (c *call) session() error {
 
 // serveSession serves the rest of the connection as an IMAP client.
 func serveSession(ctx context.Context, s *Server, r *request) (string, error) {
-	if s.opt.Users == nil {
+	users := s.opt.Users()
+	if users == nil {
 		return "", errors.New("this daemon cannot begin sessions")
 	}
-	u, err := s.opt.Users.Lookup(ctx, r.argument)
+	u, err := users.Lookup(ctx, r.argument)
 	if errors.Is(err, sasl.ErrNoUser) || errors.Is(err, sasl.ErrInvalidUser) {
 		return "", errors.New("there is no user " + control.Escape(r.argument))
 	}
