@@ -54,7 +54,7 @@ func (o Options) users() []string {
 
 // A Server is running and answers.
 type Server struct {
-	Kind    string // "dovecot" or "imapd"
+	Kind    string // "dovecot", "imapd" or "master"
 	Addr    string // host:port of IMAP, where STARTTLS is possible and not required
 	TLSAddr string // host:port of IMAP over TLS, with the certificate CertFile
 	User    string // the first of Options.Users
@@ -62,6 +62,8 @@ type Server struct {
 
 	// CertFile is the server's self-signed certificate, for the name localhost.
 	CertFile string
+	// Program is the copy of our binary that a master starts.
+	Program string
 
 	dir  string // holds the configuration, the log and the state
 	conf string // path of the configuration file
@@ -114,7 +116,7 @@ func (s *Server) start(t testing.TB, configure func() []string) {
 	t.Helper()
 	const tries = 3
 	for try := 1; ; try++ {
-		s.Addr, s.TLSAddr = freeAddr(t), freeAddr(t)
+		s.Addr, s.TLSAddr = FreeAddr(t), FreeAddr(t)
 		args := configure()
 		p, err := startProcess(exec.Command(args[0], args[1:]...), filepath.Join(s.dir, "server.log"))
 		if err == nil {
@@ -181,8 +183,8 @@ func (s *Server) greets() error {
 	return err
 }
 
-// freeAddr returns an address of the loopback interface on which nobody listens.
-func freeAddr(t testing.TB) string {
+// FreeAddr returns an address of the loopback interface on which nobody listens.
+func FreeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

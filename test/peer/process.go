@@ -24,7 +24,10 @@ func startProcess(c *exec.Cmd, log string) (*process, error) {
 	}
 	defer out.Close()
 	c.Stdout, c.Stderr = out, out
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if c.SysProcAttr == nil {
+		c.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	c.SysProcAttr.Pdeathsig = syscall.SIGTERM
 	c.WaitDelay = 5 * time.Second
 	p := &process{ended: make(chan struct{})}
 	started := make(chan error)
@@ -56,6 +59,9 @@ func (p *process) Stop() {
 		<-p.ended
 	}
 }
+
+// Signal sends sig to the process.
+func (p *process) Signal(sig syscall.Signal) { p.signal(sig) }
 
 // signal does nothing when the process has ended: its id may be another's by now.
 func (p *process) signal(sig syscall.Signal) {
