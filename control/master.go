@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -216,6 +217,9 @@ func (m *Master) serve(ctx context.Context, c *Conn, h Handler) {
 	c.Private = m.opt.TLS || m.opt.SSF >= 2 || c.RemoteAddr().Network() == "unix"
 	one := &Single{c, m.opt.TLS, m.conf, m.certs, m.log}
 	_ = one.Run(ctx, h) // never fails
+	// As new: memory goes back to the system, and with it the files that are
+	// closed when nothing refers to them any more.
+	debug.FreeOSMemory()
 }
 
 // tell tells master something about this process.
