@@ -35,6 +35,9 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 	var source Source
 	var err error
 	code := ExitConfig
+	if o.Proxy && len(conf.HAProxyTrusted) == 0 {
+		return nil, code, errors.New("-H: haproxy_trusted_networks names no proxy")
+	}
 	switch start {
 	case StartListen:
 		if os.Geteuid() == 0 && conf.User == "" {

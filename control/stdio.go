@@ -161,6 +161,8 @@ func (s *Stdio) listener() (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("standard input: %w", err)
 	}
+	s.socket.Close()
+	s.socket = nil
 	return l, nil
 }
 
