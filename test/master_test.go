@@ -159,7 +159,9 @@ func TestMaster(t *testing.T) {
 		}
 		return true
 	})
-	eventually(t, func() string { return fmt.Sprintf("of prefork=2 there are %v, and waiting are %v", children(t, s), waiting(t, s)) },
+	eventually(t, func() string {
+		return fmt.Sprintf("of prefork=2 there are %v, and waiting are %v", children(t, s), waiting(t, s))
+	},
 		func() bool { return len(children(t, s)) == 2 && len(waiting(t, s)) == 2 })
 	s.Stop()
 	if left := children(t, s); len(left) > 0 {
@@ -293,7 +295,7 @@ func TestMasterClean(t *testing.T) {
 		var now string
 		eventually(t, func() string { return fmt.Sprintf("after client %d are open\n%s\nafter the first\n%s", n, now, first) }, func() bool {
 			now = open(pid)
-			if len(must(os.ReadDir(s.Dir() + "/proc"))(t)) > 0 || strings.Contains(now, "/jane") || strings.Contains(now, "/john") || strings.Contains(now, "inotify") {
+			if len(must(os.ReadDir(s.Dir()+"/proc"))(t)) > 0 || strings.Contains(now, "/jane") || strings.Contains(now, "/john") || strings.Contains(now, "inotify") {
 				return false
 			}
 			if n == 0 {
@@ -416,7 +418,7 @@ func TestMasterLogins(t *testing.T) {
 	login("jane", "a NO [LIMIT] Too many open connections (3 of 3 from [127.0.0.1], 2 of 2 for jane)\r\n")
 	logged(t, s, `<19>.* imap\[\d+\]: Too many open connections \(3 of 3 from \[127.0.0.1\], 2 of 2 for jane\)`)
 	other.Do("LOGOUT")
-	eventually(t, func() string { return "john stays on" }, func() bool { return len(must(os.ReadDir(s.Dir() + "/proc"))(t)) == 3 })
+	eventually(t, func() string { return "john stays on" }, func() bool { return len(must(os.ReadDir(s.Dir()+"/proc"))(t)) == 3 })
 	login("jane", "a NO [LIMIT] Too many open connections (2 of 3 from [127.0.0.1], 2 of 2 for jane)\r\n")
 	login("john", "a OK ")
 	first.Do("NOOP")

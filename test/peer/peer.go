@@ -67,6 +67,7 @@ type Server struct {
 
 	dir  string // holds the configuration, the log and the state
 	conf string // path of the configuration file
+	room *Room  // that it runs in, or nil
 	*Process
 }
 
@@ -97,6 +98,9 @@ func (s *Server) DialTLS() (net.Conn, error) {
 
 // Log returns what the server has logged until now.
 func (s *Server) Log() string {
+	if s.room != nil {
+		return s.room.Syslog()
+	}
 	b, err := os.ReadFile(filepath.Join(s.dir, "server.log"))
 	if err != nil {
 		return err.Error()
@@ -116,7 +120,7 @@ func (s *Server) start(t testing.TB, configure func() []string) {
 	t.Helper()
 	const tries = 3
 	for try := 1; ; try++ {
-		s.Addr, s.TLSAddr = FreeAddr(t), FreeAddr(t)
+		s.Addr, s.TLSAddr = freeAddr(t), freeAddr(t)
 		args := configure()
 		p, err := startProcess(exec.Command(args[0], args[1:]...), filepath.Join(s.dir, "server.log"))
 		if err == nil {
@@ -183,8 +187,8 @@ func (s *Server) greets() error {
 	return err
 }
 
-// FreeAddr returns an address of the loopback interface on which nobody listens.
-func FreeAddr(t testing.TB) string {
+// freeAddr returns an address of the loopback interface on which nobody listens.
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

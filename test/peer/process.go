@@ -24,10 +24,7 @@ func startProcess(c *exec.Cmd, log string) (*Process, error) {
 	}
 	defer out.Close()
 	c.Stdout, c.Stderr = out, out
-	if c.SysProcAttr == nil {
-		c.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	c.SysProcAttr.Pdeathsig = syscall.SIGTERM
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	c.WaitDelay = 5 * time.Second
 	p := &Process{ended: make(chan struct{})}
 	started := make(chan error)
@@ -67,7 +64,7 @@ func (p *Process) Stop() {
 }
 
 // Signal sends sig to the process.
-func (p *process) Signal(sig syscall.Signal) { p.signal(sig) }
+func (p *Process) Signal(sig syscall.Signal) { p.signal(sig) }
 
 // signal does nothing when the process has ended: its id may be another's by now.
 func (p *Process) signal(sig syscall.Signal) {
