@@ -475,3 +475,29 @@ func TestMasterService(t *testing.T) {
 		t.Errorf("master complains:\n%s", strings.Join(got, ""))
 	}
 }
+
+// TestMasterExample starts the cyrus.conf that sites copy, with other paths and
+// ports.
+func TestMasterExample(t *testing.T) {
+	t.Parallel()
+	s := peer.MasterOf(t, basic(t), peer.Options{}, func(s *peer.Server) string {
+		text := read(t, "../contrib/cyrus.conf")
+		for from, to := range map[string]string{
+			`"/usr/local/sbin/imapd `: fmt.Sprintf(`"%s -C %s `, s.Program, s.ConfFile()),
+			`listen="imap"`:           fmt.Sprintf(`listen="%s" proto="tcp4"`, s.Addr),
+			`listen="imaps"`:          fmt.Sprintf(`listen="%s" proto="tcp4"`, s.TLSAddr),
+		} {
+			if !strings.Contains(text, from) {
+				t.Fatalf("no %s", from)
+			}
+			text = strings.ReplaceAll(text, from, to)
+		}
+		return text
+	})
+	s.Login(t, s.User).Do("SELECT INBOX")
+	s.LoginOn(t, must(s.DialTLS())(t), s.User).Do("SELECT INBOX")
+	eventually(t, func() string { return fmt.Sprintf("waiting are %v", waiting(t, s)) }, func() bool { return len(waiting(t, s)) == 6 })
+	if got := complaints(s); len(got) > 0 {
+		t.Errorf("master complains:\n%s", strings.Join(got, ""))
+	}
+}

@@ -44,6 +44,13 @@ func (s *Server) Cyrus(t testing.TB, program string, args ...string) *exec.Cmd {
 // run.
 func Master(t testing.TB, maildir string, o Options, services ...Service) *Server {
 	t.Helper()
+	return MasterOf(t, maildir, o, func(s *Server) string { return s.entries(services) })
+}
+
+// MasterOf is Master with a cyrus.conf that services returns, asked when all but
+// that is known of the server.
+func MasterOf(t testing.TB, maildir string, o Options, services func(*Server) string) *Server {
+	t.Helper()
 	room := NewRoom(t)
 	s := &Server{Kind: "master", User: o.users()[0], Maildir: maildir, dir: room.Dir, room: room}
 	s.conf = filepath.Join(s.dir, "imapd.conf")
@@ -58,7 +65,9 @@ func Master(t testing.TB, maildir string, o Options, services ...Service) *Serve
 	}
 	s.Give(t, s.dir)
 	s.Give(t, parentOf(maildir))
-	s.writeServices(t, services)
+	if err := os.WriteFile(filepath.Join(s.dir, "cyrus.conf"), []byte(services(s)), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	s.startMaster(t)
 	return s
 }
@@ -99,9 +108,8 @@ func (s *Server) Give(t testing.TB, dir string) {
 	}
 }
 
-// writeServices writes cyrus.conf anew, which master reads at SIGHUP.
-func (s *Server) writeServices(t testing.TB, services []Service) {
-	t.Helper()
+// entries returns the cyrus.conf for services.
+func (s *Server) entries(services []Service) string {
 	var text strings.Builder
 	text.WriteString("SERVICES {\n")
 	for i, e := range services {
@@ -114,9 +122,7 @@ func (s *Server) writeServices(t testing.TB, services []Service) {
 		fmt.Fprintf(&text, "  %s cmd=\"%s -C %s %s\" listen=\"%s\" proto=tcp4 %s\n", e.Name, s.Program, e.Conf, e.Args, e.Addr, e.More)
 	}
 	text.WriteString("}\n")
-	if err := os.WriteFile(filepath.Join(s.dir, "cyrus.conf"), []byte(text.String()), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	return text.String()
 }
 
 // startMaster starts master and waits until it is ready for work.
