@@ -102,7 +102,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 			return control.ExitConfig, err
 		}
 	}
-	daemon, ctx := control.NewDaemon(context.Background(), log, certs.Reload)
+	daemon, ctx := control.NewDaemon(context.Background(), log, stdio.Reloading(certs.Reload))
 	if start != control.StartMaster { // which has signals of its own
 		defer control.Signals(daemon)()
 	}

@@ -28,8 +28,9 @@ const (
 // its own.
 type Listener struct {
 	admission
-	gate  *gate
-	doors []door
+	gate   *gate
+	doors  []door
+	notify *notifier // is told that it serves
 	// idle is how long Run goes on without a client before it ends; 0 is for
 	// ever.
 	idle time.Duration
@@ -98,7 +99,10 @@ func (l *Listener) Run(ctx context.Context, h Handler) error {
 	sessions, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	var serving sync.WaitGroup
-	if l.receive(ctx, h, sessions, &serving) {
+	stop := l.notify.ready()
+	idle := l.receive(ctx, h, sessions, &serving)
+	stop()
+	if idle {
 		return nil
 	}
 	ended := make(chan struct{})

@@ -69,6 +69,9 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 	if err != nil {
 		return nil, code, err
 	}
+	if l, ok := source.(*Listener); ok {
+		l.notify = stdio.notify
+	}
 	forgetLauncher()
 	if start == StartTunnel {
 		return source, ExitOK, nil

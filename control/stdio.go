@@ -40,6 +40,7 @@ type Stdio struct {
 	client  *passed          // the client whose socket systemd left on 3, or nil
 	signals <-chan os.Signal // those that master sends
 	passed  []passed         // the listening sockets that systemd left from 3 on
+	notify  *notifier        // systemd, or nil
 }
 
 // Adopt looks at the descriptors 0, 1 and 2. A socket on 0 is moved away, and
@@ -122,6 +123,7 @@ func ownPeer(fd int) bool {
 // what systemd passes, and is called once.
 func (s *Stdio) FindStart(o *Options) Start {
 	passed := takePassed()
+	s.notify = openNotifier()
 	switch {
 	case o.Listen:
 		s.Start = StartListen
