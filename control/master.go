@@ -215,7 +215,7 @@ func (m *Master) patience() <-chan time.Time {
 func (m *Master) serve(ctx context.Context, c *Conn, h Handler) {
 	keepAlive(c.Conn, m.conf.TCPKeepalive)
 	one := &Single{newAdmission(m.conf, m.opt, m.certs, m.log), c, m.opt.TLS}
-	_ = one.Run(ctx, h) // never fails
+	one.serve(ctx, h)
 }
 
 // tell tells master something about this process.
