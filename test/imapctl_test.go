@@ -334,40 +334,6 @@ func TestImapctlReload(t *testing.T) {
 	askctl(t, s, 69, "session", s.User)
 }
 
-// TestImapctlHandover reaches the sessions of a process that has handed over to a
-// newer one.
-func TestImapctlHandover(t *testing.T) {
-	t.Parallel()
-	s := peer.Imapd(t, basic(t), peer.Options{})
-	c, other := s.Login(t, s.User), s.Login(t, s.User)
-	c.Do("SELECT INBOX")
-	c.Send("i IDLE")
-	c.Wait("+")
-	old := findOn(t, s, s.User, "Idle")
-	if err := syscall.Kill(s.PID, syscall.SIGUSR2); err != nil {
-		t.Fatal(err)
-	}
-	var said string
-	eventually(t, func() string { return "no second process: " + said }, func() bool {
-		said = finish(t, ctl(t, s, "reload")).out
-		return strings.Count(said, ": reloaded\n") == 2
-	})
-	s.Login(t, s.User).Do("NOOP")
-	askctl(t, s, 0, "kick", old.ID)
-	c.Wait("* BYE [UNAVAILABLE] Session ended by the administrator")
-	other.Do("NOOP")
-	session := ctl(t, s, "session", s.User)
-	session.Stdin = strings.NewReader("b LOGOUT\r\n")
-	if r := finish(t, session); r.code != 0 || !strings.Contains(r.out, "\r\nb OK ") {
-		t.Errorf("session: %+v", r)
-	}
-	askctl(t, s, 0, "drain")
-	other.Wait("* BYE")
-	eventually(t, func() string { return "a daemon does not end" }, func() bool {
-		return finish(t, ctl(t, s, "drain")).code == 69
-	})
-}
-
 // tryStranger tries the socket as a user who is neither root nor the server's, who
 // gets in only where somebody opens it to all.
 func tryStranger(t *testing.T, s *peer.Server) {
