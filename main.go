@@ -7,14 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"imapd/control"
 	"imapd/control/config"
-	"imapd/control/notice"
-	"imapd/control/proc"
-	"imapd/control/telemetry"
 	"imapd/imap"
-	"imapd/maildir"
 	"imapd/sasl"
 )
 
@@ -96,44 +93,50 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 			log.Warn("debug_command", "err", err)
 		}
 	}
-	var auth imap.Authenticator // nobody logs in on a tunnel
-	if start != control.StartTunnel {
-		if auth, err = sasl.New(conf, config.Open, log); err != nil {
-			return control.ExitConfig, err
-		}
-	}
-	daemon, ctx := control.NewDaemon(context.Background(), log, stdio.Reloading(certs.Reload))
-	if start != control.StartMaster { // which has signals of its own
-		defer control.Signals(daemon)()
-	}
-	who := control.Who(start, conf, log)
-	open := func() (server *imap.Server, end func()) {
-		logs := telemetry.New(telemetry.Options{Dir: conf.ConfigDirectory, BySession: conf.TelemetryBySessionID, Log: log})
-		notices := notice.New(notice.Options{Dir: conf.ConfigDirectory, Service: conf.Service, Poll: conf.IdlePoll, Logs: logs.Scan, Log: log})
-		host := maildir.NewHost(imap.HostOptions(conf, log))
-		return imap.New(imap.Options{
-			Config: conf, Host: host, Auth: auth, TLS: certs.Config(), Notices: notices, Log: log, Version: version,
-			Enter: func(host, session string) imap.Entry {
-				return who.Begin(proc.Info{Service: conf.Service, Host: host, Session: session})
-			},
-			Tap: func(user, session string) imap.Tap { return logs.Open(user, session) },
-		}), func() { host.Close(); notices.Close() }
-	}
+	reload := &control.Reloader{Options: o, Start: start, Open: config.Open, Source: source, Log: log, Config: conf, Certificates: certs}
+	daemon, ctx := control.NewDaemon(context.Background(), log, stdio.Reloading(reload.Reload))
+	w := &works{conf: conf, log: log, who: control.Who(start, conf, log), ending: ctx.Done()}
 	handler := control.Handler{Refuse: imap.Refuse}
 	if start == control.StartMaster {
+		auth, err := sasl.New(conf, config.Open, log)
+		if err != nil {
+			return control.ExitConfig, err
+		}
 		// For each client anew, so that nothing of one is left for the next.
 		handler.Serve = func(ctx context.Context, c *control.Conn) {
-			server, end := open()
+			server, end := w.open()
 			defer end()
-			server.Serve(ctx, c)
+			server(conf, certs, auth).Serve(ctx, c)
 		}
-	} else {
-		server, end := open()
-		defer end()
-		handler.Serve = server.Serve
+		return control.ExitCode(source.Run(ctx, handler)) // which has signals of its own
 	}
-	if start == control.StartListen || start == control.StartSystemd {
+	server, end := w.open()
+	defer end()
+	var now atomic.Pointer[imap.Server]
+	handler.Serve = func(ctx context.Context, c *control.Conn) { now.Load().Serve(ctx, c) }
+	reload.Prepare = func(conf *config.Config, certs *control.Certificates) (func(), error) {
+		var auth imap.Authenticator // nobody logs in on a tunnel
+		if start != control.StartTunnel {
+			a, err := sasl.New(conf, config.Open, log)
+			if err != nil {
+				return nil, err
+			}
+			auth = a
+		}
+		next := server(conf, certs, auth)
+		return func() { now.Store(next) }, nil
+	}
+	first, err := reload.Prepare(conf, certs)
+	if err != nil {
+		return control.ExitConfig, err
+	}
+	first()
+	if l, ok := source.(*control.Listener); ok {
+		certs.Watch()
+		defer reload.Close()
+		daemon.Replace = l.HandOver
 		log.Info("ready", "version", version)
 	}
+	defer control.Signals(daemon)()
 	return control.ExitCode(source.Run(ctx, handler))
 }

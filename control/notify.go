@@ -15,6 +15,7 @@ import (
 // nobody asked, tells nobody.
 type notifier struct {
 	socket   *net.UnixConn
+	env      []string      // by which it was found
 	watchdog time.Duration // how often systemd wants to hear of us; 0 is never
 }
 
@@ -33,7 +34,7 @@ func openNotifier() *notifier {
 	if err != nil {
 		return nil // systemd will say that it has not heard of us
 	}
-	n := &notifier{socket: socket}
+	n := &notifier{socket: socket, env: []string{"NOTIFY_SOCKET=" + name, "WATCHDOG_USEC=" + usec}}
 	if u, err := strconv.ParseUint(usec, 10, 50); err == nil && (pid == "" || pid == strconv.Itoa(os.Getpid())) {
 		n.watchdog = time.Duration(u) * time.Microsecond
 	}
@@ -47,6 +48,22 @@ func (n *notifier) tell(message string) {
 	}
 	_ = n.socket.SetWriteDeadline(time.Now().Add(time.Second))
 	_, _ = n.socket.Write([]byte(message))
+}
+
+// environ returns what a process needs to find the same socket.
+func (n *notifier) environ() []string {
+	if n == nil {
+		return nil
+	}
+	return n.env
+}
+
+// replaced tells that another process is the daemon now, and nothing after it.
+func (n *notifier) replaced(pid int) {
+	n.tell("MAINPID=" + strconv.Itoa(pid))
+	if n != nil {
+		n.socket.Close()
+	}
 }
 
 // ready tells that clients are served, and from now on that the process lives,

@@ -214,6 +214,7 @@ func TestMasterHangup(t *testing.T) {
 	for line := ""; !strings.HasPrefix(line, "+"); {
 		line = must(r.ReadString('\n'))(t)
 	}
+	eventually(t, func() string { return fmt.Sprintf("of prefork=2 there are %v", waiting(t, s)) }, func() bool { return len(waiting(t, s)) == 3 })
 	s.Stop()
 	if rest, err := io.ReadAll(r); len(rest) > 0 || err != nil {
 		t.Errorf("got %q, %v", rest, err)

@@ -108,10 +108,13 @@ func CopyTree(t testing.TB, from, to string) {
 	}
 }
 
-// Certificate writes a self-signed certificate for localhost into dir as
-// cert.pem, whose path it returns, and its key as key.pem.
-func Certificate(t testing.TB, dir string) string {
+// Certificate writes a self-signed certificate for names, or for localhost, into
+// dir as cert.pem, whose path it returns, and its key as key.pem.
+func Certificate(t testing.TB, dir string, names ...string) string {
 	t.Helper()
+	if len(names) == 0 {
+		names = []string{"localhost"}
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -119,8 +122,8 @@ func Certificate(t testing.TB, dir string) string {
 	now := time.Now()
 	cert := &x509.Certificate{
 		SerialNumber: big.NewInt(now.UnixNano()),
-		Subject:      pkix.Name{CommonName: "localhost"},
-		DNSNames:     []string{"localhost"},
+		Subject:      pkix.Name{CommonName: names[0]},
+		DNSNames:     names,
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore:    now.Add(-time.Hour),
 		NotAfter:     now.Add(24 * time.Hour),
