@@ -7,13 +7,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"imapd/control"
+	"imapd/control/admin"
 	"imapd/control/config"
-	"imapd/control/notice"
-	"imapd/control/telemetry"
 	"imapd/imap"
-	"imapd/maildir"
 	"imapd/sasl"
 )
 
@@ -21,22 +20,28 @@ import (
 var version = "devel"
 
 func main() {
+	if filepath.Base(os.Args[0]) == "imapctl" {
+		os.Exit(admin.Main(os.Args[1:], version))
+	}
 	// First of all: under inetd the client is on standard error.
 	stdio, err := control.Adopt()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "imapd:", err)
 		os.Exit(control.ExitOS)
 	}
-	os.Exit(run(stdio, os.Args))
+	code := run(stdio, os.Args)
+	if code != control.ExitOK {
+		stdio.TurnAway()
+	}
+	os.Exit(code)
 }
 
 // run is the program. It returns the exit code.
 func run(stdio *control.Stdio, args []string) int {
-	if filepath.Base(args[0]) == "imapctl" {
-		control.Complain(stdio, "imapctl is not in this version")
-		return control.ExitUsage
-	}
 	o, err := control.ParseOptions(args[1:])
+	if err == nil {
+		err = control.Fits(o)
+	}
 	if err != nil {
 		control.Complain(stdio, err.Error())
 		fmt.Fprint(os.Stderr, control.Usage)
@@ -47,9 +52,9 @@ func run(stdio *control.Stdio, args []string) int {
 		return control.ExitOK
 	}
 	start := stdio.FindStart(o)
-	conf, problems, err := control.LoadConfig(o, start)
+	conf, problems, err := control.LoadConfig(o, start, config.Open)
 	if o.Test {
-		return control.Test(conf, problems, os.Stdout, os.Stderr)
+		return control.Test(conf, problems, config.Open, os.Stdout, os.Stderr)
 	}
 	if err != nil {
 		for _, p := range problems {
@@ -75,7 +80,7 @@ func run(stdio *control.Stdio, args []string) int {
 // serve opens everything in the order that control asks for, and serves until
 // it is told to end.
 func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *control.Options, log *slog.Logger) (int, error) {
-	certs, err := control.LoadCertificates(conf, log)
+	certs, err := control.LoadCertificates(conf, config.Open, log)
 	if err != nil {
 		return control.ExitConfig, err
 	}
@@ -84,57 +89,55 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		return code, err
 	}
 	if o.Debugger {
-		if err := control.RunDebugger(conf.DebugCommand, os.Args[0]); err != nil {
+		if err := control.RunDebugger(conf.DebugCommand, os.Args[0], conf.Service); err != nil {
 			log.Warn("debug_command", "err", err)
 		}
 	}
-	var auth imap.Authenticator // nobody logs in on a tunnel
-	if start != control.StartTunnel {
-		if auth, err = sasl.New(conf, log); err != nil {
+	reload := &control.Reloader{Options: o, Start: start, Open: config.Open, Source: source, Log: log, Config: conf, Certificates: certs}
+	daemon, ctx := control.NewDaemon(context.Background(), log, stdio.Reloading(reload.Reload))
+	w := &works{conf: conf, log: log, who: control.Who(start, conf, log), ending: ctx.Done()}
+	handler := control.Handler{Refuse: imap.Refuse}
+	if start == control.StartMaster {
+		auth, err := sasl.New(conf, config.Open, log)
+		if err != nil {
 			return control.ExitConfig, err
 		}
+		// For each client anew, so that nothing of one is left for the next.
+		handler.Serve = func(ctx context.Context, c *control.Conn) {
+			server, end := w.open()
+			defer end()
+			server(conf, certs, auth).Serve(ctx, c)
+		}
+		return control.ExitCode(source.Run(ctx, handler)) // which has signals of its own
 	}
-	ctx, stop := control.Signals(context.Background(), log, certs.Reload)
-	defer stop()
-
-	logs := telemetry.New(telemetry.Options{Dir: conf.ConfigDirectory, BySession: conf.TelemetryBySessionID, Log: log})
-	notices := notice.New(notice.Options{Dir: conf.ConfigDirectory, Service: control.Service, Poll: conf.IdlePoll, Logs: logs.Scan, Log: log})
-	defer notices.Close()
-	host := maildir.NewHost(hostOptions(conf, log))
-	defer host.Close()
-
-	server := imap.New(imap.Options{
-		Config:  conf,
-		Host:    host,
-		Auth:    auth,
-		TLS:     certs.Config(),
-		Notices: notices,
-		Tap:     func(user, session string) imap.Tap { return logs.Open(user, session) },
-		Log:     log,
-		Version: version,
-	})
-	if start == control.StartListen {
+	server, end := w.open()
+	defer end()
+	var now atomic.Pointer[imap.Server]
+	handler.Serve = func(ctx context.Context, c *control.Conn) { now.Load().Serve(ctx, c) }
+	reload.Prepare = func(conf *config.Config, certs *control.Certificates) (func(), error) {
+		var auth imap.Authenticator // nobody logs in on a tunnel
+		if start != control.StartTunnel {
+			a, err := sasl.New(conf, config.Open, log)
+			if err != nil {
+				return nil, err
+			}
+			auth = a
+		}
+		next := server(conf, certs, auth)
+		return func() { now.Store(next) }, nil
+	}
+	first, err := reload.Prepare(conf, certs)
+	if err != nil {
+		return control.ExitConfig, err
+	}
+	first()
+	if l, ok := source.(*control.Listener); ok {
+		certs.Watch()
+		defer reload.Close()
+		daemon.Replace = l.HandOver
+		defer w.listen(daemon, now.Load).Close()
 		log.Info("ready", "version", version)
 	}
-	if err := source.Run(ctx, control.Handler{Serve: server.Serve, Refuse: imap.Refuse}); err != nil {
-		return control.ExitOS, err
-	}
-	return control.ExitOK, nil
-}
-
-func hostOptions(conf *config.Config, log *slog.Logger) maildir.Options {
-	fsync := map[config.Fsync]maildir.Fsync{
-		config.FsyncOptimized: maildir.FsyncOptimized,
-		config.FsyncAlways:    maildir.FsyncAlways,
-		config.FsyncNever:     maildir.FsyncNever,
-	}
-	lock := maildir.LockAlways
-	if conf.MaildirLock == config.LockNewUIDs {
-		lock = maildir.LockNewUIDs
-	}
-	return maildir.Options{
-		Fsync: fsync[conf.MaildirFsync], Lock: lock, ReadOnly: conf.MaildirReadonly, ImportIsync: conf.MaildirImportIsync, Poll: conf.IdlePoll,
-		IndexSingleHost: conf.IndexSingleHost, MaxMessage: conf.Limits.AppendLimit(),
-		Slots: conf.Limits.Disk, SlotsPerUser: conf.Limits.DiskPerUser, Log: log,
-	}
+	defer control.Signals(daemon)()
+	return control.ExitCode(source.Run(ctx, handler))
 }

@@ -6,15 +6,15 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"syscall"
 
 	"imapd/control/config"
 )
 
 // Test is imapd -t: it prints the effective configuration to out and all that
 // is wrong with it to complaints, a line each, and returns the exit code. conf
-// is nil where there is no configuration to print.
-func Test(conf *config.Config, problems []config.Problem, out, complaints io.Writer) int {
+// is nil where there is no configuration to print; open opens the files that it
+// names.
+func Test(conf *config.Config, problems []config.Problem, open config.Opener, out, complaints io.Writer) int {
 	code := ExitOK
 	for _, p := range problems {
 		fmt.Fprintln(complaints, p)
@@ -25,7 +25,7 @@ func Test(conf *config.Config, problems []config.Problem, out, complaints io.Wri
 	if conf == nil {
 		return code
 	}
-	for _, err := range check(conf) {
+	for _, err := range Check(conf, open) {
 		fmt.Fprintln(complaints, err)
 		code = ExitConfig
 	}
@@ -52,15 +52,15 @@ func Complain(stdio *Stdio, messages ...string) {
 	}
 }
 
-// check returns what is wrong around a configuration that is right in itself:
+// Check returns what is wrong around a configuration that is right in itself:
 // certificates and passwords that cannot be read, a user who does not exist.
-func check(conf *config.Config) []error {
+func Check(conf *config.Config, open config.Opener) []error {
 	var wrong []error
-	certs, err := LoadCertificates(conf, slog.New(slog.DiscardHandler))
+	certs, err := LoadCertificates(conf, open, slog.New(slog.DiscardHandler))
 	if err != nil {
 		wrong = append(wrong, err)
 	}
-	if err := readable(conf.PasswdFile); err != nil {
+	if err := readable(open, conf.PasswdFile); err != nil {
 		wrong = append(wrong, at(conf, "sasl_passwd_file", err))
 	}
 	for _, a := range conf.Listen {
@@ -77,12 +77,11 @@ func check(conf *config.Config) []error {
 }
 
 // readable returns why the file path, if there is one, cannot be read.
-func readable(path string) error {
+func readable(open config.Opener, path string) error {
 	if path == "" {
 		return nil
 	}
-	// A FIFO, too, must not be waited for.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := open.Open(path)
 	if err != nil {
 		return err
 	}

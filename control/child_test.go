@@ -42,6 +42,7 @@ type told struct {
 	Preauth        *Caller
 	Remote         string
 	ZeroIsNull     bool
+	Env            []string // names
 }
 
 func child(what string) int {
@@ -50,18 +51,29 @@ func child(what string) int {
 		fmt.Fprintln(os.Stderr, "adopt:", err)
 		return ExitOS
 	}
+	code := serveAs(what, stdio)
+	if code != ExitOK {
+		stdio.TurnAway()
+	}
+	return code
+}
+
+func serveAs(what string, stdio *Stdio) int {
 	if what == "panic" {
 		fmt.Println("said on standard output")
 		fmt.Fprintln(os.Stderr, "said on standard error")
 		panic("a stack that nobody may see")
 	}
 	o, err := ParseOptions(strings.Fields(what))
+	if err == nil {
+		err = Fits(o)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return ExitUsage
 	}
 	start := stdio.FindStart(o)
-	conf, _, err := LoadConfig(o, start)
+	conf, _, err := LoadConfig(o, start, config.Open)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return ExitConfig
@@ -69,7 +81,7 @@ func child(what string) int {
 	anyPort(conf)
 	log := OpenLog(conf, start, stdio)
 	defer log.Close()
-	certs, err := LoadCertificates(conf, log.Logger)
+	certs, err := LoadCertificates(conf, config.Open, log.Logger)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return ExitConfig
@@ -79,17 +91,19 @@ func child(what string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return code
 	}
-	ctx, stop := Signals(context.Background(), log.Logger, certs.Reload)
-	defer stop()
+	daemon, ctx := NewDaemon(context.Background(), log.Logger, stdio.Reloading(certs.Reload))
+	if start != StartMaster {
+		defer Signals(daemon)()
+	}
 	if l, ok := source.(*Listener); ok {
 		fmt.Println(l.Addrs()[0].String())
 	}
 	h := echo(func(c *Conn) any { return tell(c, start, stdio) })
-	if err := source.Run(ctx, h); err != nil {
+	code, err = ExitCode(source.Run(ctx, h))
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
 	}
-	return ExitOK
+	return code
 }
 
 func tell(c *Conn, start Start, stdio *Stdio) told {
@@ -98,12 +112,16 @@ func tell(c *Conn, start Start, stdio *Stdio) told {
 	syscall.Umask(umask)
 	null, _ := os.Stat("/dev/null")
 	zero, _ := os.Stdin.Stat()
+	env := os.Environ()
+	for i := range env {
+		env[i], _, _ = strings.Cut(env[i], "=")
+	}
 	return told{
 		Start: start, Hidden: stdio.Hidden,
 		UID: os.Getuid(), EUID: os.Geteuid(), GID: os.Getgid(), Groups: groups, Umask: umask,
 		Back: os.Getuid() != 0 && syscall.Setuid(0) == nil,
 		Host: c.Host, TLS: c.TLS, Private: c.Private, Preauth: c.Preauth, Remote: c.RemoteAddr().Network(),
-		ZeroIsNull: os.SameFile(null, zero),
+		ZeroIsNull: os.SameFile(null, zero), Env: env,
 	}
 }
 
@@ -163,14 +181,18 @@ func testConfig(t *testing.T, text ...string) string {
 	if err := os.Chmod(t.TempDir(), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	write(t, name, "configdirectory: /nonexistent\n"+strings.Join(text, "\n")+"\n")
+	all := "configdirectory: /nonexistent\n" + strings.Join(text, "\n") + "\n"
+	if !strings.Contains(all, "shutdown_grace:") {
+		all += "shutdown_grace: 0\n" // the child's handler waits for its context
+	}
+	write(t, name, all)
 	return name
 }
 
 // loadConfig returns the configuration with some lines.
 func loadConfig(t *testing.T, text ...string) *config.Config {
 	t.Helper()
-	conf, problems, err := config.Load(testConfig(t, text...), Service)
+	conf, problems, err := config.Load(testConfig(t, text...), Service, config.Open)
 	if err != nil {
 		t.Fatal(err, problems)
 	}

@@ -14,6 +14,7 @@ package control
 import (
 	"context"
 	"net"
+	"net/netip"
 	"sync"
 )
 
@@ -32,14 +33,18 @@ type Conn struct {
 	// (imaps, or imapd -s): STARTTLS is not offered.
 	TLS bool
 	// Private is true where nobody on the way can read what passes: under TLS,
-	// on a unix socket, or with an external layer (imapd -p with 2 or more).
+	// ours or a trusted proxy's, on a unix socket, with an external layer
+	// (imapd -p with 2 or more), or from a network that is trusted with that.
 	// Plain text passwords are safe.
 	Private bool
 	// Preauth is who the client is where it need not log in (a pipe or a
 	// terminal: whoever started imapd), else nil.
 	Preauth *Caller
 
-	loggedIn func() // nil where nobody counts
+	addr     netip.Addr             // of the client, as far as known
+	trusted  bool                   // addr is in login_trusted_networks
+	loggedIn func()                 // nil where nobody counts
+	moved    func(netip.Addr) error // counts the client elsewhere; nil where nobody counts
 	once     sync.Once
 }
 
@@ -48,6 +53,9 @@ type Caller struct {
 	Name     string
 	UID, GID int
 	Home     string // absolute
+	// Admin is set where an administrator began the session, on the machine
+	// itself: a shutdown notice spares it, whoever it is for.
+	Admin bool
 }
 
 // Authenticated takes the connection off the count of those that have yet to
@@ -59,12 +67,38 @@ func (c *Conn) Authenticated() {
 	}
 }
 
+// Forward says that the client is at ip, in the words of its peer, and tells
+// whether that counts: the peer is in login_trusted_networks, and has not said
+// so before. Host has changed then. The error is a Refusal where too many
+// connections come from ip.
+func (c *Conn) Forward(ip netip.Addr) (bool, error) {
+	if !c.trusted {
+		return false, nil
+	}
+	c.trusted = false
+	if err := c.move(ip); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// move makes ip the client's address.
+func (c *Conn) move(ip netip.Addr) error {
+	ip = ip.Unmap().WithZone("")
+	c.addr, c.Host = ip, "["+ip.String()+"]"
+	if c.moved == nil {
+		return nil
+	}
+	return c.moved(ip)
+}
+
 // A Handler is the server that a Source brings connections to.
 type Handler struct {
 	// Serve talks to one client until it is done and returns; the Source then
-	// closes the connection. It ends soon after ctx is done: the server stops,
-	// or, with a Refusal as context.Cause, this connection has to go. Serve is
-	// called from a goroutine of its own for each connection.
+	// closes the connection. When the server ends it returns by itself, after
+	// the command that runs; when ctx is done it is cut short: that took too
+	// long, or, with a Refusal as context.Cause, this connection has to go.
+	// Serve is called from a goroutine of its own for each connection.
 	Serve func(ctx context.Context, c *Conn)
 	// Refuse returns what a client is sent, instead of being served, where a
 	// limit has been reached: whole lines.

@@ -2,112 +2,108 @@ package control
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"imapd/control/config"
 )
 
 const (
-	// grace is how long sessions may take to end after the server was told to.
-	grace = 10 * time.Second
+	// cutTime is how long sessions may take to end that were cut short.
+	cutTime = 10 * time.Second
 	// backoff is how long accept rests when the system has no descriptor left.
 	backoff = 100 * time.Millisecond
 	// refuseTime is how long a client that is refused may take to hear so.
 	refuseTime = 100 * time.Millisecond
 )
 
-// A Listener is the Source of imapd -l: it listens on the addresses of the
-// configuration and serves every connection in a goroutine of its own.
+// A Listener is the Source of every start that brings many clients: it takes
+// the connections that come in at its doors and serves each in a goroutine of
+// its own.
 type Listener struct {
-	conf  *config.Config
-	certs *Certificates
-	ssf   int
-	log   *slog.Logger
-	gate  *gate
+	opt     *Options
+	own     bool // the doors are those of the option listen
+	from    inheritance
+	log     *slog.Logger
+	gate    *gate
+	refused tally
+	notify  *notifier // is told that it serves
+	now     atomic.Pointer[admission]
+
+	mu    sync.Mutex
 	doors []door
+	begin func(door)    // accepts at a door; nil while Run does not
+	left  chan struct{} // closed when another process has taken over the doors
+
+	// idle is how long Run goes on without a client before it ends; 0 is for
+	// ever.
+	idle time.Duration
 }
 
-type door struct {
-	net.Listener
-	tls bool
-}
-
-// Listen binds all addresses, or none. Connections wait until Run.
+// Listen returns the Listener of imapd -l: it binds all addresses of the
+// configuration, or none. Connections wait until Run.
 func Listen(conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Listener, error) {
-	l := &Listener{conf: conf, certs: certs, ssf: o.SSF, log: log, gate: newGate(conf.Limits)}
-	for _, a := range conf.Listen {
-		d, err := l.open(a, a.TLS || o.TLS)
-		if err != nil {
-			l.close()
-			return nil, fmt.Errorf("listen %v: %w", a, err)
-		}
-		l.doors = append(l.doors, d)
+	from := inherit()
+	doors, err := bind(conf, o, certs, from)
+	if err != nil {
+		return nil, err
+	}
+	l := newListener(conf, o, certs, log, doors)
+	l.own, l.from = true, from
+	return l, nil
+}
+
+// Activated returns the Listener of the sockets that systemd passes. With -T on
+// the command line it ends when it has had no client for so long: systemd
+// starts it again when one comes.
+func Activated(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Listener, error) {
+	doors, err := passedDoors(s.passed, o, certs)
+	if err != nil {
+		return nil, fmt.Errorf("sockets of systemd: %w", err)
+	}
+	l := newListener(conf, o, certs, log, doors)
+	if o.TimeoutGiven {
+		l.idle = time.Duration(o.Timeout) * time.Second
 	}
 	return l, nil
 }
 
-func (l *Listener) open(a config.Address, tls bool) (door, error) {
-	if tls && l.certs == nil {
-		return door{}, ErrNoCertificate
+// InetdWait returns the Listener of the socket that inetd, with wait, leaves on
+// descriptor 0. It ends when it has had no client for as long as -T says, and
+// inetd listens again.
+func InetdWait(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Listener, error) {
+	if o.TLS && certs == nil {
+		return nil, ErrNoCertificate
 	}
-	lc := net.ListenConfig{KeepAlive: -1}
-	if idle := l.conf.TCPKeepalive; idle > 0 {
-		lc.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: idle, Interval: time.Minute, Count: 5}
-	}
-	if a.Network == "unix" {
-		if err := removeStale(a.Address); err != nil {
-			return door{}, err
-		}
-	}
-	n, err := lc.Listen(context.Background(), a.Network, a.Address)
-	if err == nil && a.Network == "unix" {
-		// Whoever may reach the directory may log in.
-		err = os.Chmod(a.Address, 0o666)
-	}
+	n, err := s.listener()
 	if err != nil {
-		return door{}, err
+		return nil, err
 	}
-	return door{n, tls}, nil
+	l := newListener(conf, o, certs, log, []door{{Listener: n, tls: o.TLS}})
+	l.idle = time.Duration(o.Timeout) * time.Second
+	return l, nil
 }
 
-// ErrNoCertificate is returned where TLS is asked for and cannot be had.
-var ErrNoCertificate = errors.New("TLS needs tls_server_cert and tls_server_key in the configuration")
-
-// removeStale removes a unix socket that a server left behind: nobody answers
-// there.
-func removeStale(name string) error {
-	info, err := os.Lstat(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode()&os.ModeSocket == 0 {
-		return errors.New("there is something else of that name")
-	}
-	c, err := net.DialTimeout("unix", name, time.Second)
-	if err == nil {
-		c.Close()
-		return errors.New("another server listens there")
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return err
-	}
-	return os.Remove(name)
+// newListener returns the Listener of doors, which are its own from now on.
+func newListener(conf *config.Config, o *Options, certs *Certificates, log *slog.Logger, doors []door) *Listener {
+	raiseFiles(conf, log)
+	l := &Listener{opt: o, log: log, gate: newGate(conf.Limits), doors: doors, left: make(chan struct{})}
+	a := newAdmission(conf, o, certs, log)
+	l.now.Store(&a)
+	return l
 }
 
-// Addrs returns where l listens, in the order of the configuration: with the
-// real ports where it names port 0.
+// Addrs returns where l listens, in the order of its doors: with the real ports
+// where the configuration names port 0.
 func (l *Listener) Addrs() []net.Addr {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var addrs []net.Addr
 	for _, d := range l.doors {
 		addrs = append(addrs, d.Addr())
@@ -115,49 +111,118 @@ func (l *Listener) Addrs() []net.Addr {
 	return addrs
 }
 
-func (l *Listener) close() {
-	for _, d := range l.doors {
-		d.Close()
-	}
-}
-
-// Run serves until ctx is done. Sessions have 10 seconds to end then, before
-// their connections are closed, and 10 more after that.
+// Run serves until ctx is done. Sessions have shutdown_grace to end then, before
+// they are cut short. It also ends when it has been idle for too long: who comes
+// then waits at the launcher's socket.
 func (l *Listener) Run(ctx context.Context, h Handler) error {
-	sessions, cut := context.WithCancel(context.WithoutCancel(ctx))
+	sessions, cut := later(ctx, func() time.Duration { return l.now.Load().conf.ShutdownGrace })
 	defer cut()
-	var accepting, serving sync.WaitGroup
-	for _, d := range l.doors {
-		accepting.Go(func() { l.accept(ctx, d, h, sessions, &serving) })
+	var serving sync.WaitGroup
+	defer rest()()
+	stop := l.notify.ready()
+	idle := l.receive(ctx, h, sessions, &serving)
+	stop()
+	if idle {
+		return nil
 	}
-	<-ctx.Done()
-	l.close()
-	accepting.Wait()
-
 	ended := make(chan struct{})
 	go func() { // ends when the last session does
 		serving.Wait()
 		close(ended)
 	}()
-	for range 2 {
-		select {
-		case <-ended:
-			return nil
-		case <-time.After(grace):
-			cut()
-		}
+	select {
+	case <-ended: // at last, where another process has taken over
+		return nil
+	case <-sessions.Done():
+	}
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(cutTime):
 	}
 	return errors.New("sessions did not end")
 }
 
-// accept is the goroutine of one door. sessions is done when connections are to
-// be closed whatever their sessions do.
-func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions context.Context, serving *sync.WaitGroup) {
+// later returns a context with the values of ctx that is done when ctx has been
+// for so long: what sessions get that are told of the end by other means.
+func later(ctx context.Context, grace func() time.Duration) (context.Context, context.CancelFunc) {
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(grace(), cancel) })
+	return late, cancel
+}
+
+// receive takes connections in until ctx is done, another process has taken over
+// or, and then it returns true, this one is idle. The doors are closed then.
+func (l *Listener) receive(ctx context.Context, h Handler, sessions context.Context, serving *sync.WaitGroup) bool {
+	idle := newIdler(l.idle)
+	defer idle.stop()
+	var accepting sync.WaitGroup
+	for {
+		l.accepting(func(d door) {
+			accepting.Go(func() { l.accept(ctx, d, h, sessions, serving, idle) })
+		})
+		select {
+		case <-ctx.Done():
+			l.close()
+			accepting.Wait()
+			return false
+		case <-l.left:
+			accepting.Wait()
+			return false
+		case <-idle.done():
+		}
+		// A client may come in at this very moment. Closing the doors and
+		// waiting for its end would keep the others out for hours.
+		l.deadline(time.Unix(1, 0))
+		accepting.Wait()
+		if idle.empty() {
+			l.close()
+			serving.Wait()
+			return true
+		}
+		l.deadline(time.Time{})
+	}
+}
+
+// accepting has all doors accepted at by begin, and those that a reload opens.
+func (l *Listener) accepting(begin func(door)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.begin = begin
+	for _, d := range l.doors {
+		begin(d)
+	}
+	l.from.tell()
+	l.from.ready = nil
+}
+
+func (l *Listener) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	closeDoors(l.doors)
+	l.begin = nil
+}
+
+// deadline sets how long the doors are open.
+func (l *Listener) deadline(t time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, d := range l.doors {
+		if n, ok := d.Listener.(interface{ SetDeadline(time.Time) error }); ok {
+			_ = n.SetDeadline(t) // fails at a closed door, which is as good
+		}
+	}
+}
+
+// accept is the goroutine of one door. It ends when the door is closed or its
+// deadline passes. sessions is done when all sessions
+// are to be cut short.
+func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions context.Context, serving *sync.WaitGroup, idle *idler) {
 	short := false
 	for {
 		c, err := d.Accept()
 		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 				return
 			}
 			if !short {
@@ -171,62 +236,22 @@ func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions conte
 			continue
 		}
 		short = false
-		one, leave := context.WithCancelCause(ctx)
-		ticket, err := l.gate.enter(c.RemoteAddr(), leave)
+		now := l.now.Load()
+		one, leave := context.WithCancelCause(sessions)
+		ticket, err := l.gate.enter(now.counted(c.RemoteAddr()), leave)
 		if err != nil {
 			leave(nil)
-			l.refuse(d, c, h, err)
+			l.refuse(d, c, hostText(c.RemoteAddr()), h, err)
 			continue
 		}
-		serving.Go(func() {
-			defer leave(nil)
-			defer ticket.exit()
-			defer c.Close()
-			defer context.AfterFunc(sessions, func() { c.Close() })()
-			l.serve(one, d, c, ticket, h)
-		})
-	}
-}
-
-// serve makes a Conn of c and hands it over.
-func (l *Listener) serve(ctx context.Context, d door, c net.Conn, t *ticket, h Handler) {
-	conn := &Conn{
-		Conn:     c,
-		Host:     hostText(c.RemoteAddr()),
-		Private:  d.tls || l.ssf >= 2 || d.Addr().Network() == "unix",
-		loggedIn: t.loggedIn,
-	}
-	if d.tls && !conn.startTLS(ctx, l.certs.Config(), l.conf.Limits.HandshakeTime, l.log) {
-		return
-	}
-	h.Serve(ctx, conn)
-}
-
-// startTLS does the handshake of a connection that is under TLS from its first
-// octet, and tells whether it is.
-func (c *Conn) startTLS(ctx context.Context, conf *tls.Config, limit time.Duration, log *slog.Logger) bool {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	t := tls.Server(c.Conn, conf)
-	if err := t.HandshakeContext(ctx); err != nil {
-		log.Info("TLS handshake", "host", c.Host, "err", err)
-		return false
-	}
-	LogTLS(log, t.ConnectionState())
-	c.Conn, c.TLS = t, true
-	return true
-}
-
-// refuse tells a client that it cannot be served. Under TLS it is told nothing:
-// the handshake would cost what is being saved.
-func (l *Listener) refuse(d door, c net.Conn, h Handler, err error) {
-	defer c.Close()
-	l.log.Warn("connection refused", "host", hostText(c.RemoteAddr()), "err", err)
-	var why Refusal
-	if d.tls || !errors.As(err, &why) {
-		return
-	}
-	if c.SetWriteDeadline(time.Now().Add(refuseTime)) == nil {
-		_, _ = c.Write([]byte(h.Refuse(why))) // who does not listen need not know
+		idle.enter()
+		serving.Add(1)
+		go l.visit(h, &guest{admission: now, ctx: one, door: d, socket: c, leave: func() {
+			c.Close()
+			ticket.exit()
+			leave(nil)
+			idle.leave()
+			serving.Done()
+		}}, ticket)
 	}
 }

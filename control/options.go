@@ -1,7 +1,6 @@
 package control
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 )
@@ -10,18 +9,20 @@ import (
 const DefaultConfig = "/etc/imapd.conf"
 
 // Usage is the synopsis that a wrong option is answered with.
-const Usage = `usage: imapd [-C config-file] [-U uses] [-T timeout] [-D] [-s] [-p ssf]
-       imapd -l [-C config-file] [-D] [-s] [-p ssf]
+const Usage = `usage: imapd [-C config-file] [-U uses] [-T timeout] [-D] [-H] [-s] [-p ssf]
+       imapd -l [-C config-file] [-D] [-H] [-s] [-p ssf]
        imapd -t [-C config-file]
        imapd -V
 `
 
 // Exit codes, as sysexits.h names them.
 const (
-	ExitOK     = 0
-	ExitUsage  = 64 // a wrong option
-	ExitOS     = 71 // the system refused what it should have given
-	ExitConfig = 78 // the configuration is wrong
+	ExitOK       = 0
+	ExitUsage    = 64 // a wrong option
+	ExitSoftware = 70 // the launcher does not say what it should
+	ExitOS       = 71 // the system refused what it should have given
+	ExitTempFail = 75 // under master(8): a signal ended it
+	ExitConfig   = 78 // the configuration is wrong
 )
 
 // Options are what the command line says. See imapd(8).
@@ -29,9 +30,11 @@ type Options struct {
 	// Config is the configuration file; ConfigGiven tells that -C named it.
 	Config      string
 	ConfigGiven bool
-	// Uses and Timeout (seconds) bound the life of a process under master(8);
-	// they have no meaning elsewhere.
+	// Uses and Timeout (seconds) bound the life of a process under master(8).
+	// Timeout does so under inetd with wait too, and, where the command line
+	// has it (TimeoutGiven), under systemd.
 	Uses, Timeout int
+	TimeoutGiven  bool
 	// Debugger runs debug_command before anybody is served.
 	Debugger bool
 	// TLS puts every connection under TLS from its first octet.
@@ -39,6 +42,8 @@ type Options struct {
 	// SSF is the strength of a layer that protects the connection outside of
 	// imapd; 2 and more keep it private.
 	SSF int
+	// Proxy lets in nobody but proxies, with the PROXY protocol.
+	Proxy bool
 	// Listen serves the addresses of the option listen.
 	Listen bool
 	// Test checks the configuration and ends.
@@ -46,9 +51,6 @@ type Options struct {
 	// Version prints the version and ends.
 	Version bool
 }
-
-// errProxy answers -H, whose meaning is fixed but not implemented.
-var errProxy = errors.New("-H: the PROXY protocol is not in this version")
 
 // ParseOptions reads args (without the program's name) as getopt(3) does: an
 // argument may be attached ("-U30"), options without one may share a word
@@ -105,7 +107,7 @@ func (o *Options) flag(c byte) error {
 	case 'V':
 		o.Version = true
 	case 'H':
-		return errProxy
+		o.Proxy = true
 	default:
 		return fmt.Errorf("unknown option -%s", Escape(string(rune(c))))
 	}
@@ -126,7 +128,7 @@ func (o *Options) argument(c byte, arg string) error {
 	case 'U':
 		o.Uses = n
 	case 'T':
-		o.Timeout = n
+		o.Timeout, o.TimeoutGiven = n, true
 	case 'p':
 		o.SSF = n
 	}

@@ -3,9 +3,7 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"time"
@@ -16,75 +14,74 @@ import (
 // A Single is the Source of a process that serves one client: under inetd
 // (nowait), or on a pipe or terminal.
 type Single struct {
-	conn  *Conn
-	tls   bool
-	conf  *config.Config
-	certs *Certificates
-	log   *slog.Logger
+	admission
+	conn *Conn
+	tls  bool // from the first octet
 }
 
 // Inetd returns the Source of the client whose socket the launcher left on
-// descriptor 0.
+// descriptor 0, or systemd (Accept=yes) on 3.
 func Inetd(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Single, error) {
-	if s.socket == nil {
+	if s.socket == nil && s.client == nil {
 		return nil, errors.New("standard input is not a socket")
 	}
 	c, err := s.connection()
 	if err != nil {
 		return nil, err
 	}
-	if t, ok := c.(*net.TCPConn); ok && conf.TCPKeepalive > 0 {
-		// A socket that takes no keep-alive serves as well.
-		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: conf.TCPKeepalive, Interval: time.Minute, Count: 5})
-	}
-	conn := &Conn{Conn: c, Host: hostText(c.RemoteAddr())}
+	keepAlive(c, conf.TCPKeepalive)
+	conn := newConn(c)
 	// stunnel connects from this machine and tells for whom.
-	if ip, err := netip.ParseAddr(os.Getenv("REMOTE_HOST")); err == nil && addrOf(c.RemoteAddr()).IsLoopback() {
-		conn.Host = "[" + ip.Unmap().WithZone("").String() + "]"
+	if ip, err := netip.ParseAddr(os.Getenv("REMOTE_HOST")); err == nil && conn.addr.IsLoopback() {
+		_ = conn.move(ip) // nobody counts
 	}
-	conn.Private = o.TLS || o.SSF >= 2 || c.RemoteAddr().Network() == "unix"
-	return newSingle(conn, conf, o, certs, log)
+	tls := o.TLS || s.client != nil && secure(s.client.name, c.LocalAddr())
+	return newSingle(conn, tls, newAdmission(conf, o, certs, log))
 }
 
 // Tunnel returns the Source of the client on standard input and output: it is
 // whoever started imapd, and need not log in.
 func Tunnel(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Single, error) {
+	if o.Proxy {
+		return nil, errors.New("-H: the PROXY protocol needs a socket")
+	}
 	who, err := caller()
 	if err != nil {
 		return nil, err
 	}
+	if err := s.mayTunnel(); err != nil {
+		return nil, err
+	}
+	hint(who)
 	c, err := s.tunnel()
 	if err != nil {
 		return nil, err
 	}
-	return newSingle(&Conn{Conn: c, Host: "[local]", Private: true, Preauth: who}, conf, o, certs, log)
+	return newSingle(&Conn{Conn: c, Host: sshClient(), Private: true, Preauth: who}, o.TLS, newAdmission(conf, o, certs, log))
 }
 
-func newSingle(c *Conn, conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Single, error) {
-	if o.TLS && certs == nil {
+func newSingle(c *Conn, tls bool, a admission) (*Single, error) {
+	if tls && a.certs == nil {
 		c.Close()
-		return nil, fmt.Errorf("-s: %w", ErrNoCertificate)
+		return nil, ErrNoCertificate
 	}
-	return &Single{c, o.TLS, conf, certs, log}, nil
+	return &Single{a, c, tls}, nil
 }
 
-// Run serves the client. After ctx is done its session has 10 seconds to end
-// before the connection is closed.
+// Run serves the client. After ctx is done its session has shutdown_grace to end
+// before it is cut short.
 func (s *Single) Run(ctx context.Context, h Handler) error {
+	ctx, cut := later(ctx, func() time.Duration { return s.conf.ShutdownGrace })
+	defer cut()
+	s.serve(ctx, h)
+	return nil
+}
+
+// serve serves the client until ctx is done.
+func (s *Single) serve(ctx context.Context, h Handler) {
 	raw := s.conn.Conn
 	defer raw.Close()
-	ended := make(chan struct{})
-	defer close(ended)
-	defer context.AfterFunc(ctx, func() {
-		select {
-		case <-ended:
-		case <-time.After(grace):
-			raw.Close()
-		}
-	})()
-	if s.tls && !s.conn.startTLS(ctx, s.certs.Config(), s.conf.Limits.HandshakeTime, s.log) {
-		return nil
+	if ok, _ := s.admit(ctx, s.conn, s.tls); ok { // nobody counts, so nobody refuses
+		h.Serve(ctx, s.conn)
 	}
-	h.Serve(ctx, s.conn)
-	return nil
 }

@@ -2,7 +2,6 @@ package control
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -15,8 +14,8 @@ import (
 // config.Load of the file that o names. Who starts imapd for himself may have
 // none: without -C a file that is missing or unreadable means the defaults
 // then.
-func LoadConfig(o *Options, start Start) (*config.Config, []config.Problem, error) {
-	conf, problems, err := config.Load(o.Config, Service)
+func LoadConfig(o *Options, start Start, open config.Opener) (*config.Config, []config.Problem, error) {
+	conf, problems, err := config.Load(o.Config, serviceName(start), open)
 	if start == StartTunnel && !o.ConfigGiven && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) && conf == nil {
 		return config.Default(), nil, nil
 	}
@@ -26,8 +25,8 @@ func LoadConfig(o *Options, start Start) (*config.Config, []config.Problem, erro
 // errNobody answers a start without any client.
 var errNobody = errors.New("standard input is no client; imapd -l listens for clients itself")
 
-// errLater answers the starts that are known but not implemented.
-var errLater = errors.New("not in this version")
+// errNoMaster answers a start that looks like Cyrus's master's and is not.
+var errNoMaster = errors.New("CYRUS_SERVICE is set, but descriptor 3 does not lead to master, or 4 does not listen")
 
 // Open returns the Source that belongs to start, with all its addresses bound,
 // sets the umask and gives up root. The exit code goes with the error.
@@ -39,6 +38,9 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 	var source Source
 	var err error
 	code := ExitConfig
+	if o.Proxy && len(conf.HAProxyTrusted) == 0 {
+		return nil, code, errors.New("-H: haproxy_trusted_networks names no proxy")
+	}
 	switch start {
 	case StartListen:
 		if os.Geteuid() == 0 && conf.User == "" {
@@ -53,17 +55,24 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 	case StartTunnel:
 		source, err = Tunnel(stdio, conf, o, certs, log)
 	case StartMaster:
-		err = fmt.Errorf("start by Cyrus's master (CYRUS_SERVICE is set): %w", errLater)
+		source, code, err = newMaster(stdio, conf, o, certs, log)
 	case StartSystemd:
-		err = fmt.Errorf("start by systemd's socket activation (LISTEN_FDS is set): %w", errLater)
+		source, err = Activated(stdio, conf, o, certs, log)
 	case StartInetdWait:
-		err = fmt.Errorf("start by inetd with wait (standard input listens): %w; use nowait", errLater)
+		source, err = InetdWait(stdio, conf, o, certs, log)
 	default:
+		if os.Getenv("CYRUS_SERVICE") != "" {
+			return nil, ExitUsage, errNoMaster
+		}
 		return nil, ExitUsage, errNobody
 	}
 	if err != nil {
 		return nil, code, err
 	}
+	if l, ok := source.(*Listener); ok {
+		l.notify = stdio.notify
+	}
+	forgetLauncher()
 	if start == StartTunnel {
 		return source, ExitOK, nil
 	}
@@ -75,4 +84,16 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 		log.Warn(warn)
 	}
 	return source, ExitOK, nil
+}
+
+// ExitCode returns the exit code for what Run of a Source has returned, and the
+// error that is to be told with it.
+func ExitCode(err error) (int, error) {
+	switch {
+	case err == nil:
+		return ExitOK, nil
+	case errors.Is(err, ErrTerminated):
+		return ExitTempFail, nil
+	}
+	return ExitOS, err
 }

@@ -48,7 +48,7 @@ func tlsConfig(t *testing.T, lines ...string) (*config.Config, *Certificates, st
 	dir := t.TempDir()
 	certificate(t, dir, "one.example")
 	conf := loadConfig(t, append(lines, "listen: imaps://127.0.0.1:1", "tls_server_cert: "+dir+"/cert.pem", "tls_server_key: "+dir+"/key.pem")...)
-	certs, err := LoadCertificates(conf, discard)
+	certs, err := LoadCertificates(conf, config.Open, discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,11 +193,11 @@ func TestNoCertificate(t *testing.T) {
 	if _, err := Listen(conf, &Options{}, nil, discard); err == nil || !strings.Contains(err.Error(), "tls_server_cert") {
 		t.Errorf("got %v", err)
 	}
-	if wrong := check(conf); len(wrong) != 1 || !strings.Contains(wrong[0].Error(), "imapd.conf:2: listen") {
+	if wrong := Check(conf, nil); len(wrong) != 1 || !strings.Contains(wrong[0].Error(), "imapd.conf:2: listen") {
 		t.Errorf("got %v", wrong)
 	}
 	conf = loadConfig(t, "tls_server_cert: /nonexistent", "tls_server_key: /nonexistent", "cyrus_user: no-such-user")
-	if wrong := check(conf); len(wrong) != 2 || !strings.Contains(wrong[0].Error(), "imapd.conf:2: tls_server_cert: ") || !strings.Contains(wrong[1].Error(), "imapd.conf:4: cyrus_user: ") {
+	if wrong := Check(conf, nil); len(wrong) != 2 || !strings.Contains(wrong[0].Error(), "imapd.conf:2: tls_server_cert: ") || !strings.Contains(wrong[1].Error(), "imapd.conf:4: cyrus_user: ") {
 		t.Errorf("got %v", wrong)
 	}
 }

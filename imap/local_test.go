@@ -80,7 +80,7 @@ func (l *local) Start(t testing.TB, s *transcript.Setup) {
 	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	conf, problems, err := config.Load(file, "imap")
+	conf, problems, err := config.Load(file, "imap", config.Open)
 	if err != nil || len(problems) > 0 {
 		t.Fatal(err, problems)
 	}

@@ -63,12 +63,20 @@ func (s *Session) verify(authzid, authcid, password string) (sasl.Identity, erro
 
 // login makes who the session's user; mech is for the log.
 func (s *Session) login(who sasl.Identity, mech string) error {
+	if err := s.admit(who.Name); err != nil {
+		return err
+	}
 	store, err := s.srv.openStore(s.ctx, who.User)
 	if err != nil {
+		s.present("")
 		s.log.Error("cannot open the user's mail", "user", who.Name, "error", err)
 		return no("UNAVAILABLE", "Mail is not available, try again later")
 	}
 	s.user = &User{Identity: who, Store: store}
+	s.rank.Store(ordinary)
+	if who.Admin || s.peer.Preauth != nil && s.peer.Preauth.Admin {
+		s.rank.Store(admin)
+	}
 	s.limit = time.Time{}
 	s.bad = 0
 	s.dec.SetLimits(s.limits())

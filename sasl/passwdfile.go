@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"imapd/control/config"
 )
 
 // A PasswdFile is a back end over a file in Dovecot's passwd-file format:
@@ -23,6 +25,7 @@ import (
 // logs in. A line with a fault keeps only its own user out.
 type PasswdFile struct {
 	path  string
+	open  config.Opener
 	log   *slog.Logger
 	slots chan struct{} // one for each password that is being hashed
 
@@ -60,11 +63,12 @@ const queueTime = 30 * time.Second
 
 var errBusy = errors.New("too many logins at a time")
 
-// OpenPasswdFile reads the file path. The error says why it cannot be read;
+// OpenPasswdFile reads the file path, which is opened by open. The error says why it cannot be read;
 // faults of its lines go to log.
-func OpenPasswdFile(path string, log *slog.Logger) (*PasswdFile, error) {
+func OpenPasswdFile(path string, open config.Opener, log *slog.Logger) (*PasswdFile, error) {
 	p := &PasswdFile{
 		path:   path,
+		open:   open,
 		log:    log,
 		slots:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0))),
 		verify: secret.verify,
@@ -162,7 +166,7 @@ func (p *PasswdFile) unchanged(t *users) bool {
 // the result has no stamp and is good for one login.
 func (p *PasswdFile) read() (*users, error) {
 	now := time.Now()
-	f, err := os.OpenFile(p.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := p.open.Open(p.path)
 	if err != nil {
 		return nil, err
 	}

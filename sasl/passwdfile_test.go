@@ -32,7 +32,7 @@ func open(t testing.TB, text string) (*PasswdFile, string, *bytes.Buffer) {
 	path := filepath.Join(t.TempDir(), "passwd")
 	write(t, path, text)
 	var log bytes.Buffer
-	p, err := OpenPasswdFile(path, slog.New(slog.NewTextHandler(&log, nil)))
+	p, err := OpenPasswdFile(path, nil, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,10 +198,10 @@ func TestPasswdFileKeeps(t *testing.T) {
 func TestPasswdFileUnfit(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if _, err := OpenPasswdFile(filepath.Join(dir, "none"), nil); !errors.Is(err, os.ErrNotExist) {
+	if _, err := OpenPasswdFile(filepath.Join(dir, "none"), nil, nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
-	if _, err := OpenPasswdFile(dir, nil); err == nil {
+	if _, err := OpenPasswdFile(dir, nil, nil); err == nil {
 		t.Error("a directory is taken")
 	}
 }

@@ -80,14 +80,14 @@ type Authenticator struct {
 	lower    bool
 }
 
-// New returns the Authenticator that the configuration asks for. Faults of
-// its files that do not keep others from logging in go to log. The error says
+// New returns the Authenticator that the configuration asks for. It opens its
+// files by open, now and whenever they have changed. Faults of its files that do not keep others from logging in go to log. The error says
 // which file cannot be read, and why.
-func New(c *config.Config, log *slog.Logger) (*Authenticator, error) {
+func New(c *config.Config, open config.Opener, log *slog.Logger) (*Authenticator, error) {
 	a := &Authenticator{admins: c.Admins, lower: c.UsernameToLower}
 	for _, method := range c.PwcheckMethods {
 		if method == "passwd-file" && c.PasswdFile != "" {
-			p, err := OpenPasswdFile(c.PasswdFile, log)
+			p, err := OpenPasswdFile(c.PasswdFile, open, log)
 			if err != nil {
 				return nil, fmt.Errorf("%s: sasl_passwd_file: %w", c.Where("sasl_passwd_file"), err)
 			}
@@ -143,6 +143,16 @@ func (a *Authenticator) Login(ctx context.Context, authzid, authcid, password st
 		}
 	}
 	return Identity{User: user, Login: login, Admin: slices.Contains(a.admins, target)}, nil
+}
+
+// Lookup returns the user of that name, without a password, for whom an
+// administrator acts. Its errors are those of Login.
+func (a *Authenticator) Lookup(ctx context.Context, name string) (User, error) {
+	name, err := Canonical(name, a.lower)
+	if err != nil {
+		return User{}, err
+	}
+	return a.ask(func(b Backend) (User, error) { return b.Lookup(ctx, name) })
 }
 
 // ask returns the first success of the back ends. Without one, a back end that

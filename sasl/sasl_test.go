@@ -127,7 +127,7 @@ func TestNew(t *testing.T) {
 	_, path, _ := open(t, sample)
 	c := config.Default()
 	c.PasswdFile, c.Admins = path, []string{"bob"}
-	a, err := New(c, nil)
+	a, err := New(c, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestNew(t *testing.T) {
 		t.Error(err, d)
 	}
 	c.PasswdFile += ".none"
-	if _, err := New(c, nil); err == nil || !strings.Contains(err.Error(), "sasl_passwd_file: open "+c.PasswdFile) {
+	if _, err := New(c, nil, nil); err == nil || !strings.Contains(err.Error(), "sasl_passwd_file: open "+c.PasswdFile) {
 		t.Errorf("no file: %v", err)
 	}
 }

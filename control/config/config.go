@@ -11,6 +11,7 @@ package config
 
 import (
 	"crypto/tls"
+	"net/netip"
 	"time"
 )
 
@@ -18,6 +19,8 @@ import (
 // Default returned it and may be read by any number of goroutines; a reload
 // makes another one. Its slices and maps belong to it.
 type Config struct {
+	// Service is the name of the service that the configuration is for.
+	Service string
 	// ConfigDirectory holds msg/, log/ and proc/. It is absolute and not
 	// "/", or empty when there is no configuration file.
 	ConfigDirectory string
@@ -35,11 +38,24 @@ type Config struct {
 	// User and Group are what a server that root started becomes before it
 	// accepts; empty where they are not set.
 	User, Group string
+	// ProcPath is the directory that lists who is on; empty where
+	// ConfigDirectory is.
+	ProcPath string
 	// Umask is the file mode creation mask of the process.
 	Umask int
 
+	// ShutdownGrace is how long running commands may take to end when the
+	// server ends or a shutdown notice appears.
+	ShutdownGrace time.Duration
+
 	// Listen has the addresses of imapd -l; never empty.
 	Listen []Address
+
+	// HAProxyTrusted are the networks of proxies that send PROXY headers.
+	HAProxyTrusted []netip.Prefix
+	// LoginTrusted are the networks whose clients may say, by ID, for whom
+	// they connect, and send passwords without TLS.
+	LoginTrusted []netip.Prefix
 
 	// AllowPlaintext permits LOGIN and the plain text mechanisms without
 	// TLS. It is false whenever tls_required is on.
@@ -48,6 +64,9 @@ type Config struct {
 	// chains and their keys, pair by pair; both empty where TLS is not
 	// offered.
 	TLSServerCert, TLSServerKey []string
+	// TLSServerNames is the directory of certificates for one server name
+	// each, or empty.
+	TLSServerNames string
 	// TLSVersions are the words of tls_versions. See TLSRange.
 	TLSVersions []string
 
@@ -61,6 +80,9 @@ type Config struct {
 	PasswdFile string
 	// FailedLoginPause is how long the answer to a failed login waits.
 	FailedLoginPause time.Duration
+	// MaxLoginsPerUser and MaxLoginsPerHost bound the sessions of one user
+	// and from one host in all processes; 0 where they do not.
+	MaxLoginsPerUser, MaxLoginsPerHost int
 	// UsernameToLower makes user names lower case before they are used.
 	UsernameToLower bool
 
@@ -149,6 +171,8 @@ type Config struct {
 type raw struct {
 	tlsRequired       bool
 	listen            []string
+	haproxyTrusted    []string
+	loginTrusted      []string
 	cert, key         string
 	methods, mechs    []string
 	timeout           time.Duration

@@ -38,7 +38,7 @@ func load(t testing.TB, service string, files ...string) (*Config, []string) {
 	t.Helper()
 	files[0] = "configdirectory: /var/lib/imap\n" + files[0]
 	file := conf(t, files...)
-	c, problems, err := Load(file, service)
+	c, problems, err := Load(file, service, nil)
 	var lines []string
 	fatal := 0
 	for _, p := range problems {
@@ -137,10 +137,14 @@ func TestProblems(t *testing.T) {
 		{"altnamespace: no\nexpunge_mode: immediate", []string{
 			"W:imapd.conf:2: option altnamespace is ignored: not in this version",
 			"W:imapd.conf:3: option expunge_mode is ignored: it has no meaning for a Maildir server"}},
-		{"haproxy_trusted_networks: ::1\nmetrics_listen: :9\nsharedprefix: x", []string{
-			"W:imapd.conf:2: option haproxy_trusted_networks is ignored: not in this version",
-			"W:imapd.conf:3: option metrics_listen is ignored: not in this version",
-			"W:imapd.conf:4: option sharedprefix is ignored: not in this version"}},
+		{"metrics_listen: :9\nsharedprefix: x", []string{
+			"W:imapd.conf:2: option metrics_listen is ignored: not in this version",
+			"W:imapd.conf:3: option sharedprefix is ignored: not in this version"}},
+		{"haproxy_trusted_networks: ::1 192.0.2.0/24, 2001:db8::/32,127.0.0.1", nil},
+		{"haproxy_trusted_networks: proxy\nlogin_trusted_networks: 192.0.2.1/24 ::ffff:192.0.2.0/120", []string{
+			`imapd.conf:2: haproxy_trusted_networks: "proxy" must be an address or a network such as 192.0.2.0/24`,
+			`imapd.conf:3: login_trusted_networks: "192.0.2.1/24" is an address in the network 192.0.2.0/24`,
+			`imapd.conf:3: login_trusted_networks: "::ffff:192.0.2.0/120" must be written as a network of IPv4`}},
 		{"tls_cert_file: /a", []string{"W:imapd.conf:2: option tls_cert_file is now called tls_server_cert"}},
 		{"quotawarn: 80", []string{"W:imapd.conf:2: option quotawarn is now called quotawarnpercent",
 			"W:imapd.conf:2: option quotawarnpercent is ignored: not in this version"}},
@@ -185,7 +189,7 @@ func TestConfigDirectory(t *testing.T) {
 		{"configdirectory: lib\n", `imapd.conf:1: configdirectory: "lib" must be an absolute path`},
 	} {
 		file := conf(t, tt.text)
-		_, problems, err := Load(file, "imap")
+		_, problems, err := Load(file, "imap", nil)
 		if err == nil || len(problems) != 1 || strings.TrimPrefix(err.Error(), filepath.Dir(file)+"/") != tt.want {
 			t.Errorf("%q: %v, %v", tt.text, err, problems)
 		}
@@ -195,7 +199,7 @@ func TestConfigDirectory(t *testing.T) {
 func TestNoFile(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "none")
-	c, problems, err := Load(file, "imap")
+	c, problems, err := Load(file, "imap", nil)
 	if c != nil || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, %v", c, err)
 	}
@@ -203,10 +207,10 @@ func TestNoFile(t *testing.T) {
 	if d := cmp.Diff(want, problems); d != "" {
 		t.Error(d)
 	}
-	if _, _, err := Load(t.TempDir(), "imap"); err == nil {
+	if _, _, err := Load(t.TempDir(), "imap", nil); err == nil {
 		t.Error("a directory is taken")
 	}
-	if _, _, err := Load("/dev/zero", "imap"); err == nil || !strings.Contains(err.Error(), "larger") {
+	if _, _, err := Load("/dev/zero", "imap", nil); err == nil || !strings.Contains(err.Error(), "larger") {
 		t.Errorf("without end: %v", err)
 	}
 }
@@ -407,7 +411,7 @@ httpmodules: x
 			t.Errorf("no line %q in:\n%s", line, b.String())
 		}
 	}
-	again, problems2, err := Load(conf(t, b.String()), "imap")
+	again, problems2, err := Load(conf(t, b.String()), "imap", nil)
 	if err != nil || problems2 != nil {
 		t.Fatal(err, problems2)
 	}
@@ -420,7 +424,7 @@ httpmodules: x
 func BenchmarkLoad(b *testing.B) {
 	file := conf(b, "configdirectory: /x\nadmins: root\ntimeout: 40\nlmtpsocket: /x\n")
 	for b.Loop() {
-		if _, _, err := Load(file, "imap"); err != nil {
+		if _, _, err := Load(file, "imap", nil); err != nil {
 			b.Fatal(err)
 		}
 	}

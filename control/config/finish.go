@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -24,6 +25,9 @@ func (l *loader) finish() {
 	if n, err := strconv.ParseUint(c.raw.umask, 8, 32); err == nil {
 		c.Umask = int(n)
 	}
+	if c.ProcPath == "" && c.ConfigDirectory != "" {
+		c.ProcPath = c.ConfigDirectory + "/proc"
+	}
 	for i := range c.SuppressCapabilities {
 		c.SuppressCapabilities[i] = strings.ToUpper(c.SuppressCapabilities[i])
 	}
@@ -31,6 +35,8 @@ func (l *loader) finish() {
 	c.AutocreateSubscribeFolders = splitFolders(c.raw.subscribedFolders)
 	l.times()
 	l.listen()
+	c.HAProxyTrusted = l.networks("haproxy_trusted_networks", c.raw.haproxyTrusted)
+	c.LoginTrusted = l.networks("login_trusted_networks", c.raw.loginTrusted)
 	l.tls()
 	l.sasl()
 	l.names()
@@ -64,6 +70,30 @@ func (l *loader) listen() {
 		}
 		l.c.Listen = append(l.c.Listen, a)
 	}
+}
+
+// networks parses a list of networks and single addresses. Dovecot's may have
+// commas between.
+func (l *loader) networks(option string, list []string) []netip.Prefix {
+	var nets []netip.Prefix
+	for text := range strings.FieldsFuncSeq(strings.Join(list, " "), func(r rune) bool { return r == ' ' || r == ',' }) {
+		p, err := netip.ParsePrefix(text)
+		if a, addrErr := netip.ParseAddr(text); err != nil && addrErr == nil && a.Zone() == "" {
+			a = a.Unmap() // as those of clients are
+			p, err = a.Prefix(a.BitLen())
+		}
+		switch {
+		case err != nil:
+			l.fault(l.at(option), "%s: %q must be an address or a network such as 192.0.2.0/24", option, text)
+		case p.Addr().Is4In6():
+			l.fault(l.at(option), "%s: %q must be written as a network of IPv4", option, text)
+		case p != p.Masked():
+			l.fault(l.at(option), "%s: %q is an address in the network %v", option, text, p.Masked())
+		default:
+			nets = append(nets, p)
+		}
+	}
+	return nets
 }
 
 func parseAddress(text string) (Address, error) {
@@ -113,6 +143,12 @@ func (l *loader) tls() {
 			l.fault(l.at("tls_server_cert"), "tls_server_cert, tls_server_key: %q must be an absolute path", file)
 			break
 		}
+	}
+	if c.TLSServerNames != "" && c.raw.cert == "" {
+		l.fault(l.at("tls_server_names_dir"), "tls_server_names_dir: needs tls_server_cert, for clients that ask for no name")
+	}
+	if c.raw.cert == "" && c.raw.key != "" {
+		l.fault(l.at("tls_server_key"), "tls_server_key: a key without tls_server_cert")
 	}
 	low, high := c.TLSRange()
 	for _, v := range []string{"tls1_0", "tls1_1", "tls1_2", "tls1_3"} {

@@ -18,7 +18,7 @@ func Default() *Config {
 }
 
 func defaults() *Config {
-	c := &Config{where: map[string]place{}, SpecialUse: map[string]string{}}
+	c := &Config{Service: "imap", where: map[string]place{}, SpecialUse: map[string]string{}}
 	for _, table := range [][]option{options, limits} {
 		for i := range table {
 			if o := &table[i]; o.def != "" {
@@ -31,20 +31,21 @@ func defaults() *Config {
 
 // Load reads the configuration file for service, the name of the service in
 // cyrus.conf(5) or "imap"; its options "service_option" win over the general
-// ones.
+// ones. It opens its files by open.
 //
 // The problems are all that is wrong with the file, in the order of its lines.
 // The error is not nil if one of them is more than a warning, and then says
 // the first; it matches fs.ErrNotExist, fs.ErrPermission and the like where
 // the file could not be read at all, and then the Config is nil. Otherwise the
 // Config has the defaults for what was wrong: good to be shown, not to run.
-func Load(file, service string) (*Config, []Problem, error) {
-	r := new(reader)
+func Load(file, service string, open Opener) (*Config, []Problem, error) {
+	r := &reader{open: open}
 	if err := r.file(file); err != nil {
 		p := Problem{File: file, Text: "configuration file: " + reason(err)}
 		return nil, []Problem{p}, fmt.Errorf("configuration file: %w", err)
 	}
 	l := loader{c: defaults(), file: file, service: strings.ToLower(service), problems: r.problems, dict: readDictionary()}
+	l.c.Service = service
 	l.choose(r.entries)
 	l.assign()
 	l.finish()

@@ -54,6 +54,7 @@ const (
 
 // reader reads a file and what it includes.
 type reader struct {
+	open     Opener
 	entries  []entry
 	problems []Problem
 	files    []fs.FileInfo // read so far: none is read twice
@@ -65,7 +66,7 @@ func (r *reader) fault(at place, format string, args ...any) {
 
 // file reads the file name. The error is about the file as a whole.
 func (r *reader) file(name string) error {
-	f, err := os.Open(name)
+	f, err := r.open.Open(name)
 	if err != nil {
 		return err
 	}

@@ -108,9 +108,13 @@ func CopyTree(t testing.TB, from, to string) {
 	}
 }
 
-// certificate writes a self-signed certificate and its key into s.dir.
-func (s *Server) certificate(t testing.TB) {
+// Certificate writes a self-signed certificate for names, or for localhost, into
+// dir as cert.pem, whose path it returns, and its key as key.pem.
+func Certificate(t testing.TB, dir string, names ...string) string {
 	t.Helper()
+	if len(names) == 0 {
+		names = []string{"localhost"}
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -118,8 +122,8 @@ func (s *Server) certificate(t testing.TB) {
 	now := time.Now()
 	cert := &x509.Certificate{
 		SerialNumber: big.NewInt(now.UnixNano()),
-		Subject:      pkix.Name{CommonName: "localhost"},
-		DNSNames:     []string{"localhost"},
+		Subject:      pkix.Name{CommonName: names[0]},
+		DNSNames:     names,
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore:    now.Add(-time.Hour),
 		NotAfter:     now.Add(24 * time.Hour),
@@ -134,13 +138,14 @@ func (s *Server) certificate(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.CertFile = filepath.Join(s.dir, "cert.pem")
+	file := filepath.Join(dir, "cert.pem")
 	for path, block := range map[string]*pem.Block{
-		s.CertFile:                      {Type: "CERTIFICATE", Bytes: der},
-		filepath.Join(s.dir, "key.pem"): {Type: "PRIVATE KEY", Bytes: secret},
+		file:                          {Type: "CERTIFICATE", Bytes: der},
+		filepath.Join(dir, "key.pem"): {Type: "PRIVATE KEY", Bytes: secret},
 	} {
 		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return file
 }

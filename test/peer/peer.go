@@ -54,7 +54,7 @@ func (o Options) users() []string {
 
 // A Server is running and answers.
 type Server struct {
-	Kind    string // "dovecot" or "imapd"
+	Kind    string // "dovecot", "imapd" or "master"
 	Addr    string // host:port of IMAP, where STARTTLS is possible and not required
 	TLSAddr string // host:port of IMAP over TLS, with the certificate CertFile
 	User    string // the first of Options.Users
@@ -62,10 +62,13 @@ type Server struct {
 
 	// CertFile is the server's self-signed certificate, for the name localhost.
 	CertFile string
+	// Program is the copy of our binary that a master starts.
+	Program string
 
 	dir  string // holds the configuration, the log and the state
 	conf string // path of the configuration file
-	*process
+	room *Room  // that it runs in, or nil
+	*Process
 }
 
 // A Starter is Dovecot or Imapd.
@@ -93,9 +96,15 @@ func (s *Server) DialTLS() (net.Conn, error) {
 	return tls.Dial("tcp", s.TLSAddr, &tls.Config{InsecureSkipVerify: true})
 }
 
+// LogFile returns the path of the server's log.
+func (s *Server) LogFile() string { return filepath.Join(s.dir, "server.log") }
+
 // Log returns what the server has logged until now.
 func (s *Server) Log() string {
-	b, err := os.ReadFile(filepath.Join(s.dir, "server.log"))
+	if s.room != nil {
+		return s.room.Syslog()
+	}
+	b, err := os.ReadFile(s.LogFile())
 	if err != nil {
 		return err.Error()
 	}
@@ -118,7 +127,7 @@ func (s *Server) start(t testing.TB, configure func() []string) {
 		args := configure()
 		p, err := startProcess(exec.Command(args[0], args[1:]...), filepath.Join(s.dir, "server.log"))
 		if err == nil {
-			s.process = p
+			s.Process = p
 			t.Cleanup(func() { s.finish(t) })
 			if err = s.wait(); err == nil {
 				return
@@ -127,7 +136,7 @@ func (s *Server) start(t testing.TB, configure func() []string) {
 		if try == tries {
 			t.Fatalf("%s: %v\n%s", s.Kind, err, s.Log())
 		}
-		if s.process != nil {
+		if s.Process != nil {
 			s.Stop()
 		}
 	}

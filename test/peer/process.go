@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A process is a program that a test has started.
-type process struct {
+// A Process is a program that a test has started.
+type Process struct {
 	PID   int
 	ended chan struct{} // closed when it is gone
 	state error         // how it ended; read after ended is closed
@@ -17,7 +17,7 @@ type process struct {
 
 // startProcess runs c with its output appended to the file log. The kernel
 // ends it with the test binary, also when that is killed.
-func startProcess(c *exec.Cmd, log string) (*process, error) {
+func startProcess(c *exec.Cmd, log string) (*Process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, err
@@ -26,7 +26,7 @@ func startProcess(c *exec.Cmd, log string) (*process, error) {
 	c.Stdout, c.Stderr = out, out
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	c.WaitDelay = 5 * time.Second
-	p := &process{ended: make(chan struct{})}
+	p := &Process{ended: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		// Pdeathsig counts the thread that started the process as its parent:
@@ -46,8 +46,14 @@ func startProcess(c *exec.Cmd, log string) (*process, error) {
 	return p, <-started
 }
 
+// Wait waits for the end of the process, and returns how it ended.
+func (p *Process) Wait() error {
+	<-p.ended
+	return p.state
+}
+
 // Stop ends the process in the orderly way, and after 10 s in the other.
-func (p *process) Stop() {
+func (p *Process) Stop() {
 	p.signal(syscall.SIGTERM)
 	select {
 	case <-p.ended:
@@ -57,8 +63,11 @@ func (p *process) Stop() {
 	}
 }
 
+// Signal sends sig to the process.
+func (p *Process) Signal(sig syscall.Signal) { p.signal(sig) }
+
 // signal does nothing when the process has ended: its id may be another's by now.
-func (p *process) signal(sig syscall.Signal) {
+func (p *Process) signal(sig syscall.Signal) {
 	select {
 	case <-p.ended:
 	default:

@@ -1,0 +1,208 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"imapd/control/config"
+)
+
+// Handing over: a new process, of the program that lies in our place now, gets
+// the sockets that listen, and we stop to accept when it says that it serves.
+// The sockets are the same ones all the time, so nobody is refused. What has
+// come in stays with us until it ends, since the state of TLS cannot be handed
+// on. If the new process fails we go on as if nothing had happened.
+//
+// The new process finds in its environment which descriptor listens where, and
+// at which one it is waited for.
+const (
+	handedEnv = "IMAPD_LISTENERS" // "3=imap://:143 4=imaps://:993", as the option listen writes them
+	readyEnv  = "IMAPD_READY"     // the descriptor
+	readyWord = "ready"
+)
+
+// readyTime is how long a new process may take until it serves.
+const readyTime = 60 * time.Second
+
+// A Handed is a socket to be handed over: its descriptor and a name for it.
+type Handed struct {
+	FD   int
+	Name string // without blanks
+}
+
+// Succeed starts the program anew with the arguments of this process, hands it
+// the sockets, which stay open here too, and returns its process id when it
+// serves. more is put into its environment. The error says why it does not; it
+// has ended then.
+func Succeed(sockets []Handed, more ...string) (pid int, err error) {
+	program := findProgram(os.Args[0]).path
+	if program == "" {
+		return 0, errors.New("the program cannot be found")
+	}
+	wait, ready, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	defer wait.Close()
+	defer ready.Close()
+	files := []uintptr{0, 1, 2}
+	var names []string
+	for _, s := range sockets {
+		names = append(names, fmt.Sprintf("%d=%s", len(files), s.Name))
+		files = append(files, uintptr(s.FD))
+	}
+	// Not by os.File, whose Fd would let our own accept block.
+	env := append(os.Environ(), handedEnv+"="+strings.Join(names, " "), fmt.Sprintf("%s=%d", readyEnv, len(files)))
+	files = append(files, ready.Fd())
+	pid, err = syscall.ForkExec(program, os.Args, &syscall.ProcAttr{Env: append(env, more...), Files: files})
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", program, err)
+	}
+	ready.Close()
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return 0, err
+	}
+	if err := awaitReady(wait); err != nil {
+		_ = p.Kill() // fails where it has ended by itself
+		state, _ := p.Wait()
+		return 0, fmt.Errorf("%s: %w (%v)", program, err, state)
+	}
+	go p.Wait() // so that no zombie is left; it may outlive us
+	return pid, nil
+}
+
+func awaitReady(r *os.File) error {
+	if err := r.SetReadDeadline(time.Now().Add(readyTime)); err != nil {
+		return err
+	}
+	b := make([]byte, len(readyWord))
+	if _, err := io.ReadFull(r, b); errors.Is(err, os.ErrDeadlineExceeded) {
+		return errors.New("the new process takes too long to serve")
+	} else if err != nil {
+		return errors.New("the new process has ended before it served")
+	}
+	return nil
+}
+
+// HandOver has a new process of the program take over the doors. Run ends when
+// the last session does.
+func (l *Listener) HandOver() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.own || l.begin == nil {
+		return errors.New("only a server that listens by itself can be replaced")
+	}
+	var sockets []Handed
+	defer func() {
+		for _, s := range sockets {
+			unix.Close(s.FD)
+		}
+	}()
+	for _, d := range l.doors {
+		fd, err := duplicate(d.Listener)
+		if err != nil {
+			return fmt.Errorf("listen %v: %w", d.at, err)
+		}
+		sockets = append(sockets, Handed{fd, d.at.String()})
+	}
+	pid, err := Succeed(sockets, l.notify.environ()...)
+	if err != nil {
+		return err
+	}
+	l.log.Log(context.Background(), LevelNotice, "handed over", "pid", pid)
+	l.notify.replaced(pid)
+	for _, d := range l.doors {
+		if u, ok := d.Listener.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(false)
+		}
+		d.Close()
+	}
+	l.begin = nil
+	close(l.left)
+	return nil
+}
+
+// duplicate returns a descriptor of the socket of l, which is not changed.
+func duplicate(l net.Listener) (fd int, err error) {
+	sc, ok := l.(syscall.Conn)
+	if !ok {
+		return -1, errors.New("no socket")
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	ctlErr := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 3) })
+	return fd, errors.Join(ctlErr, err)
+}
+
+// An inheritance is what a process has from the one that it replaces.
+type inheritance struct {
+	doors map[string]int // descriptors by address
+	ready *os.File       // nil where nobody waits
+}
+
+// inherit takes over what lies in the environment. No child inherits it again.
+func inherit() inheritance {
+	h := inheritance{doors: map[string]int{}}
+	list, ready := os.Getenv(handedEnv), os.Getenv(readyEnv)
+	os.Unsetenv(handedEnv)
+	os.Unsetenv(readyEnv)
+	fd, err := strconv.Atoi(ready)
+	if err != nil {
+		return h
+	}
+	unix.CloseOnExec(fd)
+	h.ready = os.NewFile(uintptr(fd), "ready")
+	for entry := range strings.FieldsSeq(list) {
+		number, address, _ := strings.Cut(entry, "=")
+		if fd, err := strconv.Atoi(number); err == nil {
+			unix.CloseOnExec(fd)
+			h.doors[address] = fd
+		}
+	}
+	return h
+}
+
+// take returns the door at a, if there is one.
+func (h inheritance) take(a config.Address) (net.Listener, error) {
+	fd, ok := h.doors[a.String()]
+	if !ok {
+		return nil, nil
+	}
+	delete(h.doors, a.String())
+	f := os.NewFile(uintptr(fd), a.String())
+	defer f.Close()
+	n, err := net.FileListener(f) // makes its own duplicate
+	if u, ok := n.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(true) // ours from now on
+	}
+	return n, err
+}
+
+// drop closes what was not taken: addresses that the configuration has no more.
+func (h inheritance) drop() {
+	for _, fd := range h.doors {
+		unix.Close(fd)
+	}
+	clear(h.doors)
+}
+
+// tell tells who waits that clients are served.
+func (h inheritance) tell() {
+	if h.ready != nil {
+		_, _ = h.ready.WriteString(readyWord) // who does not wait any more has ended us
+		h.ready.Close()
+	}
+}
