@@ -35,12 +35,13 @@ type Stdio struct {
 	// there now goes nowhere.
 	Hidden bool
 
-	socket  *os.File         // the socket that was on 0, or nil
-	both    bool             // it was on 1 as well
-	client  *passed          // the client whose socket systemd left on 3, or nil
-	signals <-chan os.Signal // those that master sends
-	passed  []passed         // the listening sockets that systemd left from 3 on
-	notify  *notifier        // systemd, or nil
+	socket    *os.File         // the socket that was on 0, or nil
+	both      bool             // it was on 1 as well
+	listening net.Listener     // made of socket, where that listens
+	client    *passed          // the client whose socket systemd left on 3, or nil
+	signals   <-chan os.Signal // those that master sends
+	passed    []passed         // the listening sockets that systemd left from 3 on
+	notify    *notifier        // systemd, or nil
 }
 
 // Adopt looks at the descriptors 0, 1 and 2. A socket on 0 is moved away, and
@@ -61,7 +62,7 @@ func Adopt() (*Stdio, error) {
 	case unix.S_IFIFO, unix.S_IFREG:
 		s.Start = StartTunnel
 	case unix.S_IFCHR:
-		if _, err := unix.IoctlGetTermios(0, unix.TCGETS); err == nil {
+		if terminal(0) {
 			s.Start = StartTunnel
 		}
 	case unix.S_IFSOCK:
@@ -141,12 +142,15 @@ func (s *Stdio) FindStart(o *Options) Start {
 // process that cannot serve: as long as that client waits at the socket, inetd
 // starts one process after the other. Nothing is read or written.
 func (s *Stdio) TurnAway() {
-	if s.Start != StartInetdWait || s.socket == nil {
+	if s.Start != StartInetdWait {
 		return
 	}
-	l, err := net.FileListener(s.socket)
-	if err != nil {
-		return
+	l := s.listening
+	if l == nil {
+		var err error
+		if l, err = net.FileListener(s.socket); err != nil {
+			return
+		}
 	}
 	defer l.Close()
 	if d, ok := l.(interface{ SetDeadline(time.Time) error }); !ok || d.SetDeadline(time.Now().Add(time.Second)) != nil {
@@ -164,7 +168,7 @@ func (s *Stdio) listener() (net.Listener, error) {
 		return nil, fmt.Errorf("standard input: %w", err)
 	}
 	s.socket.Close()
-	s.socket = nil
+	s.listening = l
 	return l, nil
 }
 
@@ -199,14 +203,19 @@ func sshClient() string {
 	return "[local]"
 }
 
+// mayTunnel returns why the client of a StartTunnel cannot be the caller.
+func (s *Stdio) mayTunnel() error {
+	for _, name := range networkEnv {
+		if os.Getenv(name) != "" {
+			return fmt.Errorf("%w (%s is set)", errNetwork, name)
+		}
+	}
+	return nil
+}
+
 // tunnel takes the client of a StartTunnel from the descriptors 0 and 1, which
 // lead to /dev/null from then on, as does 2 where it is the same file.
 func (s *Stdio) tunnel() (net.Conn, error) {
-	for _, name := range networkEnv {
-		if os.Getenv(name) != "" {
-			return nil, fmt.Errorf("%w (%s is set)", errNetwork, name)
-		}
-	}
 	if s.socket != nil && s.both {
 		return s.connection()
 	}
@@ -291,6 +300,20 @@ func silence(n int) error {
 		return fmt.Errorf("descriptor %d: %w", n, err)
 	}
 	return nil
+}
+
+// terminal tells whether the descriptor n is a terminal.
+func terminal(n int) bool {
+	_, err := unix.IoctlGetTermios(n, unix.TCGETS)
+	return err == nil
+}
+
+// hint tells a person at a terminal what this is. Through ssh it may be a
+// program that reads what we say.
+func hint(who *Caller) {
+	if terminal(0) && terminal(2) && os.Getenv("SSH_CONNECTION") == "" {
+		fmt.Fprintf(os.Stderr, "imapd: this is IMAP with the mail of %s; \"a LOGOUT\" ends it\r\n", who.Name)
+	}
 }
 
 // sameFile tells whether two descriptors lead to the same file or socket.
