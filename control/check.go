@@ -130,7 +130,7 @@ func Explain(conf *config.Config, problems []config.Problem, open config.Opener,
 		tell(first.Error())
 	}
 	if conf != nil {
-		for _, err := range check(conf, open) {
+		for _, err := range Check(conf, open) {
 			tell(err.Error())
 		}
 	}
