@@ -29,7 +29,7 @@ func (s *Session) expunge(b *Box, in func(maildir.UID) bool) error {
 	s.sync() // flags that another program set just now count
 	gone, err := b.mailbox.Expunge(s.ctx, in)
 	if len(gone) > 0 {
-		s.marks |= markExpunged
+		s.marks |= markExpunged | markFiles
 	}
 	return err
 }

@@ -163,7 +163,11 @@ func (s *Session) settle() error {
 	if s.box == nil || s.cmd == nil || s.cmd.Mode&Silent != 0 {
 		return nil
 	}
-	s.sync()
+	if s.marks&markFiles != 0 {
+		s.syncEdited()
+	} else {
+		s.sync()
+	}
 	// UID SEARCH with message numbers may not be answered by VANISHED (RFC 7162
 	// section 3.2.10.2), though by EXPUNGE (RFC 9051 section 7.5.1).
 	numbers := s.marks&markNumbers != 0 && s.props.Has(PropQresync)

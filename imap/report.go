@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strconv"
@@ -11,8 +12,14 @@ import (
 
 // sync looks whether other programs have changed the selected mailbox: three
 // stats if not. A fault is logged; the client goes on with what was known.
-func (s *Session) sync() {
-	err := s.box.mailbox.Sync(s.ctx, s.box.access())
+func (s *Session) sync() { s.lookBy(s.box.mailbox.Sync) }
+
+// syncEdited is sync where the command itself has just changed files of the
+// mailbox: what others did before that shows without a look.
+func (s *Session) syncEdited() { s.lookBy(s.box.mailbox.SyncEdited) }
+
+func (s *Session) lookBy(look func(context.Context, maildir.Access) error) {
+	err := look(s.ctx, s.box.access())
 	if err == nil || s.ctx.Err() != nil {
 		return
 	}

@@ -98,6 +98,9 @@ func (s *Session) store(b *Box, a StoreArgs) error {
 	if err != nil {
 		return err // the report tells what has changed nevertheless
 	}
+	if done.ModSeq != 0 {
+		s.marks |= markFiles
+	}
 	if err := s.answerStore(b, &a, flags, at, done.Modified); err != nil {
 		return err
 	}

@@ -204,7 +204,7 @@ func (p *page) haunt(ghosts []entry) []*page {
 			ghosts = ghosts[1:]
 		}
 		full()
-		b.copy(p, &p.recs[i])
+		b.copy(p, i, i+1)
 	}
 	return append(pages, b.page())
 }

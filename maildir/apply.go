@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"slices"
+	"sort"
 
 	"imapd/maildir/index"
 )
@@ -81,26 +82,26 @@ func (d *dir) apply(changes []change) *dir {
 // apply returns nil where no message is left.
 func (p *page) apply(changes []change) *page {
 	b := newPageBuilder(len(p.recs), p.namesLen()+64)
-	for i := range p.recs {
-		r := &p.recs[i]
-		if len(changes) == 0 || changes[0].uid != UID(r.UID) {
-			b.copy(p, r)
+	from := 0
+	for _, c := range changes {
+		n := sort.Search(len(p.recs)-from, func(i int) bool { return UID(p.recs[from+i].UID) >= c.uid })
+		b.copy(p, from, from+n)
+		if from += n; from == len(p.recs) || UID(p.recs[from].UID) != c.uid {
 			continue
 		}
-		if !changes[0].remove {
-			b.add(&changes[0].entry)
+		if !c.remove {
+			b.add(&c.entry)
 		}
-		changes = changes[1:]
+		from++
 	}
+	b.copy(p, from, len(p.recs))
 	return b.page()
 }
 
 func join(p, q *page) *page {
 	b := newPageBuilder(len(p.recs)+len(q.recs), p.namesLen()+q.namesLen())
 	for _, p := range [...]*page{p, q} {
-		for i := range p.recs {
-			b.copy(p, &p.recs[i])
-		}
+		b.copy(p, 0, len(p.recs))
 	}
 	return b.page()
 }
@@ -119,9 +120,7 @@ func appendEntries(dirs []*dir, entries []entry) []*dir {
 	for len(entries) > 0 {
 		b := newPageBuilder(min(pageLen, len(entries)+16), 0)
 		if k := len(pages) - 1; k >= 0 && pages[k].sum.n < pageLen {
-			for i := range pages[k].recs {
-				b.copy(pages[k], &pages[k].recs[i])
-			}
+			b.copy(pages[k], 0, len(pages[k].recs))
 			pages = pages[:k]
 		}
 		for len(entries) > 0 && len(b.recs) < pageLen {
@@ -160,14 +159,38 @@ func newPageBuilder(recs, names int) *pageBuilder {
 	return &pageBuilder{recs: make([]record, 0, recs), names: make([]byte, 0, names)}
 }
 
-// copy takes over a record of p, with what is known of its file by now.
-func (b *pageBuilder) copy(p *page, r *record) {
-	name := p.name(r)
+// copy takes over the records of p from index i up to but not including j, with
+// what is known of their files by now.
+func (b *pageBuilder) copy(p *page, i, j int) {
+	if i == j {
+		return
+	}
+	run, names := p.recs[i:j], p.allNames()
+	start, end, inRow := run[0].NameOff, run[0].NameOff, names != nil
+	for k := range run {
+		inRow = inRow && run[k].NameOff == end
+		end += uint16(run[k].NameLen)
+	}
 	p.mu.Lock()
-	n := *r
+	defer p.mu.Unlock()
 	b.newer = b.newer || p.newer
-	p.mu.Unlock()
-	b.put(n, name, p.moreOf(r))
+	if !inRow || p.more != nil {
+		for i := range run {
+			r := &run[i]
+			var name []byte
+			if names != nil {
+				name = names[r.NameOff : int(r.NameOff)+int(r.NameLen)]
+			}
+			b.put(*r, name, p.moreOf(r))
+		}
+		return
+	}
+	from, shift := len(b.recs), uint16(len(b.names))-start
+	b.names = append(b.names, names[start:end]...)
+	b.recs = append(b.recs, run...)
+	for k := range b.recs[from:] {
+		b.recs[from+k].NameOff += shift
+	}
 }
 
 func (b *pageBuilder) put(n record, name []byte, more []uint16) {

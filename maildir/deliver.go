@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -270,9 +271,9 @@ type newcomer struct {
 	failed *error
 }
 
-// admit places the files, makes the names durable, records the UIDs durably and
-// publishes, in this order, all or nothing. It calls placed before it syncs. The
-// lock and m.mu are held, and the list was read under them.
+// admit places the files, makes names and UIDs durable and publishes, in this
+// order, all or nothing. It calls placed before it syncs. The lock and m.mu are
+// held, and the list was read under them.
 func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
 	if len(add) == 0 {
 		return m.list.head.Validity, nil, nil
@@ -317,12 +318,7 @@ func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
 		return snap.Validity, uids, nil
 	}
 	placed()
-	if m.host.opt.Fsync != FsyncNever {
-		if err := m.cur.Sync(); err != nil {
-			return 0, nil, errors.Join(err, m.retract(entries))
-		}
-	}
-	if err := m.list.append(m.control, lines); err != nil {
+	if err := m.makeDurable(lines, add[0].failed != nil); err != nil {
 		return 0, nil, errors.Join(err, m.retract(entries))
 	}
 	if _, err := m.record(snap, nil, entries, next+UID(len(entries))); err != nil {
@@ -331,8 +327,30 @@ func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
 	return m.list.head.Validity, uids, nil
 }
 
-// retract removes files that were placed for a command that failed. None of them
-// has been given a UID.
+// makeDurable makes the names in cur/ durable, and the lines, which it appends to
+// the UID list. That is the commit of what must be placed whole, so the names come
+// first. Where each message is for itself the list does: a journaling file system
+// has the names on disk with it, and syncing them finds nothing left to do. A power
+// cut between the two leaves a line without a file, which means nothing.
+func (m *Mailbox) makeDurable(lines []uidlist.Entry, single bool) error {
+	list := func() error { return m.list.append(m.control, lines) }
+	steps := []func() error{m.cur.Sync, list}
+	switch {
+	case m.host.opt.Fsync == FsyncNever:
+		steps = steps[1:]
+	case single:
+		slices.Reverse(steps)
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// retract removes files that were placed for a command that failed. Nobody has been
+// told of them.
 func (m *Mailbox) retract(placed []entry) error {
 	var errs []error
 	for _, e := range placed {

@@ -31,7 +31,8 @@
 //   - In a folder that the kernel tells us everything of, a look takes what has
 //     happened from the events, up to a fence that it rings itself, and asks
 //     lstat about what it takes for gone. Events that may be missing, or do not
-//     say enough, are made up for by a scan (track.go).
+//     say enough, are made up for by a scan (track.go). After an edit its own
+//     events are the fence (edited.go).
 //   - What a look finds and an edit does is recorded in the index before it is
 //     published, under a lock that all our processes share, below what they
 //     have recorded: one change has one modseq (history.go).
@@ -39,7 +40,9 @@
 //     opens it again looks as if it had been open (keep.go).
 //   - Every rename, link or unlink of ours in cur/ and new/ is made under
 //     dovecot-uidlist.lock, one lock for each edit; only the files in tmp/ are
-//     free. A running Dovecot that meets an unlocked renamer loses UIDs.
+//     free. A running Dovecot that meets an unlocked renamer loses UIDs. Edits
+//     that wait for each other take the lock over from one another, for a bounded
+//     time (package uidlist).
 //   - The lock is waited for with nothing else held. Then comes Mailbox.mu, then
 //     a disk slot. Never two mailboxes at once: MOVE is durable in the target
 //     before it begins in the source.

@@ -39,16 +39,18 @@ func (m *Mailbox) rename(ctx context.Context, fn func() error) error {
 func (m *Mailbox) hold(ctx context.Context, locked bool, fn func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	before, err := m.stamp()
-	if err != nil {
-		return err // the folder has been deleted
-	}
 	if err := m.slot(ctx); err != nil {
 		return err
 	}
 	defer m.leave()
-	if before == m.clean || m.track.sound {
-		m.followLocked()
+	if !m.tracked() {
+		before, err := m.stamp()
+		if err != nil {
+			return err // the folder has been deleted
+		}
+		if before == m.clean || m.track.sound {
+			m.followLocked()
+		}
 	}
 	m.clean, m.locked = stamp{}, locked
 	defer func() { m.locked = false }()
@@ -125,8 +127,11 @@ func (m *Mailbox) SetFlags(ctx context.Context, uids []UID, op FlagOp, set FlagS
 func (m *Mailbox) changeFlags(ctx context.Context, uids []UID, only *Condition, op FlagOp, set FlagSet) (Changed, error) {
 	var done Changed
 	change := func() error {
-		if err := m.readKeywords(); err != nil {
-			return err
+		// To add or remove a system flag nobody has to know the others.
+		if op == ReplaceFlags || len(set.Keywords) > 0 || only != nil || !m.locked {
+			if err := m.readKeywords(); err != nil {
+				return err
+			}
 		}
 		if !m.locked && !m.keys.lettersOnly() {
 			return errUnlocked
@@ -236,6 +241,7 @@ func (m *Mailbox) renameForFlags(uids []UID, only *Condition, op FlagOp, marks M
 			m.reread(changes)
 		}
 		m.nudge()
+		m.track.mute = true
 	}
 	if len(changes) > 0 || !m.keys.same(snap) {
 		mod, rerr := m.record(snap, changes, nil, snap.Next)

@@ -153,7 +153,9 @@ func NewHost(o Options) *Host {
 		name = "localhost"
 	}
 	h := &Host{opt: o, locks: new(uidlist.Locks), slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, unclaimed: map[folderID]unclaimed{}, mostKept: mostKept()}
-	h.hub.host, h.hub.open = h, fsnotify.NewWatcher
+	h.hub.host = h
+	// With room for the two events of a rename nobody waits for nobody.
+	h.hub.open = func() (*fsnotify.Watcher, error) { return fsnotify.NewBufferedWatcher(64) }
 	h.clock, h.boot = time.Now, bootID()
 	return h
 }

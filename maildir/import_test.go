@@ -146,8 +146,9 @@ func TestImportCourier(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, b, err)
 		}
 	}
-	if left, err := os.ReadDir(filepath.Join(root, "tmp")); err != nil || len(left) > 0 {
-		t.Errorf("tmp has %v, %v", left, err)
+	b := box{t: t, path: root}
+	if left := b.files("tmp"); len(left) > 0 {
+		t.Errorf("tmp has %v", left)
 	}
 	l, _, err := uidlist.ReadFile(m.control)
 	if err != nil || l.Version != 3 || !strings.HasPrefix(l.Extra, " Zcourier.") || len(l.GUID) != 32 {

@@ -76,6 +76,14 @@ func (d tripDir) Append(name string) (vfs.File, error) {
 	return d.file(f, err, name)
 }
 
+func (d tripDir) Update(name string) (vfs.File, error) {
+	if err := d.t.try("open", name); err != nil {
+		return nil, err
+	}
+	f, err := d.Dir.Update(name)
+	return d.file(f, err, name)
+}
+
 func (d tripDir) Rename(name string, to vfs.Dir, newname string) error {
 	if err := d.t.try("rename", name); err != nil {
 		return err

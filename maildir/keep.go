@@ -164,6 +164,7 @@ func closeAll(boxes []*Mailbox) {
 			m.save(true)
 		}
 		m.mu.Unlock()
+		m.spare.Drop()
 		m.closeDirs()
 	}
 }

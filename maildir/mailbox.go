@@ -58,6 +58,7 @@ type Mailbox struct {
 	seen          []bool      // scratch of scans
 
 	joint joint
+	spare uidlist.Spare // for the lock; safe without mu
 	track tracker
 	watch watchers
 }

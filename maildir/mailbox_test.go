@@ -110,6 +110,7 @@ func (b *box) want(want ...string) {
 	}
 }
 
+// files returns what is in dir, but for the file that becomes the lock.
 func (b *box) files(dir string) []string {
 	b.t.Helper()
 	es, err := os.ReadDir(filepath.Join(b.path, dir))
@@ -118,7 +119,9 @@ func (b *box) files(dir string) []string {
 	}
 	var l []string
 	for _, e := range es {
-		l = append(l, e.Name())
+		if !uidlist.IsAside(e.Name()) {
+			l = append(l, e.Name())
+		}
 	}
 	return l
 }

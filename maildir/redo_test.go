@@ -93,6 +93,14 @@ func (d killDir) Append(name string) (vfs.File, error) {
 	return killFile{f, d.k, name}, nil
 }
 
+func (d killDir) Update(name string) (vfs.File, error) {
+	f, err := d.Dir.Update(name)
+	if err != nil {
+		return nil, err
+	}
+	return killFile{f, d.k, name}, nil
+}
+
 func (d killDir) Rename(name string, to vfs.Dir, newname string) error {
 	return d.k.do(func() error { return d.Dir.Rename(name, to, newname) })
 }
@@ -138,6 +146,13 @@ func (f killFile) Write(p []byte) (int, error) {
 		return n, errKilled
 	}
 	return f.File.Write(p)
+}
+
+func (f killFile) WriteAt(p []byte, off int64) (int, error) {
+	if f.k.dead() {
+		return 0, errKilled
+	}
+	return f.File.WriteAt(p, off)
 }
 
 func (f killFile) Sync() error     { return f.k.sync(f.name, f.File.Sync) }

@@ -210,6 +210,7 @@ func (h *Host) share(s *Store, name, path, control string) (*Mailbox, error) {
 		m.closeDirs()
 		return nil, openError(name, err)
 	}
+	m.spare.Dir = m.tmp
 	m.site = siteOf(path, control)
 	h.mu.Lock()
 	other, stale := h.take(m.id, m.site)
@@ -277,6 +278,7 @@ func (m *Mailbox) Release() {
 		m.mu.Lock()
 		m.save(false)
 		m.mu.Unlock()
+		m.spare.Drop()
 	}
 	var unused []*Mailbox
 	h.mu.Lock()
@@ -377,7 +379,7 @@ func (m *Mailbox) closeDirs() {
 func (m *Mailbox) lock(ctx context.Context) (*uidlist.Lock, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.host.opt.LockWait)
 	defer cancel()
-	l, err := m.host.locks.Acquire(ctx, m.control, uidlist.LockName)
+	l, err := m.host.locks.AcquireWith(ctx, m.control, uidlist.LockName, &m.spare)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil, fmt.Errorf("%s: %w", m.name, ErrBusy)
 	}

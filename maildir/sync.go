@@ -41,7 +41,7 @@ func (m *Mailbox) Sync(ctx context.Context, access Access) error {
 		return m.withoutLock(ctx, err)
 	}
 	defer unlock()
-	lock, err := m.host.locks.Acquire(waiting, m.control, uidlist.LockName)
+	lock, err := m.host.locks.AcquireWith(waiting, m.control, uidlist.LockName, &m.spare)
 	if err != nil {
 		if news && ctx.Err() == nil { // what needs no lock has not been looked at yet
 			if _, gerr := m.glance(ctx, access); gerr != nil {
@@ -235,7 +235,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 // been published, and nothing has happened since its stamp was s.
 func (m *Mailbox) settleLook(s stamp, calm, whole bool) {
 	t := &m.track
-	t.last = s
+	t.last, t.told, t.mute = s, 0, false
 	if len(m.missing) > 0 || m.past.others {
 		m.clean, m.past.others = stamp{}, false
 		return

@@ -49,67 +49,18 @@ type tracker struct {
 	following bool // the hub has the mailbox; guarded by Mailbox.mu
 	sound     bool // all changes since the last look are in notes; guarded by Mailbox.mu
 
-	mu    sync.Mutex // innermost; the hub's goroutine takes it
-	notes []note     // since the last look
-	count int        // events since then, also of files that are no messages
-	lost  bool       // and some are missing
+	mu    sync.Mutex    // innermost; the hub's goroutine takes it
+	notes []note        // since the last look
+	count int           // events since then, also of files that are no messages
+	lost  bool          // and some are missing
+	more  chan struct{} // closed when something is noted; nil: nobody awaits it
 
 	todo  map[string]*touched // by base name: what looks have not settled yet; guarded by Mailbox.mu
 	ours  map[note]int        // events that our own changes will make; guarded by Mailbox.mu
 	last  stamp               // of the end of the last look; guarded by Mailbox.mu
+	told  int                 // events that were taken since then; guarded by Mailbox.mu
+	mute  bool                // we have changed since then what makes no event; guarded by Mailbox.mu
 	heard []hearsay           // what to check at the next look; guarded by Mailbox.mu
-}
-
-// hearsay is what another process has recorded of a message, which it may have
-// seen before we did: the events that say otherwise may be settled already.
-type hearsay struct {
-	uid   UID
-	gone  bool
-	place place // of the file that is gone
-	name  string
-}
-
-// mostHeard bounds what is checked file by file.
-const mostHeard = 1000
-
-// hear notes what is to be checked of changes and added, which other processes
-// have made of snap. m.mu is held.
-func (m *Mailbox) hear(snap *Snapshot, changes map[UID]change, added map[UID]entry) {
-	t := &m.track
-	if !t.sound {
-		return
-	}
-	if len(t.heard)+len(changes)+len(added) > mostHeard {
-		t.unsound()
-		return
-	}
-	for u, c := range changes {
-		x := hearsay{uid: u, gone: c.remove}
-		if old, ok := snap.lookup(u); ok && c.remove {
-			x.place, x.name = old.place(), string(old.name())
-		}
-		t.heard = append(t.heard, x)
-	}
-	for u := range added {
-		t.heard = append(t.heard, hearsay{uid: u})
-	}
-}
-
-// borneOut reports whether what was heard is so, as far as the events that are to
-// be settled say nothing of it.
-func (m *Mailbox) borneOut(snap *Snapshot) bool {
-	t := &m.track
-	for _, x := range t.heard {
-		msg, ok := snap.lookup(x.uid)
-		switch {
-		case x.gone && t.todo[x.name[:baseLen(x.name)]] == nil && m.isThere(x.place, x.name):
-			return false
-		case ok && t.todo[string(msg.base())] == nil && !m.isThere(msg.place(), string(msg.name())):
-			return false
-		}
-	}
-	t.heard = nil
-	return true
 }
 
 // A note is one event.
@@ -146,6 +97,7 @@ func (t *tracker) note(p place, op fsnotify.Op, name string) {
 	default:
 		return
 	}
+	t.stir()
 	if t.lost || len(t.notes) >= mostNotes {
 		t.notes, t.lost = nil, true
 		return
@@ -157,6 +109,7 @@ func (t *tracker) note(p place, op fsnotify.Op, name string) {
 func (t *tracker) lose() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.stir()
 	t.notes, t.lost = nil, true
 }
 
@@ -197,7 +150,7 @@ func (t *tracker) ownRename(from place, name string, to place, newname string) {
 
 // unsound forgets everything: the next look scans.
 func (t *tracker) unsound() {
-	t.sound, t.todo, t.ours, t.heard = false, nil, nil, nil
+	t.sound, t.todo, t.ours, t.heard, t.mute = false, nil, nil, nil, false
 }
 
 // follow has the kernel tell of changes from now on.
@@ -261,12 +214,14 @@ func (x *touched) event(n note) {
 	}
 }
 
-// gather sorts what has been noted into todo, and returns how many events there
-// were. It reports false if some are missing.
-func (t *tracker) gather() (events int, ok bool) {
+// gather sorts what has been noted into todo. It reports false if something is
+// missing. fenced says that all our own events have come.
+func (t *tracker) gather(fenced bool) bool {
 	notes, events, ok := t.take()
+	t.told += events
 	if !ok {
-		return events, false
+		t.lose() // until a look has seen to it
+		return false
 	}
 	for _, n := range notes {
 		base := n.name[:baseLen(n.name)]
@@ -289,13 +244,15 @@ func (t *tracker) gather() (events int, ok bool) {
 			x.foreign = true
 		}
 	}
-	t.ours = nil // all of them have come: the fence was rung behind them
+	if fenced {
+		t.ours = nil
+	}
 	for base, x := range t.todo {
 		if !x.foreign {
 			delete(t.todo, base)
 		}
 	}
-	return events, len(t.todo) <= mostNotes
+	return len(t.todo) <= mostNotes
 }
 
 // fromEvents returns what a scan would find now, in a mailbox that is tracked and
@@ -303,22 +260,16 @@ func (t *tracker) gather() (events int, ok bool) {
 func (m *Mailbox) fromEvents(snap *Snapshot, now stamp) (survey, bool) {
 	t := &m.track
 	sv := survey{told: true}
-	told := 0
 	for try := 0; ; try++ {
-		if !m.host.hub.catchUp() {
+		if !m.host.hub.catchUp() || !t.gather(true) {
 			return sv, false
 		}
-		n, ok := t.gather()
-		if !ok {
-			return sv, false
-		}
-		told += n
 		// The two events of a rename are not noted at once.
 		if try == 1 || !t.halfway() {
 			break
 		}
 	}
-	if told == 0 && (now.cur != t.last.cur || now.new != t.last.new) {
+	if t.told == 0 && (now.cur != t.last.cur || now.new != t.last.new) {
 		return sv, false // the kernel does not tell us, whatever the reason
 	}
 	if m.list.again || m.keys.news.All || !m.borneOut(snap) {

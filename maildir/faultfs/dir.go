@@ -96,6 +96,22 @@ func (d *dir) Append(name string) (vfs.File, error) {
 	return &file{v: f, f: d.f, id: id, path: d.d.Path() + "/" + name, atEnd: true}, nil
 }
 
+func (d *dir) Update(name string) (vfs.File, error) {
+	if err := d.try("update", name, false); err != nil {
+		return nil, err
+	}
+	f, err := d.d.Update(name)
+	if err != nil {
+		return nil, err
+	}
+	id, _, err := keyOf(f.Fd())
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &file{v: f, f: d.f, id: id, path: d.d.Path() + "/" + name}, nil
+}
+
 // real returns the directory behind to, which is one of ours.
 func real(to vfs.Dir) (vfs.Dir, key) {
 	w := to.(*dir)
@@ -187,6 +203,21 @@ func (f *file) Fd() int                                 { return f.v.Fd() }
 func (f *file) ReadAt(p []byte, off int64) (int, error) { return f.v.ReadAt(p, off) }
 
 func (f *file) Write(p []byte) (int, error) {
+	pos := f.pos
+	if f.atEnd {
+		pos = -1
+	}
+	n, err := f.write(p, pos, f.v.Write)
+	f.pos += int64(n)
+	return n, err
+}
+
+func (f *file) WriteAt(p []byte, off int64) (int, error) {
+	return f.write(p, off, func(p []byte) (int, error) { return f.v.WriteAt(p, off) })
+}
+
+// write writes p at pos, at the end where that is negative.
+func (f *file) write(p []byte, pos int64, write func([]byte) (int, error)) (int, error) {
 	fault := f.f.try("write", f.path, true)
 	if fault != nil && (errors.Is(fault, ErrKilled) && !errors.Is(fault, ErrTorn)) {
 		return 0, &os.PathError{Op: "write", Path: f.path, Err: fault}
@@ -194,11 +225,8 @@ func (f *file) Write(p []byte) (int, error) {
 	if fault != nil {
 		p = p[:len(p)/2]
 	}
-	n, err := f.v.Write(p)
-	data, pos := append([]byte(nil), p[:n]...), f.pos
-	if f.pos += int64(n); f.atEnd {
-		pos = -1
-	}
+	n, err := write(p)
+	data := append([]byte(nil), p[:n]...)
 	f.f.note(func(k *State) { k.write(f.id, data, pos) })
 	if err == nil && fault != nil {
 		err = &os.PathError{Op: "write", Path: f.path, Err: fault}

@@ -113,7 +113,7 @@ func (f *File) tryLock() (bool, error) {
 // openLock opens the lock file, and makes it if there is none.
 func (f *File) openLock() (vfs.File, error) {
 	for range 3 {
-		l, err := f.Dir.Append(LockName)
+		l, err := f.Dir.Update(LockName)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return l, err
 		}

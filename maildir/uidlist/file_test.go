@@ -176,6 +176,15 @@ func (f fullFile) Write(b []byte) (int, error) {
 	return n, err
 }
 
+func (f fullFile) WriteAt(b []byte, off int64) (int, error) {
+	n, err := f.File.WriteAt(b[:min(len(b), f.disk.room)], off)
+	f.disk.room -= n
+	if err == nil && n < len(b) {
+		err = unix.ENOSPC
+	}
+	return n, err
+}
+
 // TestFullDisk holds that a list is whole whatever part of a write fits.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strconv"
 	"sync"
@@ -29,7 +28,10 @@ var ErrLocked = errors.New("locked")
 // A dot lock is a file that only one can make (link(2), or O_EXCL); it holds
 // "<pid>:<host>" of its owner. Dovecot uses the same files in the same way.
 // Within the process those who want the same lock wait in a queue, so at most
-// one of them polls the file.
+// one of them polls the file. While there is a queue the file stays: who unlocks
+// hands it to the next one. Other programs must get their turn, though: after
+// chain the file goes whoever waits here, and for rest nobody here makes it again.
+// Dovecot waits for an event of the file that it has met, and then tries at once.
 type Locks struct {
 	mu    sync.Mutex
 	slots map[lockKey]*slot
@@ -41,10 +43,28 @@ type lockKey struct {
 	name     string
 }
 
+const (
+	// chain is how long the lock may go from hand to hand in this process.
+	chain = 100 * time.Millisecond
+	// rest is how long it is left to others then.
+	rest = 10 * time.Millisecond
+)
+
 // A slot is the right of one goroutine to hold or poll a lock.
 type slot struct {
 	taken chan struct{} // capacity 1; Go serves those who wait in order
 	refs  int           // goroutines that hold or want it; under Locks.mu
+
+	// Of the one who has it, or of the last one to leave:
+	left  held      // the file, if the one before has left it
+	after time.Time // no lock may be made before
+}
+
+// held is a lock file that is in its place.
+type held struct {
+	file  vfs.File // open, so that its inode number means this file; nil: there is none
+	kept  bool     // it has another name, and lives on
+	since time.Time
 }
 
 // A Lock is a lock that is held. It belongs to one goroutine at a time.
@@ -53,13 +73,14 @@ type Lock struct {
 	key   lockKey
 	slot  *slot
 	dir   vfs.Dir
-	file  vfs.File // open, so that its inode number means this file
+	spare *Spare // nil: none is kept
+	held
 }
 
 // Try takes the lock file name in dir if it is free, or only left over from a
 // crash. Else it fails with ErrLocked. dir stays open until Unlock.
 func (t *Locks) Try(dir vfs.Dir, name string) (*Lock, error) {
-	l, err := t.want(dir, name)
+	l, err := t.want(dir, name, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +102,13 @@ func (t *Locks) Try(dir vfs.Dir, name string) (*Lock, error) {
 // nothing that others need meanwhile: the wait may be long. dir stays open
 // until Unlock.
 func (t *Locks) Acquire(ctx context.Context, dir vfs.Dir, name string) (*Lock, error) {
-	l, err := t.want(dir, name)
+	return t.AcquireWith(ctx, dir, name, nil)
+}
+
+// AcquireWith is Acquire for those who lock often: s, which is for one lock file
+// only, keeps what makes that cheap.
+func (t *Locks) AcquireWith(ctx context.Context, dir vfs.Dir, name string, s *Spare) (*Lock, error) {
+	l, err := t.want(dir, name, s)
 	if err != nil {
 		return nil, err
 	}
@@ -112,12 +139,15 @@ func lockedError(dir vfs.Dir, name string) error {
 }
 
 // want enters the queue for a lock.
-func (t *Locks) want(dir vfs.Dir, name string) (*Lock, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(dir.Fd(), &st); err != nil {
-		return nil, &os.PathError{Op: "stat", Path: dir.Path(), Err: err}
+func (t *Locks) want(dir vfs.Dir, name string, spare *Spare) (*Lock, error) {
+	find := keyOf
+	if spare != nil {
+		find = spare.key
 	}
-	key := lockKey{uint64(st.Dev), st.Ino, name}
+	key, err := find(dir, name)
+	if err != nil {
+		return nil, err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.slots[key]
@@ -129,16 +159,38 @@ func (t *Locks) want(dir vfs.Dir, name string) (*Lock, error) {
 		t.slots[key] = s
 	}
 	s.refs++
-	return &Lock{locks: t, key: key, slot: s, dir: dir}, nil
+	return &Lock{locks: t, key: key, slot: s, dir: dir, spare: spare}, nil
 }
 
-// leave gives up what want got.
+func keyOf(dir vfs.Dir, name string) (lockKey, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(dir.Fd(), &st); err != nil {
+		return lockKey{}, &os.PathError{Op: "stat", Path: dir.Path(), Err: err}
+	}
+	return lockKey{uint64(st.Dev), st.Ino, name}, nil
+}
+
+// leave gives up what want got. A lock that was left for somebody who does not
+// come any more is removed.
 func (t *Locks) leave(l *Lock) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if l.slot.refs--; l.slot.refs == 0 {
 		delete(t.slots, l.key)
+		l.held, l.slot.left = l.slot.left, held{}
 	}
+	t.mu.Unlock()
+	if l.file != nil && l.Held() {
+		l.drop()
+	} else if l.file != nil {
+		l.file.Close()
+	}
+}
+
+// wanted reports whether others are in the queue.
+func (t *Locks) wanted(l *Lock) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return l.slot.refs > 1
 }
 
 func (l *Lock) release() {
@@ -165,77 +217,13 @@ func (l *Lock) poll(ctx context.Context) error {
 	}
 }
 
-// create makes the lock file, in place of one that its owner left behind.
-//
-// It is written under another name and linked to its own: a process that is
-// killed between creating a lock and writing whose it is would leave one that
-// nobody may break for two minutes.
-func (l *Lock) create() error {
-	if l.exists() {
-		if err := l.breakStale(); err != nil {
-			return err
-		}
-	}
-	aside, f, err := l.writeAside()
-	if err != nil {
-		return err
-	}
-	err = l.dir.Link(aside, l.dir, l.key.name)
-	var st unix.Stat_t
-	if err != nil && unix.Fstat(f.Fd(), &st) == nil && st.Nlink == 2 {
-		err = nil // it was done; only the file server's answer got lost
-	}
-	l.dir.Unlink(aside) // should it stay it does no harm
-	if err == nil {
-		l.file = f
-		return nil
-	}
-	f.Close()
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-		l.file, err = l.write(l.key.name) // a file system without links
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return lockedError(l.dir, l.key.name)
-	}
-	return err
-}
-
-// writeAside makes the lock file under another name. One that is there was left
-// by a process that had our process id.
-func (l *Lock) writeAside() (name string, f vfs.File, err error) {
-	for range 1000 {
-		name = l.asideName()
-		if f, err = l.write(name); !errors.Is(err, fs.ErrExist) {
-			break
-		}
-	}
-	return name, f, err
-}
-
-// write makes the file name, which must not exist, and says in it whose it is.
-func (l *Lock) write(name string) (vfs.File, error) {
-	f, err := vfs.CreateLike(l.dir, name)
-	if err != nil {
-		return nil, err
-	}
-	if err := sign(f); err != nil {
-		f.Close()
-		l.dir.Unlink(name)
-		return nil, err
-	}
-	return f, nil
-}
-
-func (l *Lock) exists() bool {
-	var st unix.Stat_t
-	return unix.Fstatat(l.dir.Fd(), l.key.name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
-}
+func signature() []byte { return []byte(strconv.Itoa(os.Getpid()) + ":" + hostname()) }
 
 // sign writes into the lock file whose it is. On a full disk the file stays
 // empty: should we crash, others wait for it longer, but mail can be expunged,
 // and that is what makes room again.
 func sign(f vfs.File) error {
-	_, err := f.Write([]byte(strconv.Itoa(os.Getpid()) + ":" + hostname()))
+	_, err := f.WriteAt(signature(), 0)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return f.Truncate(0)
 	}
@@ -255,20 +243,38 @@ func (l *Lock) Held() bool {
 		own.Dev == now.Dev && own.Ino == now.Ino
 }
 
-// Unlock removes the lock file, if it is still ours, and lets the next one in.
-// A second call does nothing.
+// Unlock removes the lock file, if it is still ours, or leaves it to the next one
+// who waits here, and lets that one in. A second call does nothing.
 func (l *Lock) Unlock() error {
 	if l.file == nil {
 		return nil
 	}
-	held := l.Held()
+	defer l.release()
+	tired := time.Since(l.since) >= chain
+	switch {
+	case !l.Held():
+		l.file.Close()
+		l.file = nil
+		return fmt.Errorf("%s/%s: the lock was taken from us", l.dir.Path(), l.key.name)
+	case tired:
+		l.slot.after = time.Now().Add(rest)
+	case l.locks.wanted(l):
+		l.slot.left, l.held = l.held, held{}
+		return nil
+	}
+	return l.drop()
+}
+
+// drop removes the lock file. A program that waits for it hears of that: when a
+// file loses its last name, or when it is written to.
+func (l *Lock) drop() error {
+	err := l.dir.Unlink(l.key.name)
+	if l.kept {
+		l.file.WriteAt(signature(), 0)
+	}
 	l.file.Close()
 	l.file = nil
-	defer l.release()
-	if !held {
-		return fmt.Errorf("%s/%s: the lock was taken from us", l.dir.Path(), l.key.name)
-	}
-	return l.dir.Unlink(l.key.name)
+	return err
 }
 
 // hostname is the name that Dovecot on this machine writes into its locks.

@@ -12,10 +12,13 @@ import (
 // that d itself has: the read and write bits of the folder, always readable
 // and writable for its owner. So other uids of a shared folder, and other
 // programs, can work with what we make whatever our umask is.
-func CreateLike(d Dir, name string) (File, error) {
+func CreateLike(d Dir, name string) (File, error) { return CreateAs(d, name, d) }
+
+// CreateAs is CreateLike with the mode and group that like has.
+func CreateAs(d Dir, name string, like Dir) (File, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(d.Fd(), &st); err != nil {
-		return nil, &os.PathError{Op: "stat", Path: d.Path(), Err: err}
+	if err := unix.Fstat(like.Fd(), &st); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: like.Path(), Err: err}
 	}
 	mode, gid := likeMode(st, 0o666)
 	f, err := d.Create(name, mode)

@@ -38,6 +38,9 @@ type Dir interface {
 	// Append opens the existing regular file name so that every write goes
 	// to its end.
 	Append(name string) (File, error)
+	// Update opens the existing file name for reading and writing in place.
+	// The caller looks what it is.
+	Update(name string) (File, error)
 	// Rename replaces whatever has the name newname in to.
 	Rename(name string, to Dir, newname string) error
 	// RenameNoReplace fails with fs.ErrExist where newname exists. Where the
@@ -58,6 +61,7 @@ type Dir interface {
 // A File is an open file that is being written.
 type File interface {
 	io.Writer
+	io.WriterAt // for what Append has not opened
 	io.ReaderAt
 	// Fd returns the descriptor for reading calls. It belongs to the File.
 	Fd() int
@@ -124,6 +128,8 @@ func (d *dir) Append(name string) (File, error) {
 	}
 	return f, nil
 }
+
+func (d *dir) Update(name string) (File, error) { return d.open(name, unix.O_RDWR, 0) }
 
 func (d *dir) link(op, name string, to Dir, newname string, call func() error) error {
 	if err := retry(call); err != nil {
@@ -208,6 +214,21 @@ func (f *file) Write(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {
 		n, err := unix.Write(f.fd, p[done:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return done, f.wrap("write", err)
+		}
+		done += n
+	}
+	return done, nil
+}
+
+func (f *file) WriteAt(p []byte, off int64) (int, error) {
+	done := 0
+	for done < len(p) {
+		n, err := unix.Pwrite(f.fd, p[done:], off+int64(done))
 		if err == unix.EINTR {
 			continue
 		}

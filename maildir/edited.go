@@ -1,0 +1,76 @@
+package maildir
+
+import (
+	"context"
+	"time"
+)
+
+// SyncEdited is Sync at the end of a command that has just renamed or removed files
+// here. What others did before comes before our own events, and those come by
+// themselves: where they have, and nothing else with them, there is nothing to
+// look at, and it costs no call. access is how the caller has the mailbox selected.
+func (m *Mailbox) SyncEdited(ctx context.Context, access Access) error {
+	if m.nothingForeign(access) {
+		return nil
+	}
+	return m.Sync(ctx, access)
+}
+
+// nothingForeign reports whether all that has happened up to our last change is
+// what we did ourselves, and no look is due for another reason.
+func (m *Mailbox) nothingForeign(access Access) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := &m.track
+	if !m.tracked() || t.mute || m.unfinished || m.past.others || m.list.again || m.keys.news.Any() ||
+		len(t.heard)+len(m.missing) > 0 || access == Serve && m.waiting() > 0 && !m.stuck {
+		return false
+	}
+	var timer *time.Timer
+	for t.gather(false) && len(t.todo) == 0 {
+		if len(t.ours) == 0 {
+			return true
+		}
+		if timer == nil {
+			timer = time.NewTimer(fenceWait / 10)
+			defer timer.Stop()
+		}
+		if !t.await(timer.C) {
+			break
+		}
+	}
+	return false
+}
+
+// await waits until something has been noted, or is missing. It reports false if
+// end came first.
+func (t *tracker) await(end <-chan time.Time) bool {
+	t.mu.Lock()
+	if len(t.notes) > 0 || t.lost {
+		t.mu.Unlock()
+		return true
+	}
+	more := make(chan struct{})
+	t.more = more
+	t.mu.Unlock()
+	select {
+	case <-more:
+		return true
+	case <-end:
+		return false
+	}
+}
+
+// stir wakes who awaits. t.mu is held.
+func (t *tracker) stir() {
+	if t.more != nil {
+		close(t.more)
+		t.more = nil
+	}
+}
+
+// tracked reports whether events tell all that happens in the folder. m.mu is
+// held.
+func (m *Mailbox) tracked() bool {
+	return m.track.sound && m.track.following && m.host.hub.has(m)
+}
