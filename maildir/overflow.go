@@ -171,6 +171,9 @@ func (m *Mailbox) compactKeywords(atomic bool) {
 	if m.keys.compactAt = 2 * (live + len(m.keys.over.Names())); lines < m.keys.compactAt {
 		return
 	}
+	if err := m.list.load(m.control); err != nil {
+		return
+	}
 	err := m.keys.over.Compact(m.control, func(base string) bool {
 		u, listed := m.list.uid([]byte(base))
 		if listed {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io/fs"
 	"slices"
 	"time"
@@ -148,6 +149,7 @@ type survey struct {
 	returns []string // bases of unknown that have an old line
 	moves   []UID    // messages in new/
 	gone    []UID    // expunged for certain
+	filled  []*dir   // what the messages of a folder are of which nothing was known; see fill.go
 	told    bool     // it comes from events: what is not in it has not changed
 	letters Flags    // all keyword letters in use
 	atomic  bool
@@ -185,6 +187,18 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	}
 	if err := m.keys.read(m.control); err != nil {
 		return false, err
+	}
+	if !m.list.known && m.Snapshot() == nil {
+		if !locked {
+			return true, nil // without a list nothing can be said of the folder
+		}
+		err := m.enlist()
+		if err == nil {
+			before, err = m.stamp()
+		}
+		if err != nil {
+			return false, err
+		}
 	}
 	if locked {
 		if err := m.takeKeywords(); err != nil {
@@ -328,52 +342,108 @@ func (m *Mailbox) unchanged(now stamp) (skip [2]bool) {
 func (m *Mailbox) scan(snap *Snapshot, skip [2]bool) (survey, error) {
 	m.seen = slices.Grow(m.seen[:0], snap.Len())[:snap.Len()]
 	clear(m.seen)
-	if skip != [2]bool{} {
-		for i, msg := range snap.Range(0, snap.Len()) {
-			m.seen[i] = skip[msg.place()]
+	if skip[inCur] {
+		for i := range m.seen {
+			m.seen[i] = true
+		}
+	}
+	if skip[inCur] != skip[inNew] {
+		for i := range snap.waiting() {
+			m.seen[i] = skip[inNew]
 		}
 	}
 	sc := m.newScanner(snap)
-	find := sc.file
-	var others []file
+	sc.atomic = m.atomic
+	if snap.Len() == 0 {
+		if done, err := sc.fill(); done || err != nil {
+			return sc.survey, err
+		}
+		sc.atomic = m.atomic
+	}
 	if m.list.again || m.list.damaged || sc.beyond || snap.Len() == 0 {
 		if err := m.list.load(m.control); err != nil {
 			return sc.survey, err
 		}
 		m.list.remember(snap)
-	} else {
-		t := newNameTable(snap, skip)
-		find = func(name []byte) {
-			i, ok := t.find(name, sc.place)
+		err := sc.read(skip, func(piece []byte) error {
+			return eachFile(piece, func(_ int, name []byte) { sc.file(name) })
+		})
+		return sc.survey, err
+	}
+	return sc.survey, sc.compare(skip)
+}
+
+// read calls take with what the directories that are not skipped hold, piece by
+// piece.
+func (sc *scanner) read(skip [2]bool, take func(piece []byte) error) error {
+	m := sc.m
+	for _, p := range []place{inNew, inCur} {
+		if skip[p] {
+			continue
+		}
+		sc.place = p
+		m.host.scans.Add(1)
+		r, err := readWhole(m.dirOf(p).Fd(), sc.expect())
+		if err != nil {
+			return err
+		}
+		sc.atomic = sc.atomic && r.atomic
+		err = r.pieces(take)
+		r.free()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expect returns how many octets of directory are to be read.
+func (sc *scanner) expect() int64 {
+	n, names := int64(sc.snap.Len()), sc.snap.namesLen()
+	if n == 0 && sc.place == inCur {
+		n, names = int64(sc.m.list.count), sc.m.list.size
+	} else if w := int64(sc.snap.sum.waiting); sc.place == inNew {
+		n, names = w, names*w/max(1, n)
+	}
+	var st unix.Stat_t
+	if n == 0 && sc.place == inCur && unix.Fstat(sc.m.cur.Fd(), &st) == nil {
+		return st.Size
+	}
+	return n*direntOctets + names
+}
+
+// compare finds out which files have not the name that a message had. Nearly every
+// file has that name still, and then nothing else has to be looked at: not the UID
+// list, not the record, which lies somewhere else in memory for each name that the
+// kernel returns.
+func (sc *scanner) compare(skip [2]bool) error {
+	known := sc.snap.Len()
+	if skip[inCur] {
+		known = sc.snap.sum.waiting
+	}
+	seed, j := maphash.MakeSeed(), newNameJoin(known, known)
+	j.knowNames(seed, sc.snap, skip)
+	var others []file
+	err := sc.read(skip, func(piece []byte) error {
+		err := eachFile(piece, func(at int, name []byte) { j.find(placeHash(seed, name, sc.place), at, 0) })
+		j.join(func(found mark, known int) {
 			switch {
-			case !ok || m.seen[i]:
-				others = append(others, file{name: string(name), place: sc.place})
+			case known < 0 || sc.m.seen[known]:
+				if name := nameAt(piece, int(found.at)); messageName(name) {
+					others = append(others, file{name: string(name), place: sc.place})
+				}
+				return
 			case sc.place == inNew:
-				sc.moves = append(sc.moves, snap.At(i).UID)
-				m.seen[i] = true
-			default:
-				m.seen[i] = true
+				sc.moves = append(sc.moves, sc.snap.At(known).UID)
 			}
-		}
+			sc.m.seen[known] = true
+		})
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	newAtomic, curAtomic := true, true
-	var err error
-	if !skip[inNew] {
-		sc.place = inNew
-		m.host.scans.Add(1)
-		if newAtomic, err = scanDir(m.new.Fd(), m.waiting(), find); err != nil {
-			return sc.survey, err
-		}
-	}
-	if !skip[inCur] {
-		sc.place = inCur
-		m.host.scans.Add(1)
-		if curAtomic, err = scanDir(m.cur.Fd(), max(snap.Len(), m.list.lines), find); err != nil {
-			return sc.survey, err
-		}
-	}
-	sc.atomic = m.atomic && newAtomic && curAtomic
-	return sc.survey, sc.rest(others)
+	return sc.rest(others)
 }
 
 // rest sorts the files that have another name than any message had. Most are of
@@ -389,11 +459,20 @@ func (sc *scanner) rest(others []file) error {
 			sc.missed[string(msg.base())] = msg.UID
 		}
 	}
+	var strange []string
+	for _, f := range others {
+		if _, ok := sc.missed[f.base()]; !ok {
+			strange = append(strange, f.base())
+		}
+	}
+	if err := sc.m.list.find(sc.m.control, strange); err != nil {
+		return err
+	}
 	for _, f := range others {
 		sc.place = f.place
 		sc.file([]byte(f.name))
 	}
-	return sc.err
+	return nil
 }
 
 // A scanner sorts the names of a scan.
@@ -406,27 +485,23 @@ type scanner struct {
 	missed  map[string]UID  // of messages that are not seen under their names, by base name
 	fresh   map[UID]bool    // UIDs of survey.fresh
 	strange map[string]bool // bases of survey.unknown
-	err     error           // of loading the UID list
 }
 
 func (m *Mailbox) newScanner(snap *Snapshot) *scanner {
 	return &scanner{m: m, snap: snap, beyond: m.keys.news.Any(), fresh: map[UID]bool{}, strange: map[string]bool{}}
 }
 
-// uid returns the UID that the list gives to a base name.
+// uid returns the UID that the list gives to a base name, which it has been asked
+// for, or all of which is loaded.
 func (sc *scanner) uid(base []byte) (UID, bool) {
 	if u, ok := sc.missed[string(base)]; ok && len(base) > 0 {
 		return u, true
-	}
-	if err := sc.m.list.load(sc.m.control); err != nil {
-		sc.err = err
-		return 0, false
 	}
 	return sc.m.list.uid(base)
 }
 
 func (sc *scanner) file(name []byte) {
-	if len(name) > 255 {
+	if !messageName(name) {
 		return
 	}
 	base := name[:baseLen(name)]
@@ -450,7 +525,7 @@ func (sc *scanner) file(name []byte) {
 	}
 	f := file{name: string(name), place: sc.place, flags: parseFlags(name)}
 	switch {
-	case listed && sc.fresh[uid], !listed && sc.strange[f.base()]:
+	case listed && sc.fresh[uid]:
 		sc.twins = append(sc.twins, f)
 	case listed:
 		f.uid = uid
@@ -458,10 +533,20 @@ func (sc *scanner) file(name []byte) {
 		sc.survey.fresh = append(sc.survey.fresh, f)
 		sc.letters |= f.flags
 	default:
-		sc.strange[f.base()] = true
-		sc.unknown = append(sc.unknown, f)
-		sc.letters |= f.flags
+		sc.stranger(f)
 	}
+}
+
+// stranger takes in a file that no line of the list is of.
+func (sc *scanner) stranger(f file) {
+	base := f.base()
+	if base == "" || sc.strange[base] {
+		sc.twins = append(sc.twins, f)
+		return
+	}
+	sc.strange[base] = true
+	sc.unknown = append(sc.unknown, f)
+	sc.letters |= f.flags
 }
 
 // known takes in a file of the message msg, which has index i.
@@ -535,10 +620,14 @@ func (m *Mailbox) commit(snap *Snapshot, sv *survey) error {
 	if !m.list.known && m.Snapshot() == nil {
 		return nil // the look under the lock will make a list
 	}
-	if len(sv.fresh) > 0 {
+	if len(sv.fresh) > 0 || sv.filled != nil {
 		if err := m.list.sync(m.control); err != nil {
 			return err
 		}
+	}
+	if sv.filled != nil {
+		snap = snap.with(sv.filled)
+		snap.Next, snap.ModSeq = max(snap.Next, snap.sum.last+1), max(snap.ModSeq, snap.sum.modseq)
 	}
 	changes := sv.changes
 	for _, u := range sv.gone {

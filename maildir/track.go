@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -327,7 +328,8 @@ func (m *Mailbox) fromEvents(snap *Snapshot, now stamp) (survey, bool) {
 	if len(t.todo) == 0 && !m.keys.news.Any() {
 		return sv, true
 	}
-	if err := m.list.load(m.control); err != nil || m.list.again {
+	bases := slices.Concat(slices.Collect(maps.Keys(t.todo)), m.keys.news.Bases)
+	if err := m.list.find(m.control, bases); err != nil || m.list.again {
 		return sv, false
 	}
 	m.list.remember(snap)
