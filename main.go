@@ -100,7 +100,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 	logs := telemetry.New(telemetry.Options{Dir: conf.ConfigDirectory, BySession: conf.TelemetryBySessionID, Log: log})
 	notices := notice.New(notice.Options{Dir: conf.ConfigDirectory, Service: control.Service, Poll: conf.IdlePoll, Logs: logs.Scan, Log: log})
 	defer notices.Close()
-	host := maildir.NewHost(hostOptions(conf, log))
+	host := maildir.NewHost(hostOptions(conf, start, log))
 	defer host.Close()
 
 	server := imap.New(imap.Options{
@@ -122,7 +122,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 	return control.ExitOK, nil
 }
 
-func hostOptions(conf *config.Config, log *slog.Logger) maildir.Options {
+func hostOptions(conf *config.Config, start control.Start, log *slog.Logger) maildir.Options {
 	fsync := map[config.Fsync]maildir.Fsync{
 		config.FsyncOptimized: maildir.FsyncOptimized,
 		config.FsyncAlways:    maildir.FsyncAlways,
@@ -134,6 +134,7 @@ func hostOptions(conf *config.Config, log *slog.Logger) maildir.Options {
 	}
 	return maildir.Options{
 		Fsync: fsync[conf.MaildirFsync], Lock: lock, ReadOnly: conf.MaildirReadonly, ImportIsync: conf.MaildirImportIsync, Poll: conf.IdlePoll,
+		FollowEarly:     start == control.StartListen || start == control.StartInetdWait, // many clients
 		IndexSingleHost: conf.IndexSingleHost, MaxMessage: conf.Limits.AppendLimit(),
 		Slots: conf.Limits.Disk, SlotsPerUser: conf.Limits.DiskPerUser, Log: log,
 	}

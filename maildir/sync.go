@@ -24,6 +24,14 @@ const patience = time.Second
 // Sync looks at the folder and publishes what has changed. Where nothing has it
 // costs three stats. New messages get UIDs, unless the list cannot be written.
 func (m *Mailbox) Sync(ctx context.Context, access Access) error {
+	err := m.sync(ctx, access)
+	if err == nil && access == Serve {
+		m.followSoon()
+	}
+	return err
+}
+
+func (m *Mailbox) sync(ctx context.Context, access Access) error {
 	news := m.hasNews()
 	if !news {
 		locking, err := m.glance(ctx, access)
@@ -291,8 +299,7 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 	}
 	skip, again := m.unchanged(before), m.list.again
 	if m.large(snap) && !skip[inCur] {
-		// A process for one connection scans once, and the kernel takes long to
-		// begin to tell of a directory whose files it knows.
+		// A process for one connection scans once. See follow.go.
 		if m.scanned {
 			m.followLocked()
 		}
