@@ -22,8 +22,8 @@ import (
 // of its base names. The directory is compared with them (nameJoin): what a file
 // name has behind its base, a few octets of which there are few kinds, is noted for
 // its line. Then the list is read again, and the messages are written down one
-// after the other as the lines come. A folder of a million messages takes less
-// memory for that than its names have.
+// after the other as the lines come. A folder of a million messages takes hardly
+// more memory for that than its names and records have.
 //
 // Where there is anything odd (two files or two lines of one name), the folder is
 // looked at file by file, as usual.

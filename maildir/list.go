@@ -36,8 +36,10 @@ type list struct {
 	// lines is what the file says, live and stale lines; nil: not loaded, for
 	// what is in the index is known without it.
 	lines *lines
-	// some is what find has found in a list that is not loaded.
-	some map[string]UID
+	// some is what find has found in a list that is not loaded, and searches how
+	// often it was searched.
+	some     map[string]UID
+	searches int
 }
 
 // lines maps base names to UIDs.
@@ -123,7 +125,7 @@ func (l *list) guid(u UID) string {
 
 // fresh forgets all lines.
 func (l *list) fresh(n int) {
-	l.lines, l.some, l.recalled = newLines(n), nil, false
+	l.lines, l.some, l.searches, l.recalled = newLines(n), nil, 0, false
 }
 
 // enter adds lines, unless they will be loaded all at once.
@@ -245,7 +247,7 @@ func (l *list) take(p uidlist.List, t *lines, usable bool) {
 		}
 		return
 	}
-	l.lines, l.some, l.recalled = t, nil, false
+	l.lines, l.some, l.searches, l.recalled = t, nil, 0, false
 	l.again = true
 }
 
@@ -286,21 +288,26 @@ func (l *list) load(dir vfs.Dir) error {
 	return nil
 }
 
-// fewNames is for how many base names a list is searched rather than loaded.
-const fewNames = 64
+// For how many base names a list is searched rather than loaded, and how often: a
+// process for one client asks once, others go on asking.
+const (
+	fewNames    = 64
+	fewSearches = 2
+)
 
 // find makes sure that uid knows of bases, whether they are in the list or not.
-// Other names may be known only once the list is loaded. It holds until the next
-// look.
+// Other names may be known only once the list is loaded. It holds until the list is
+// read or written again.
 func (l *list) find(dir vfs.Dir, bases []string) error {
 	switch {
 	case l.lines != nil:
 		return nil
-	case l.file == nil || l.damaged || len(bases) > fewNames:
+	case l.file == nil || l.damaged || len(bases) > fewNames || l.searches == fewSearches:
 		return l.load(dir)
 	case len(bases) == 0:
 		return nil
 	}
+	l.searches++
 	found := make(map[string]UID, len(bases))
 	for _, b := range bases {
 		found[b] = 0
