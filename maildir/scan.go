@@ -18,6 +18,8 @@ import (
 const (
 	minScan = 64 << 10
 	maxScan = 32 << 20
+
+	largestKept = 1 << 20
 )
 
 // scanBuffers keeps the buffers of small scans. That of a large one goes back to the
@@ -91,10 +93,13 @@ func readWhole(fd int, expect int64) (r reading, err error) {
 }
 
 func scanBuffer(size int) (b []byte, free func()) {
-	if size > minScan {
+	if size > largestKept {
 		return vfs.Buffer(size)
 	}
 	bp := scanBuffers.Get().(*[]byte)
+	if len(*bp) < size {
+		*bp = make([]byte, size)
+	}
 	return *bp, func() { scanBuffers.Put(bp) }
 }
 

@@ -84,14 +84,13 @@ type Reader struct {
 }
 
 // readAhead is how much a Reader reads at once: more than a page has.
-const readAhead = 256 << 10
+const readAhead = 64 << 10
 
 // Read returns what n.Read does, until the next call.
 func (r *Reader) Read(n *Names) ([]byte, error) {
 	if n.fd != r.fd || n.off < r.off || n.off+int64(n.size) > r.off+int64(len(r.buf)) {
 		if r.buf == nil {
 			r.buf = make([]byte, readAhead)
-			vfs.Prefault(r.buf)
 		}
 		r.buf = r.buf[:readAhead]
 		k, err := vfs.ReadFullAt(int(n.fd.Fd()), r.buf, n.off)

@@ -22,17 +22,14 @@ func Prefault[T any](b []T) {
 		return
 	}
 	from := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
-	if to := (from + size + hugePage - 1) &^ (hugePage - 1); size >= hugeFrom {
-		// What lies around b in its huge pages is the heap's too.
-		advise(from&^(hugePage-1), to, unix.MADV_HUGEPAGE)
-	}
+	// What lies around b in its huge pages is the heap's too.
+	advise(from&^(hugePage-1), (from+size+hugePage-1)&^(hugePage-1), unix.MADV_HUGEPAGE)
 	page := uintptr(os.Getpagesize())
 	advise((from+page-1)&^(page-1), (from+size)&^(page-1), unix.MADV_POPULATE_WRITE) // Linux 5.14
 }
 
 const (
-	prefaultFrom = 64 << 10 // from where on a call costs less than it saves
-	hugeFrom     = 512 << 10
+	prefaultFrom = 512 << 10 // smaller pieces have been touched before, most likely
 	hugePage     = 2 << 20
 )
 

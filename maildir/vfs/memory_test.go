@@ -7,7 +7,7 @@ import (
 
 func TestPrefault(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{0, 1, prefaultFrom - 1, prefaultFrom, hugeFrom + 5, 3*hugePage + 1} {
+	for _, n := range []int{0, 1, prefaultFrom - 1, prefaultFrom, prefaultFrom + 5, 3*hugePage + 1} {
 		b := make([]byte, n)
 		for i := range b {
 			b[i] = byte(i)
