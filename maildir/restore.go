@@ -422,8 +422,12 @@ func (m *Mailbox) writeIndex(s *Snapshot) error {
 // memory of their names back at once.
 const forgetFrom = 250_000
 
+// dropFrom is from how many messages on names are not kept in memory: a smaller
+// folder that changes all the time would read them again and again.
+const dropFrom = 50_000
+
 // pageSource has the index written from a snapshot. What the names of its pages take
-// in memory is given back: they are read again when they are asked for.
+// in memory is given back where there are many: they are read again when they are asked for.
 type pageSource struct{ s *Snapshot }
 
 // Written implements index.Source.
@@ -435,7 +439,9 @@ func (x pageSource) Written(page int, names *index.Names) {
 		}
 		p := d.pages[page]
 		p.lazy.Store(names.Of(p.recs))
-		p.names.Store(nil)
+		if x.s.Len() >= dropFrom {
+			p.names.Store(nil)
+		}
 		return
 	}
 }
