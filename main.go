@@ -100,7 +100,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 	}
 	reload := &control.Reloader{Options: o, Start: start, Open: config.Open, Source: source, Log: log, Config: conf, Certificates: certs}
 	daemon, ctx := control.NewDaemon(context.Background(), log, stdio.Reloading(reload.Reload))
-	w := &works{conf: conf, log: log, who: control.Who(start, conf, log), ending: ctx.Done()}
+	w := &works{start: start, conf: conf, log: log, who: control.Who(start, conf, log), ending: ctx.Done()}
 	handler := control.Handler{Refuse: imap.Refuse}
 	if start == control.StartMaster {
 		auth, err := sasl.New(conf, config.Open, log)

@@ -16,6 +16,7 @@ import (
 
 // works are what all sessions of a process share.
 type works struct {
+	start  control.Start
 	conf   *config.Config
 	log    *slog.Logger
 	who    *proc.Table
@@ -30,7 +31,7 @@ func (w *works) open() (server func(*config.Config, *control.Certificates, imap.
 	c := w.conf
 	logs := telemetry.New(telemetry.Options{Dir: c.ConfigDirectory, BySession: c.TelemetryBySessionID, Log: w.log})
 	notices := notice.New(notice.Options{Dir: c.ConfigDirectory, Service: c.Service, Poll: c.IdlePoll, Logs: logs.Scan, Log: w.log})
-	host := maildir.NewHost(imap.HostOptions(c, w.log))
+	host := maildir.NewHost(imap.HostOptions(c, w.start.Many(), w.log))
 	return func(conf *config.Config, certs *control.Certificates, auth imap.Authenticator) *imap.Server {
 		return imap.New(imap.Options{
 			Config: conf, Host: host, Auth: auth, TLS: certs.Config(), Notices: notices, Log: w.log, Version: version,

@@ -27,6 +27,11 @@ const (
 	StartInetdWait              // inetd wait: a listening socket is on 0
 )
 
+// Many reports whether the process serves many clients.
+func (s Start) Many() bool {
+	return s == StartListen || s == StartSystemd || s == StartInetdWait
+}
+
 // Stdio is what the launcher left on the descriptors 0, 1 and 2.
 type Stdio struct {
 	// Start is how imapd was started, as far as standard input tells.

@@ -14,7 +14,7 @@ func Who(start Start, conf *config.Config, log *slog.Logger) *proc.Table {
 		log = nil // the list is often not for the caller to write
 	}
 	t := proc.Open(conf.ProcPath, log)
-	if start == StartListen || start == StartSystemd || start == StartInetdWait {
+	if start.Many() {
 		t.Several()
 	}
 	return t

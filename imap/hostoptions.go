@@ -7,8 +7,9 @@ import (
 	"imapd/maildir"
 )
 
-// HostOptions returns what the configuration says to package maildir.
-func HostOptions(conf *config.Config, log *slog.Logger) maildir.Options {
+// HostOptions returns what the configuration says to package maildir, in a process
+// for many clients or for one.
+func HostOptions(conf *config.Config, many bool, log *slog.Logger) maildir.Options {
 	fsync := map[config.Fsync]maildir.Fsync{
 		config.FsyncOptimized: maildir.FsyncOptimized,
 		config.FsyncAlways:    maildir.FsyncAlways,
@@ -20,7 +21,7 @@ func HostOptions(conf *config.Config, log *slog.Logger) maildir.Options {
 	}
 	return maildir.Options{
 		Fsync: fsync[conf.MaildirFsync], Lock: lock, ReadOnly: conf.MaildirReadonly, ImportIsync: conf.MaildirImportIsync, Poll: conf.IdlePoll,
-		IndexSingleHost: conf.IndexSingleHost, MaxMessage: conf.Limits.AppendLimit(),
+		FollowEarly: many, IndexSingleHost: conf.IndexSingleHost, MaxMessage: conf.Limits.AppendLimit(),
 		Slots: conf.Limits.Disk, SlotsPerUser: conf.Limits.DiskPerUser, Log: log,
 	}
 }

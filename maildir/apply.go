@@ -224,15 +224,17 @@ func (b *pageBuilder) page() *page {
 	if len(b.recs) == 0 {
 		return nil
 	}
-	return (&page{recs: b.recs, names: b.names, more: b.more, newer: b.newer}).finish()
+	p := newPage(b.recs, b.names)
+	p.more, p.newer = b.more, b.newer
+	return p.finish()
 }
 
 // namesLen returns the octets of all names of p.
 func (p *page) namesLen() int {
-	if p.lazy != nil {
-		return p.lazy.Len()
+	if b := p.names.Load(); b != nil {
+		return len(*b)
 	}
-	return len(p.names)
+	return p.lazy.Load().Len()
 }
 
 // entryOf returns the message as a builder takes it.

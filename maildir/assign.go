@@ -310,7 +310,7 @@ func (m *Mailbox) pretend() error {
 	slices.SortFunc(sv.unknown, func(a, b file) int { return arrivalOrder(a.base(), b.base()) })
 	for i := range sv.unknown {
 		sv.unknown[i].uid = UID(i + 1)
-		m.list.set(sv.unknown[i].base(), UID(i+1))
+		m.list.lines.set(sv.unknown[i].base(), UID(i+1))
 	}
 	m.list.known = true
 	m.list.head.Next = uint32(len(sv.unknown) + 1)

@@ -45,7 +45,7 @@ func (m *Mailbox) sources(uids []UID) []source {
 	list := make([]source, 0, len(uids))
 	for _, u := range uids {
 		if msg, ok := snap.lookup(u); ok {
-			list = append(list, source{u, msg.place(), string(msg.name()), m.list.guids[u], snap.flagSet(msg.Marks()), msg.Marks()})
+			list = append(list, source{u, msg.place(), string(msg.name()), m.list.guid(u), snap.flagSet(msg.Marks()), msg.Marks()})
 		}
 	}
 	return list
@@ -232,7 +232,7 @@ func (m *Mailbox) find(name string) (p place, found string, ok bool) {
 		if err != nil {
 			return 0, "", false
 		}
-		_, err = scanDir(d.Fd(), m.Snapshot().Len(), func(n []byte) {
+		_, err = scanDir(d.Fd(), func(n []byte) {
 			if string(n[:baseLen(n)]) == base {
 				found, ok = string(n), true
 			}

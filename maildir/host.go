@@ -63,6 +63,9 @@ type Options struct {
 	ImportIsync bool
 	Poll        time.Duration // between looks at a watched mailbox; 0 means a minute
 	NoNotify    bool          // poll only
+	// FollowEarly is for processes that serve many clients: a large mailbox that was
+	// selected is followed soon, in the background.
+	FollowEarly bool
 	LockWait    time.Duration // for dovecot-uidlist.lock; 0 means two minutes
 	// IndexSingleHost promises that no other host opens a user's mailboxes, so
 	// that imapd.index may lie where only this host sees it.
@@ -100,6 +103,7 @@ type Host struct {
 	scans  atomic.Int64     // directories read
 	clock  func() time.Time // for modseqs
 	boot   [16]byte         // of the machine
+	early  sync.WaitGroup   // goroutines in followEarly; added to with mu, while not closed
 
 	mu    sync.Mutex // held briefly, never over I/O
 	boxes map[folderID]*Mailbox
@@ -180,6 +184,7 @@ func fileHost(name string) string {
 // afterwards is closed at once.
 func (h *Host) Close() error {
 	h.dropKept()
+	h.early.Wait()
 	h.packed.close()
 	return h.hub.close()
 }

@@ -169,7 +169,7 @@ func (m *Mailbox) takeIsync() (bool, error) {
 func (m *Mailbox) files() ([]file, error) {
 	var all []file
 	for _, p := range []place{inNew, inCur} {
-		_, err := scanDir(m.dirOf(p).Fd(), 0, func(name []byte) {
+		_, err := scanDir(m.dirOf(p).Fd(), func(name []byte) {
 			if len(name) <= 255 {
 				all = append(all, file{name: string(name), place: p})
 			}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"hash/maphash"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -23,63 +25,121 @@ type list struct {
 	known   bool          // head holds a UIDVALIDITY
 	damaged bool          // must be rewritten before a line is appended
 	cut     uidlist.Entry // see uidlist.Damage
-	lines   int
-	foreign bool // has lines that another process wrote and we have not synced
+	count   int           // of lines
+	foreign bool          // has lines that another process wrote and we have not synced
 	// again says that the file may call a message otherwise than it did before:
 	// it was read anew, or has a second line of one base name. Every file of
 	// the folder must be looked up again.
 	again    bool
 	recalled bool // remember has been here
 
-	// uids maps the hash of a base name to its UID, for live and stale lines.
-	// A hash with a random seed, not the name: 100,000 strings would cost the
-	// garbage collector what the pages save it. nil: not loaded, for what is in
-	// the index is known without it.
-	uids map[uint64]UID
-	seed maphash.Seed
+	// lines is what the file says, live and stale lines; nil: not loaded, for
+	// what is in the index is known without it.
+	lines *lines
+	// some is what find has found in a list that is not loaded, and searches how
+	// often it was searched.
+	some     map[string]UID
+	searches int
+}
+
+// lines maps base names to UIDs.
+type lines struct {
+	hashTable       // of the base names, in the order of the lines
+	uids      []UID // by number of the line
+	doubled   UID   // the highest of a line whose base name had another UID before; valid once the table is built
 	// guids holds the GUIDs of messages whose base name is not their GUID.
 	guids map[UID]string
 }
 
-func (l *list) uid(base []byte) (UID, bool) {
-	if len(l.uids) == 0 { // perhaps without a seed
+func newLines(n int) *lines {
+	t := &lines{hashTable: hashTable{seed: maphash.MakeSeed(), hashes: make([]uint64, 0, n)}, uids: make([]UID, 0, n), guids: map[UID]string{}}
+	vfs.Prefault(t.hashes)
+	vfs.Prefault(t.uids)
+	return t
+}
+
+// index makes the table.
+func (t *lines) index() {
+	if t.slots == nil {
+		t.build(t.again)
+	}
+}
+
+// again notes that line i has the base name that line old has.
+func (t *lines) again(i, old int) {
+	if t.uids[i] != t.uids[old] {
+		t.doubled = max(t.doubled, t.uids[i])
+	}
+}
+
+// set adds a line.
+func (t *lines) set(base string, u UID) {
+	h := maphash.String(t.seed, base)
+	t.uids = append(t.uids, u)
+	if t.slots == nil {
+		t.hashes = append(t.hashes, h)
+	} else if old := t.add(h); old >= 0 {
+		t.again(len(t.hashes)-1, old)
+	}
+}
+
+func (t *lines) enter(e uidlist.Entry) {
+	t.set(e.Base, UID(e.UID))
+	if e.Extra == "" {
+		return
+	}
+	if g, ok := e.Field('G'); ok {
+		t.guids[UID(e.UID)] = strings.Clone(g)
+	}
+}
+
+func (t *lines) uid(h uint64) (UID, bool) {
+	t.index()
+	i := t.find(h)
+	if i < 0 {
 		return 0, false
 	}
-	u, ok := l.uids[maphash.Bytes(l.seed, base)]
-	return u, ok
+	return t.uids[i], true
+}
+
+func (l *list) uid(base []byte) (UID, bool) {
+	if l.lines == nil {
+		u, ok := l.some[string(base)]
+		return u, ok
+	}
+	return l.lines.uid(l.lines.hash(base))
 }
 
 func (l *list) has(base string) bool {
-	if len(l.uids) == 0 {
-		return false
-	}
-	_, ok := l.uids[maphash.String(l.seed, base)]
+	_, ok := l.uid([]byte(base))
 	return ok
 }
 
-func (l *list) set(base string, u UID) { l.uids[maphash.String(l.seed, base)] = u }
+// guid returns the GUID of a message whose base name is not its GUID.
+func (l *list) guid(u UID) string {
+	if l.lines == nil {
+		return ""
+	}
+	return l.lines.guids[u]
+}
 
 // fresh forgets all lines.
 func (l *list) fresh(n int) {
-	l.uids, l.seed, l.guids = make(map[uint64]UID, n), maphash.MakeSeed(), map[UID]string{}
-	l.recalled = false
+	l.lines, l.some, l.searches, l.recalled = newLines(n), nil, 0, false
 }
 
 // enter adds lines, unless they will be loaded all at once.
 func (l *list) enter(entries []uidlist.Entry) {
-	if l.uids == nil {
+	l.some = nil
+	if l.lines == nil {
 		return
 	}
+	l.lines.index()
+	old := l.lines.doubled
 	for _, e := range entries {
-		h := maphash.String(l.seed, e.Base)
-		if old, ok := l.uids[h]; ok && old != UID(e.UID) {
-			l.again = true
-		}
-		l.uids[h] = UID(e.UID)
-		if g, ok := e.Field('G'); ok {
-			l.guids[UID(e.UID)] = strings.Clone(g)
-		}
+		l.lines.enter(e)
 	}
+	l.again = l.again || l.lines.doubled != old
 }
 
 // next returns the lowest UID above all that the file mentions.
@@ -99,7 +159,7 @@ func (l *list) read(dir vfs.Dir) error {
 	st, err := uidlist.StatFile(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		l.close()
-		if l.uids == nil {
+		if l.lines == nil {
 			l.fresh(0)
 		}
 		l.damaged = true
@@ -112,7 +172,7 @@ func (l *list) read(dir vfs.Dir) error {
 		return nil
 	}
 	if l.file != nil && st.Dev == l.stat.Dev && st.Ino == l.stat.Ino && st.Size > l.stat.Size && !l.damaged {
-		if l.uids == nil {
+		if l.lines == nil {
 			return l.catchUp(dir)
 		}
 		return l.readTail()
@@ -124,17 +184,12 @@ func (l *list) read(dir vfs.Dir) error {
 // messages before it says still, unless a new line has a base name that was
 // there.
 func (l *list) catchUp(dir vfs.Dir) error {
-	lines, next, again := l.lines, l.next(), l.again
+	next, again := l.next(), l.again
 	if err := l.readAll(dir); err != nil || l.damaged {
 		return err
 	}
-	added := 0
-	for _, u := range l.uids {
-		if u >= next {
-			added++
-		}
-	}
-	l.again = again || l.lines-lines != added
+	l.lines.index()
+	l.again = again || l.lines.doubled >= next
 	return nil
 }
 
@@ -148,21 +203,38 @@ func (l *list) readAll(dir vfs.Dir) error {
 	if err != nil {
 		return err
 	}
-	p, st, err := f.Read()
+	st, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return err
+	}
+	t := newLines(int(min(st.Size/octetsPerLine, maxLines)))
+	p, st, err := f.Each(t.enter)
 	if err != nil && !errors.Is(err, uidlist.ErrHeader) {
 		f.Close()
 		return err
 	}
 	l.close()
 	l.file, l.stat = f, st
-	l.take(p, err == nil)
+	l.take(p, t, err == nil)
 	return nil
 }
 
-// take sets l to p. A list whose header cannot be read keeps the UIDVALIDITY
-// that we know.
-func (l *list) take(p uidlist.List, usable bool) {
-	l.size, l.lines, l.foreign = p.Size, p.Lines, true
+// What is expected of a list before it is read: how long its lines are, at most
+// how many it has.
+const (
+	octetsPerLine = 60
+	maxLines      = 1 << 21
+)
+
+// take sets l to p, whose lines are in t. A list whose header cannot be read keeps
+// the UIDVALIDITY that we know.
+func (l *list) take(p uidlist.List, t *lines, usable bool) {
+	l.size, l.count, l.foreign = p.Size, p.Lines, true
+	p.Damage.Renumber = slices.DeleteFunc(p.Damage.Renumber, func(base string) bool {
+		_, ok := t.uid(maphash.String(t.seed, base))
+		return ok
+	})
 	l.damaged, l.cut = !usable || p.NeedsRewrite(), p.Damage.Cut
 	switch {
 	case usable:
@@ -170,13 +242,12 @@ func (l *list) take(p uidlist.List, usable bool) {
 	case l.known:
 		l.head.Next = max(l.head.Next, p.Next)
 	default:
-		if l.uids == nil {
+		if l.lines == nil {
 			l.fresh(0)
 		}
 		return
 	}
-	l.fresh(len(p.Entries))
-	l.enter(p.Entries)
+	l.lines, l.some, l.searches, l.recalled = t, nil, 0, false
 	l.again = true
 }
 
@@ -187,27 +258,28 @@ func (l *list) remember(s *Snapshot) {
 		return
 	}
 	l.recalled = true
-	taken := make(map[UID]bool, len(l.uids))
-	for _, u := range l.uids {
+	l.lines.index()
+	taken := make(map[UID]bool, len(l.lines.uids))
+	for _, u := range l.lines.uids {
 		taken[u] = true
 	}
 	for _, msg := range s.Range(0, s.Len()) {
 		if base := msg.base(); len(base) > 0 && !taken[msg.UID] && !l.has(string(base)) {
-			l.set(string(base), msg.UID)
+			l.lines.set(string(base), msg.UID)
 		}
 	}
 }
 
 // load reads the lines of a list that was resumed.
 func (l *list) load(dir vfs.Dir) error {
-	if l.uids != nil {
+	if l.lines != nil {
 		return nil
 	}
 	before, again := l.stat, l.again
 	if err := l.readAll(dir); err != nil {
 		return err
 	}
-	if l.uids == nil {
+	if l.lines == nil {
 		l.fresh(0)
 	}
 	if l.stat == before {
@@ -216,9 +288,46 @@ func (l *list) load(dir vfs.Dir) error {
 	return nil
 }
 
+// For how many base names a list is searched rather than loaded, and how often: a
+// process for one client asks once, others go on asking.
+const (
+	fewNames    = 64
+	fewSearches = 2
+)
+
+// find makes sure that uid knows of bases, whether they are in the list or not.
+// Other names may be known only once the list is loaded. It holds until the list is
+// read or written again.
+func (l *list) find(dir vfs.Dir, bases []string) error {
+	switch {
+	case l.lines != nil:
+		return nil
+	case l.file == nil || l.damaged || len(bases) > fewNames || l.searches == fewSearches:
+		return l.load(dir)
+	case len(bases) == 0:
+		return nil
+	}
+	l.searches++
+	found := make(map[string]UID, len(bases))
+	for _, b := range bases {
+		found[b] = 0
+	}
+	p, st, err := l.file.Each(func(e uidlist.Entry) {
+		if _, ok := found[e.Base]; ok {
+			found[strings.Clone(e.Base)] = UID(e.UID)
+		}
+	})
+	if err != nil || st != l.stat || p.Size != l.size {
+		return l.load(dir) // it is not as it was: then a new reading says what that means
+	}
+	maps.DeleteFunc(found, func(_ string, u UID) bool { return u == 0 })
+	l.some = found
+	return nil
+}
+
 // resume goes on with a list that looked as st says, of which the first size octets
 // were read by a process before us. Its lines are read when they are needed.
-func (l *list) resume(dir vfs.Dir, st uidlist.Stat, size int64, lines int, head uidlist.Header) error {
+func (l *list) resume(dir vfs.Dir, st uidlist.Stat, size int64, count int, head uidlist.Header) error {
 	f, err := uidlist.Open(dir)
 	if err != nil {
 		return err
@@ -229,7 +338,7 @@ func (l *list) resume(dir vfs.Dir, st uidlist.Stat, size int64, lines int, head 
 		return l.read(dir)
 	}
 	l.close()
-	l.file, l.stat, l.size, l.lines, l.head, l.known = f, st, size, lines, head, true
+	l.file, l.stat, l.size, l.count, l.head, l.known = f, st, size, count, head, true
 	return l.read(dir)
 }
 
@@ -240,7 +349,7 @@ func (l *list) readTail() error {
 	}
 	l.stat = st
 	l.size += t.Size
-	l.lines += t.Lines
+	l.count += t.Lines
 	l.head.Next = max(l.head.Next, t.Next)
 	l.foreign = l.foreign || len(t.Entries) > 0
 	l.damaged = t.Damage.Any()
@@ -277,7 +386,7 @@ func (l *list) append(dir vfs.Dir, entries []uidlist.Entry) error {
 		return err
 	}
 	l.size, l.stat = st.Size, st
-	l.lines += len(entries)
+	l.count += len(entries)
 	l.enter(entries)
 	l.head.Next = max(l.head.Next, entries[len(entries)-1].UID+1)
 	return nil

@@ -57,6 +57,7 @@ type Mailbox struct {
 	freed         quota.Usage // by unlink, not noted in maildirsize yet
 	seen          []bool      // scratch of scans
 
+	early atomic.Bool // followEarly has been here, or will be
 	joint joint
 	spare uidlist.Spare // for the lock; safe without mu
 	track tracker

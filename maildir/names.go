@@ -130,8 +130,8 @@ func sizeField(base []byte, key string) int64 {
 // seconds, then the microseconds after 'M', then the name. New messages are
 // given UIDs in this order.
 func arrivalOrder(a, b string) int {
-	as, am := arrival(a)
-	bs, bm := arrival(b)
+	as, am := arrivalOf(a)
+	bs, bm := arrivalOf(b)
 	switch {
 	case as != bs:
 		return cmpInt(as, bs)
@@ -148,7 +148,7 @@ func cmpInt(a, b int64) int {
 	return 1
 }
 
-func arrival(base string) (secs, usecs int64) {
+func arrivalOf(base string) (secs, usecs int64) {
 	secs, rest := leadingNumber(base)
 	if strings.HasPrefix(rest, ".M") {
 		usecs, _ = leadingNumber(rest[2:])

@@ -199,9 +199,10 @@ func (m *Mailbox) addOverflow(add map[string][]string) (dropped []string, err er
 }
 
 // compactKeywords writes imapd-keywords anew if most of its lines mean nothing any
-// more. A look under the lock has just published all that a scan found, which
-// proves that the others are gone only where scans are atomic.
-func (m *Mailbox) compactKeywords(atomic bool) {
+// more. A look under the lock has just published all that it found, which proves
+// that the others are gone only where scans are atomic, or where events told of
+// them: what these leave out has not changed.
+func (m *Mailbox) compactKeywords(proof bool) {
 	lines := m.keys.over.Lines()
 	if lines < max(fewLines, m.keys.compactAt) {
 		return
@@ -216,12 +217,15 @@ func (m *Mailbox) compactKeywords(atomic bool) {
 	if m.keys.compactAt = 2 * (live + len(m.keys.over.Names())); lines < m.keys.compactAt {
 		return
 	}
+	if err := m.list.load(m.control); err != nil {
+		return
+	}
 	err := m.keys.over.Compact(m.control, func(base string) bool {
 		u, listed := m.list.uid([]byte(base))
 		if listed {
 			_, listed = snap.lookup(u)
 		}
-		return listed || !atomic
+		return listed || !proof
 	})
 	m.keys.compactAt = 2 * m.keys.over.Lines()
 	if err != nil {

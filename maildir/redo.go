@@ -140,7 +140,7 @@ func spots(dirs [2]vfs.Dir, bases map[string]bool) (map[string]spot, error) {
 	found := map[string]spot{}
 	twice := map[string]bool{}
 	for _, p := range []place{inNew, inCur} {
-		_, err := scanDir(dirs[p].Fd(), 0, func(name []byte) {
+		_, err := scanDir(dirs[p].Fd(), func(name []byte) {
 			base := string(name[:baseLen(name)])
 			if _, two := found[base]; two {
 				twice[base] = true

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"math/rand/v2"
+	"runtime/debug"
 
 	"golang.org/x/sys/unix"
 
@@ -71,8 +72,9 @@ func (m *Mailbox) fromImage(img *index.Image) *Snapshot {
 	pages := make([]*page, len(img.Pages))
 	for i, p := range img.Pages {
 		lift(p.Recs, floor)
-		pages[i] = (&page{recs: p.Recs, lazy: p.Names}).finish()
-		pages[i].more = m.readMore(pages[i])
+		pages[i] = &page{recs: p.Recs}
+		pages[i].lazy.Store(p.Names)
+		pages[i].finish().more = m.readMore(pages[i])
 	}
 	var dirs []*dir
 	for len(pages) > 0 {
@@ -233,7 +235,7 @@ func (m *Mailbox) packStamp(s stamp) index.Stamp {
 	return index.Stamp{
 		s.cur.dev, s.cur.ino, uint64(s.cur.mtime), s.new.dev, s.new.ino, uint64(s.new.mtime),
 		s.list.dev, s.list.ino, s.list.size, uint64(s.list.mtime), uint64(s.list.ctime),
-		stampSize: uint64(m.list.size), stampLines: uint64(m.list.lines), stampNext: uint64(m.list.head.Next),
+		stampSize: uint64(m.list.size), stampLines: uint64(m.list.count), stampNext: uint64(m.list.head.Next),
 		stampKeywords: m.keys.over.Mark(),
 	}
 }
@@ -403,6 +405,9 @@ func (m *Mailbox) writeIndex(s *Snapshot) error {
 		return err
 	}
 	h.on, h.saved = true, h.state.Stamp
+	if s.Len() >= forgetFrom {
+		debug.FreeOSMemory() // of the names, which are in the file now
+	}
 	for _, d := range s.dirs {
 		for _, p := range d.pages {
 			p.mu.Lock()
@@ -413,8 +418,33 @@ func (m *Mailbox) writeIndex(s *Snapshot) error {
 	return nil
 }
 
-// pageSource has the index written from a snapshot.
+// forgetFrom is from how many messages on it is worth some milliseconds to give the
+// memory of their names back at once.
+const forgetFrom = 250_000
+
+// dropFrom is from how many messages on names are not kept in memory: a smaller
+// folder that changes all the time would read them again and again.
+const dropFrom = 50_000
+
+// pageSource has the index written from a snapshot. What the names of its pages take
+// in memory is given back where there are many: they are read again when they are asked for.
 type pageSource struct{ s *Snapshot }
+
+// Written implements index.Source.
+func (x pageSource) Written(page int, names *index.Names) {
+	for _, d := range x.s.dirs {
+		if page >= len(d.pages) {
+			page -= len(d.pages)
+			continue
+		}
+		p := d.pages[page]
+		p.lazy.Store(names.Of(p.recs))
+		if x.s.Len() >= dropFrom {
+			p.names.Store(nil)
+		}
+		return
+	}
+}
 
 // Pages implements index.Source.
 func (x pageSource) Pages(yield func(recs []index.Record, size int, names func() ([]byte, error)) error) error {
@@ -425,10 +455,10 @@ func (x pageSource) Pages(yield func(recs []index.Record, size int, names func()
 			buf = append(buf[:0], p.recs...)
 			p.mu.Unlock()
 			err := yield(buf, p.namesLen(), func() ([]byte, error) {
-				if p.lazy != nil && p.read.Load() == nil {
-					return p.lazy.Read()
+				if b := p.names.Load(); b != nil {
+					return *b, nil
 				}
-				return p.allNames(), nil
+				return p.lazy.Load().Read()
 			})
 			if err != nil {
 				return err

@@ -85,29 +85,48 @@ type page struct {
 	recs []record // ascending by UID, never empty; but for Facts never written
 	sum  summary
 
-	more  map[UID][]uint16 // of those with index.More: see Marks; nil where there are none
-	names []byte           // of a page that was built here
-	lazy  *index.Names     // of one that came from the index; nil: names holds them
-	read  atomic.Pointer[[]byte]
+	more map[UID][]uint16 // of those with index.More: see Marks; nil where there are none
+
+	// names are in memory since the page was built, or they were read; nil: lazy
+	// reads them. At least one of the two there is, always.
+	names atomic.Pointer[[]byte]
+	lazy  atomic.Pointer[index.Names]
 
 	mu    sync.Mutex // guards Facts of recs, and newer; innermost, never held over I/O
 	newer bool       // Facts were learned that the index does not have
 }
 
+// newPage returns a page that is to be finished.
+func newPage(recs []record, names []byte) *page {
+	p := &page{recs: recs}
+	p.names.Store(&names)
+	return p
+}
+
 // allNames returns the names of the page, nil if the index does not give them
 // any more: then no record of the page has a name, and the next scan finds it.
 func (p *page) allNames() []byte {
-	if p.lazy == nil {
-		return p.names
-	}
-	if b := p.read.Load(); b != nil {
+	if b := p.names.Load(); b != nil {
 		return *b
 	}
-	b, err := p.lazy.Read()
+	b, err := p.lazy.Load().Read()
 	if err != nil {
 		return nil
 	}
-	p.read.Store(&b)
+	p.names.Store(&b)
+	return b
+}
+
+// namesOnce is allNames for somebody who looks at all pages, once: what has not been
+// read is read by r, until the next page.
+func (p *page) namesOnce(r *index.Reader) []byte {
+	if b := p.names.Load(); b != nil {
+		return *b
+	}
+	b, err := r.Read(p.lazy.Load())
+	if err != nil {
+		return nil
+	}
 	return b
 }
 
@@ -201,6 +220,16 @@ func (m Message) base() []byte {
 }
 
 func (m Message) place() place { return placeOf(m.rec) }
+
+// namesLen returns the octets of all names.
+func (s *Snapshot) namesLen() (sum int64) {
+	for _, d := range s.dirs {
+		for _, p := range d.pages {
+			sum += int64(p.namesLen())
+		}
+	}
+	return sum
+}
 
 func (p *page) message(i int) Message {
 	r := &p.recs[i]

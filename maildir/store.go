@@ -252,7 +252,7 @@ const sweepFolders = 100
 // sweepDir removes the files of d that are old and for whose names stray is true.
 func sweepDir(d vfs.Dir, now time.Time, stray func(name string) bool) error {
 	var strays []string
-	_, err := scanDir(d.Fd(), 0, func(name []byte) {
+	_, err := scanDir(d.Fd(), func(name []byte) {
 		var st unix.Stat_t
 		n := string(name)
 		if stray(n) && unix.Fstatat(d.Fd(), n, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && now.Sub(time.Unix(st.Ctim.Unix())) > strayAge {

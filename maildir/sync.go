@@ -1,7 +1,6 @@
 package maildir
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +22,14 @@ const patience = time.Second
 // Sync looks at the folder and publishes what has changed. Where nothing has it
 // costs three stats. New messages get UIDs, unless the list cannot be written.
 func (m *Mailbox) Sync(ctx context.Context, access Access) error {
+	err := m.sync(ctx, access)
+	if err == nil && access == Serve {
+		m.followSoon()
+	}
+	return err
+}
+
+func (m *Mailbox) sync(ctx context.Context, access Access) error {
 	news := m.hasNews()
 	if !news {
 		locking, err := m.glance(ctx, access)
@@ -128,16 +135,6 @@ func (m *Mailbox) noteUnwritable(err error) error {
 	return fmt.Errorf("%s: %w: %w", m.name, ErrNoUIDs, err)
 }
 
-// A file is one that a scan found and no message of the snapshot has.
-type file struct {
-	name  string
-	place place
-	flags Flags // that the name says
-	uid   UID   // from the list; 0: none yet
-}
-
-func (f file) base() string { return f.name[:baseLen(f.name)] }
-
 // A survey is what one look found.
 type survey struct {
 	changes []change // of flags, names and places
@@ -148,6 +145,7 @@ type survey struct {
 	returns []string // bases of unknown that have an old line
 	moves   []UID    // messages in new/
 	gone    []UID    // expunged for certain
+	filled  []*dir   // what the messages of a folder are of which nothing was known; see fill.go
 	told    bool     // it comes from events: what is not in it has not changed
 	letters Flags    // all keyword letters in use
 	atomic  bool
@@ -186,6 +184,18 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	if err := m.keys.read(m.control); err != nil {
 		return false, err
 	}
+	if !m.list.known && m.Snapshot() == nil {
+		if !locked {
+			return true, nil // without a list nothing can be said of the folder
+		}
+		err := m.enlist()
+		if err == nil {
+			before, err = m.stamp()
+		}
+		if err != nil {
+			return false, err
+		}
+	}
 	if locked {
 		if err := m.takeKeywords(); err != nil {
 			return false, err
@@ -218,7 +228,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 		return false, err
 	}
 	if locked {
-		m.compactKeywords(sv.atomic)
+		m.compactKeywords(sv.atomic || sv.told)
 	}
 	locking = !locked && (!m.list.known || (m.list.file == nil || m.list.damaged) && !m.unlistable || len(m.importing) > 0 || m.unfinished || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
 		access == Serve && m.waiting() > 0 && !m.stuck)
@@ -277,8 +287,7 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 	}
 	skip, again := m.unchanged(before), m.list.again
 	if m.large(snap) && !skip[inCur] {
-		// A process for one connection scans once, and the kernel takes long to
-		// begin to tell of a directory whose files it knows.
+		// A process for one connection scans once. See follow.go.
 		if m.scanned {
 			m.followLocked()
 		}
@@ -323,165 +332,6 @@ func (m *Mailbox) unchanged(now stamp) (skip [2]bool) {
 		return skip
 	}
 	return [2]bool{inCur: now.cur == m.clean.cur, inNew: now.new == m.clean.new}
-}
-
-func (m *Mailbox) scan(snap *Snapshot, skip [2]bool) (survey, error) {
-	m.seen = slices.Grow(m.seen[:0], snap.Len())[:snap.Len()]
-	clear(m.seen)
-	if skip != [2]bool{} {
-		for i, msg := range snap.Range(0, snap.Len()) {
-			m.seen[i] = skip[msg.place()]
-		}
-	}
-	sc := m.newScanner(snap)
-	find := sc.file
-	var others []file
-	if m.list.again || m.list.damaged || sc.beyond || snap.Len() == 0 {
-		if err := m.list.load(m.control); err != nil {
-			return sc.survey, err
-		}
-		m.list.remember(snap)
-	} else {
-		t := newNameTable(snap, skip)
-		find = func(name []byte) {
-			i, ok := t.find(name, sc.place)
-			switch {
-			case !ok || m.seen[i]:
-				others = append(others, file{name: string(name), place: sc.place})
-			case sc.place == inNew:
-				sc.moves = append(sc.moves, snap.At(i).UID)
-				m.seen[i] = true
-			default:
-				m.seen[i] = true
-			}
-		}
-	}
-	newAtomic, curAtomic := true, true
-	var err error
-	if !skip[inNew] {
-		sc.place = inNew
-		m.host.scans.Add(1)
-		if newAtomic, err = scanDir(m.new.Fd(), m.waiting(), find); err != nil {
-			return sc.survey, err
-		}
-	}
-	if !skip[inCur] {
-		sc.place = inCur
-		m.host.scans.Add(1)
-		if curAtomic, err = scanDir(m.cur.Fd(), max(snap.Len(), m.list.lines), find); err != nil {
-			return sc.survey, err
-		}
-	}
-	sc.atomic = m.atomic && newAtomic && curAtomic
-	return sc.survey, sc.rest(others)
-}
-
-// rest sorts the files that have another name than any message had. Most are of
-// messages that have not been seen yet; only for others the UID list is asked.
-func (sc *scanner) rest(others []file) error {
-	if len(others) == 0 {
-		return nil
-	}
-	sc.missed = map[string]UID{}
-	for i, seen := range sc.m.seen {
-		if !seen {
-			msg := sc.snap.At(i)
-			sc.missed[string(msg.base())] = msg.UID
-		}
-	}
-	for _, f := range others {
-		sc.place = f.place
-		sc.file([]byte(f.name))
-	}
-	return sc.err
-}
-
-// A scanner sorts the names of a scan.
-type scanner struct {
-	survey
-	m       *Mailbox
-	snap    *Snapshot
-	place   place
-	beyond  bool            // imapd-keywords has changed
-	missed  map[string]UID  // of messages that are not seen under their names, by base name
-	fresh   map[UID]bool    // UIDs of survey.fresh
-	strange map[string]bool // bases of survey.unknown
-	err     error           // of loading the UID list
-}
-
-func (m *Mailbox) newScanner(snap *Snapshot) *scanner {
-	return &scanner{m: m, snap: snap, beyond: m.keys.news.Any(), fresh: map[UID]bool{}, strange: map[string]bool{}}
-}
-
-// uid returns the UID that the list gives to a base name.
-func (sc *scanner) uid(base []byte) (UID, bool) {
-	if u, ok := sc.missed[string(base)]; ok && len(base) > 0 {
-		return u, true
-	}
-	if err := sc.m.list.load(sc.m.control); err != nil {
-		sc.err = err
-		return 0, false
-	}
-	return sc.m.list.uid(base)
-}
-
-func (sc *scanner) file(name []byte) {
-	if len(name) > 255 {
-		return
-	}
-	base := name[:baseLen(name)]
-	if len(base) == 0 { // nothing to know it by: it needs another name
-		sc.twins = append(sc.twins, file{name: string(name), place: sc.place})
-		return
-	}
-	uid, listed := sc.uid(base)
-	if listed && uid < sc.snap.Next {
-		if i, live := sc.snap.Find(uid); live {
-			// A record whose name could not be read gets it from here.
-			if msg := sc.snap.At(i); len(msg.name()) == 0 || bytes.Equal(msg.base(), base) {
-				sc.known(i, msg, name)
-				return
-			}
-		}
-		if !sc.strange[string(base)] {
-			sc.returns = append(sc.returns, string(base))
-		}
-		listed = false
-	}
-	f := file{name: string(name), place: sc.place, flags: parseFlags(name)}
-	switch {
-	case listed && sc.fresh[uid], !listed && sc.strange[f.base()]:
-		sc.twins = append(sc.twins, f)
-	case listed:
-		f.uid = uid
-		sc.fresh[uid] = true
-		sc.survey.fresh = append(sc.survey.fresh, f)
-		sc.letters |= f.flags
-	default:
-		sc.strange[f.base()] = true
-		sc.unknown = append(sc.unknown, f)
-		sc.letters |= f.flags
-	}
-}
-
-// known takes in a file of the message msg, which has index i.
-func (sc *scanner) known(i int, msg Message, name []byte) {
-	if sc.m.seen[i] {
-		sc.twins = append(sc.twins, file{name: string(name), place: sc.place, uid: msg.UID})
-		return
-	}
-	sc.m.seen[i] = true
-	if sc.place == inNew {
-		sc.moves = append(sc.moves, msg.UID)
-	}
-	if sc.place == msg.place() && bytes.Equal(msg.name(), name) && (!sc.beyond || sc.m.marksOf(name).Equal(msg.Marks())) {
-		sc.letters |= msg.Flags
-		return
-	}
-	e := entryOf(msg)
-	e.name, e.place, e.marks, e.base = string(name), sc.place, sc.m.marksOf(name), baseLen(name)
-	sc.letters |= e.marks.Flags
-	sc.changes = append(sc.changes, change{uid: msg.UID, entry: e})
 }
 
 // absence is how often and since when a message has not been seen.
@@ -535,10 +385,14 @@ func (m *Mailbox) commit(snap *Snapshot, sv *survey) error {
 	if !m.list.known && m.Snapshot() == nil {
 		return nil // the look under the lock will make a list
 	}
-	if len(sv.fresh) > 0 {
+	if len(sv.fresh) > 0 || sv.filled != nil {
 		if err := m.list.sync(m.control); err != nil {
 			return err
 		}
+	}
+	if sv.filled != nil {
+		snap = snap.with(sv.filled)
+		snap.Next, snap.ModSeq = max(snap.Next, snap.sum.last+1), max(snap.ModSeq, snap.sum.modseq)
 	}
 	changes := sv.changes
 	for _, u := range sv.gone {

@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -30,19 +31,6 @@ import (
 
 // mostNotes bounds what is noted between two looks.
 const mostNotes = 50_000
-
-// What makes a mailbox worth following when it is scanned: how many messages it
-// has, or how large its directory is, if nothing is known yet. Edits and IDLE
-// follow every mailbox.
-const (
-	followFrom = 500
-	largeDir   = 16 << 10
-)
-
-func (m *Mailbox) large(snap *Snapshot) bool {
-	var st unix.Stat_t
-	return snap.Len() >= followFrom || unix.Fstat(m.cur.Fd(), &st) == nil && st.Size >= largeDir
-}
 
 // A tracker notes what the kernel tells of one mailbox.
 type tracker struct {
@@ -153,29 +141,6 @@ func (t *tracker) unsound() {
 	t.sound, t.todo, t.ours, t.heard, t.mute = false, nil, nil, nil, false
 }
 
-// follow has the kernel tell of changes from now on.
-func (m *Mailbox) follow() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.followLocked()
-}
-
-// followLocked is follow with m.mu held. A folder that is as the last look left it
-// is tracked at once.
-func (m *Mailbox) followLocked() {
-	t := &m.track
-	if t.following && m.host.hub.has(m) {
-		return
-	}
-	t.take()
-	t.unsound()
-	t.following = m.host.hub.add(m)
-	if t.following && m.clean != (stamp{}) && m.trackable() {
-		now, err := m.stamp()
-		t.sound, t.last = err == nil && now == m.clean, now
-	}
-}
-
 // trackable reports whether the kernel sees every change of the folder.
 func (m *Mailbox) trackable() bool { return m.settle == localSettle }
 
@@ -278,7 +243,8 @@ func (m *Mailbox) fromEvents(snap *Snapshot, now stamp) (survey, bool) {
 	if len(t.todo) == 0 && !m.keys.news.Any() {
 		return sv, true
 	}
-	if err := m.list.load(m.control); err != nil || m.list.again {
+	bases := slices.Concat(slices.Collect(maps.Keys(t.todo)), m.keys.news.Bases)
+	if err := m.list.find(m.control, bases); err != nil || m.list.again {
 		return sv, false
 	}
 	m.list.remember(snap)

@@ -139,7 +139,7 @@ func (s *Store) folderUsage(path string) (sum quota.Usage, err error) {
 			}
 			return sum, err
 		}
-		_, err = scanDir(dir.Fd(), 0, func(name []byte) { sum = sum.Add(usageOf(dir, string(name))) })
+		_, err = scanDir(dir.Fd(), func(name []byte) { sum = sum.Add(usageOf(dir, string(name))) })
 		dir.Close()
 		if err != nil {
 			return sum, err

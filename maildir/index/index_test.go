@@ -20,8 +20,9 @@ import (
 type memory []memoryPage
 
 type memoryPage struct {
-	recs  []Record
-	names []byte
+	recs    []Record
+	names   []byte
+	written *Names
 }
 
 func (m memory) Pages(yield func([]Record, int, func() ([]byte, error)) error) error {
@@ -32,6 +33,8 @@ func (m memory) Pages(yield func([]Record, int, func() ([]byte, error)) error) e
 	}
 	return nil
 }
+
+func (m memory) Written(page int, names *Names) { m[page].written = names.Of(m[page].recs) }
 
 // messages returns n messages in pages.
 func messages(n int) (m memory) {
@@ -83,8 +86,14 @@ func written(t *testing.T, n int) *File {
 	t.Helper()
 	f := newFile(t)
 	lock(t, f)
-	if err := f.Replace(folder, &state, gone, messages(n)); err != nil {
+	m := messages(n)
+	if err := f.Replace(folder, &state, gone, m); err != nil {
 		t.Fatal(err)
+	}
+	for i, p := range m {
+		if b, err := p.written.Read(); err != nil || !bytes.Equal(b, p.names) {
+			t.Fatalf("%d messages: the names of page %d, as written: %q, %v", n, i, b, err)
+		}
 	}
 	return f
 }
@@ -369,7 +378,7 @@ func TestForged(t *testing.T) {
 		r.NameLen = uint8(len(name))
 		f := newFile(t)
 		lock(t, f)
-		if err := f.Replace(folder, &s, []Range{g}, memory{{[]Record{r}, []byte(name)}}); err != nil {
+		if err := f.Replace(folder, &s, []Range{g}, memory{{recs: []Record{r}, names: []byte(name)}}); err != nil {
 			t.Fatal(err)
 		}
 		if sound(t, f.Dir) {

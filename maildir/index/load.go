@@ -1,12 +1,12 @@
 package index
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -41,53 +41,6 @@ type Folder struct {
 type Page struct {
 	Recs  []Record
 	Names *Names
-}
-
-// Names are the file names of a page, which are read when they are needed. They
-// are safe for use by several goroutines.
-type Names struct {
-	recs []Record // of the page, for where names begin and end
-	fd   *os.File
-	off  int64
-	size int
-	sum  uint32
-}
-
-// Len returns the octets that the names have together.
-func (n *Names) Len() int { return n.size }
-
-// Read returns the names, each of which can be one of a file in the folder. The
-// error is ErrDamaged, or that of the read.
-func (n *Names) Read() ([]byte, error) {
-	b := make([]byte, n.size)
-	if _, err := vfs.ReadFullAt(int(n.fd.Fd()), b, n.off); err != nil {
-		if err == io.EOF {
-			err = ErrDamaged
-		}
-		return nil, err
-	}
-	if checksum(b) != n.sum {
-		return nil, ErrDamaged
-	}
-	for i := range n.recs {
-		r := &n.recs[i]
-		if !validName(b[r.NameOff:int(r.NameOff)+int(r.NameLen)], int(r.BaseLen)) {
-			return nil, ErrDamaged
-		}
-	}
-	return b, nil
-}
-
-// validName reports whether name is a file name of a message whose first base
-// octets are the base name. Files are renamed and removed under these names: a
-// forged index must not lead to others.
-func validName(name []byte, base int) bool {
-	colon := bytes.IndexByte(name, ':')
-	if colon < 0 {
-		colon = len(name)
-	}
-	return base > 0 && base == colon && name[0] != '.' && bytes.IndexByte(name, '/') < 0 && bytes.IndexByte(name, 0) < 0 &&
-		bytes.IndexByte(name, '\n') < 0 && bytes.IndexByte(name, '\r') < 0
 }
 
 const (
@@ -266,7 +219,6 @@ func (t *trailer) readPages(r *os.File, at int64) ([]Page, error) {
 	}
 	pages := make([]Page, 0, len(t.pages))
 	off, namesAt := int64(prefixSize), prefixSize+records*recordSize
-	buf := make([]byte, min(readChunk, records*recordSize))
 	var last uint32
 	for todo := t.pages; len(todo) > 0; {
 		n, k := 0, 0 // records and pages of this chunk
@@ -274,14 +226,15 @@ func (t *trailer) readPages(r *os.File, at int64) ([]Page, error) {
 			n += todo[k].n
 			k++
 		}
-		b := buf[:n*recordSize]
+		recs := make([]Record, n)
+		vfs.Prefault(recs)
+		b := octets(recs)
 		if m, err := vfs.ReadFullAt(int(r.Fd()), b, off); err != nil || m < len(b) {
 			return nil, readError(err)
 		}
 		off += int64(len(b))
-		recs := make([]Record, n)
 		for _, e := range todo[:k] {
-			if !e.decode(recs[:e.n], b, &last) {
+			if checksum(b[:e.n*recordSize]) != e.recSum || !e.decode(recs[:e.n], &last) {
 				return nil, ErrDamaged
 			}
 			pages = append(pages, Page{recs[:e.n:e.n], &Names{recs[:e.n:e.n], r, namesAt, e.names, e.namesSum}})
@@ -292,15 +245,15 @@ func (t *trailer) readPages(r *os.File, at int64) ([]Page, error) {
 	return pages, nil
 }
 
-// decode fills recs from b and checks them. last is the UID before them.
-func (e *pageEntry) decode(recs []Record, b []byte, last *uint32) bool {
-	b = b[:len(recs)*recordSize]
-	if checksum(b) != e.recSum {
-		return false
-	}
+// decode makes records of what was read into recs, and checks them. last is the
+// UID before them.
+func (e *pageEntry) decode(recs []Record, last *uint32) bool {
 	for i := range recs {
 		r := &recs[i]
-		r.read(b[i*recordSize:])
+		if !asWritten {
+			r.read(slices.Clone(octets(recs[i : i+1])))
+		}
+		r.Mod &^= Ghost
 		if r.UID <= *last || r.UID > maxUID || r.ModSeq() == 0 || r.ModSeq() > maxSane || int(r.NameOff)+int(r.NameLen) > e.names || r.BaseLen > r.NameLen {
 			return false
 		}

@@ -3,11 +3,24 @@ package index
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"unsafe"
 )
 
 var order = binary.LittleEndian
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+
+// asWritten says that this machine has a Record in memory as it stands in the file:
+// the numbers of the fields are in their order, and none is padded.
+var asWritten = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
+
+// octets returns the memory of recs.
+func octets(recs []Record) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(recs))), len(recs)*recordSize)
+}
+
+// The size of a Record is that in the file.
+var _ = [1]struct{}{}[unsafe.Sizeof(Record{})-recordSize]
 
 // recordSize is the octets of a record in the file.
 const recordSize = 40

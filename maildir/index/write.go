@@ -17,6 +17,9 @@ type Source interface {
 	// function that returns them, until yield fails. It is called more than
 	// once and must do the same each time, but for Facts.
 	Pages(yield func(recs []Record, size int, names func() ([]byte, error)) error) error
+	// Written is called for each page once the index is in its place, with where
+	// its names are now: Of makes Names of it.
+	Written(page int, names *Names)
 }
 
 // Replace writes the whole index anew, durably, and goes on with it. The lock is
@@ -30,7 +33,7 @@ func (f *File) Replace(folder Folder, state *State, gone []Range, src Source) er
 		return err
 	}
 	w := writer{out: out}
-	base, err := w.write(folder, state, gone, src)
+	base, table, err := w.write(folder, state, gone, src)
 	if err == nil {
 		err = out.Datasync()
 	}
@@ -41,7 +44,18 @@ func (f *File) Replace(folder Folder, state *State, gone []Range, src Source) er
 		f.Dir.Unlink(tmpName)
 		return err
 	}
-	return f.install(base)
+	if err := f.install(base); err != nil {
+		return err
+	}
+	at := int64(prefixSize)
+	for _, e := range table {
+		at += int64(e.n) * recordSize
+	}
+	for i, e := range table {
+		src.Written(i, &Names{fd: f.fd, off: at, size: e.names, sum: e.namesSum})
+		at += int64(e.names)
+	}
+	return nil
 }
 
 // install puts the new file in the place of the old one. It is opened before: it
@@ -90,16 +104,16 @@ func (w *writer) flush() {
 	w.buf = w.buf[:0]
 }
 
-// write writes the file and returns its length.
-func (w *writer) write(folder Folder, state *State, gone []Range, src Source) (int64, error) {
+// write writes the file and returns its length, and what its pages have.
+func (w *writer) write(folder Folder, state *State, gone []Range, src Source) (int64, []pageEntry, error) {
 	table, at, err := plan(src)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	at += int64(len(gone)) * rangeSize
 	var st unix.Stat_t
 	if err := unix.Fstat(w.out.Fd(), &st); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	w.put(prefix(folder, at, st.Ino))
 	var b []byte
@@ -115,7 +129,7 @@ func (w *writer) write(folder Folder, state *State, gone []Range, src Source) (i
 		return w.err
 	})
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	i = 0
 	err = src.Pages(func(_ []Record, _ int, names func() ([]byte, error)) error {
@@ -129,7 +143,7 @@ func (w *writer) write(folder Folder, state *State, gone []Range, src Source) (i
 		return w.err
 	})
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	b = b[:0]
 	for i := range gone {
@@ -138,7 +152,7 @@ func (w *writer) write(folder Folder, state *State, gone []Range, src Source) (i
 	w.put(b)
 	w.put(encodeTrailer(state, table, len(gone), checksum(b)))
 	w.flush()
-	return w.n, w.err
+	return w.n, table, w.err
 }
 
 // plan counts the pages, and returns where the names end.

@@ -98,15 +98,12 @@ func (f *File) ReadTail(size int64, after uint32) (Tail, Stat, error) {
 }
 
 func (f *File) from(off int64) ([]byte, Stat, error) {
-	st, err := f.Stat()
+	st, err := f.readable()
 	if err != nil {
 		return nil, st, err
 	}
 	if st.Size < off {
 		return nil, st, fmt.Errorf("%s: %w", f.path, ErrTorn)
-	}
-	if st.Size > maxSize {
-		return nil, st, &os.PathError{Op: "read", Path: f.path, Err: unix.EFBIG}
 	}
 	b := make([]byte, st.Size-off)
 	n, err := vfs.ReadFullAt(f.fd, b, off)

@@ -129,7 +129,15 @@ func NewGUID() string {
 
 // ValidBase reports whether base can stand in a list and name a file.
 func ValidBase(base string) bool {
-	return base != "" && len(base) <= 255 && base[0] != '.' && !strings.ContainsAny(base, ":/\x00\r\n")
+	if base == "" || len(base) > 255 || base[0] == '.' {
+		return false
+	}
+	for _, c := range []byte(":/\x00\r\n") { // faster than ContainsAny, and it is asked of every line
+		if strings.IndexByte(base, c) >= 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // AppendHeader appends the header line of version 3 to b.

@@ -124,6 +124,7 @@ type parser struct {
 	last   uint32 // the last UID taken
 	next   uint32 // above every UID mentioned
 
+	each    func(Entry) // takes entries; nil: they are collected
 	entries []Entry
 	count   int
 	size    int64
@@ -133,20 +134,23 @@ type parser struct {
 func (p *parser) lines(data []byte) {
 	end := bytes.LastIndexByte(data, '\n') + 1
 	p.damage.Torn = len(data) - end
-	p.mention(leadingUID(string(data[end:min(len(data), end+16)])))
 	p.size = int64(end)
-	if end == 0 {
-		return
+	if end > 0 {
+		p.entries = make([]Entry, 0, bytes.Count(data[:end], []byte{'\n'}))
+		p.text(string(data[:end]))
 	}
-	p.entries = make([]Entry, 0, bytes.Count(data[:end], []byte{'\n'}))
-	text := string(data[:end])
+	p.mention(leadingUID(string(data[end:min(len(data), end+16)])))
+	p.unique()
+}
+
+// text reads lines of which each has its end.
+func (p *parser) text(text string) {
 	for len(text) > 0 {
 		i := strings.IndexByte(text, '\n')
 		p.count++
 		p.line(text[:i])
 		text = text[i+1:]
 	}
-	p.unique()
 }
 
 // cut reads the line without end, if its UID is above all others. A name that has
@@ -267,7 +271,7 @@ func (p *parser) bad(line string) {
 func (p *parser) renumber(base string) {
 	base, _, _ = strings.Cut(base, ":")
 	if ValidBase(base) {
-		p.damage.Renumber = append(p.damage.Renumber, base)
+		p.damage.Renumber = append(p.damage.Renumber, strings.Clone(base))
 	}
 }
 
@@ -303,12 +307,16 @@ func (p *parser) glued(uid uint32, left, base string) bool {
 func (p *parser) take(uid uint32, base, extra string) {
 	switch {
 	case uid > p.last:
-		p.entries = append(p.entries, Entry{uid, base, extra})
+		if e := (Entry{uid, base, extra}); p.each != nil {
+			p.each(e)
+		} else {
+			p.entries = append(p.entries, e)
+		}
 		p.last = uid
 		p.mention(uid)
 	case uid <= p.skip:
 	default:
-		p.damage.Renumber = append(p.damage.Renumber, base)
+		p.damage.Renumber = append(p.damage.Renumber, strings.Clone(base))
 	}
 }
 

@@ -11,6 +11,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"imapd/maildir/vfs"
 )
 
 const messGUID = "00112233445566778899aabbccddeeff"
@@ -271,5 +274,63 @@ func checkSalvaged(t *testing.T, l *List) {
 			t.Errorf("renumber %q", base)
 		}
 		seen[base] = true
+	}
+}
+
+// TestEach holds that a list that is read piece by piece says what it does at
+// once, wherever the pieces end.
+func TestEach(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/mess/*")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no corpus")
+	}
+	lists := map[string][]byte{
+		"large":     large(20_000),
+		"torn":      large(20_000)[:800_000],
+		"long line": slices.Concat(large(9000), []byte("9001 :"), bytes.Repeat([]byte("x"), 3*streamBuffer), []byte("\n9005 :y\n")),
+		"long end":  slices.Concat(large(9000), []byte("9001 :"), bytes.Repeat([]byte("x"), 3*streamBuffer)),
+		"glued":     []byte("3 V1 N1 G" + messGUID + "\n5 :a\n30 :16463006 W3 Gx :b\n31 :a\n7"),
+	}
+	for _, f := range files {
+		lists[f] = mess(t, filepath.Base(f))
+	}
+	for what, data := range lists {
+		path := filepath.Join(t.TempDir(), Name)
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		dir, err := vfs.Open(filepath.Dir(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		f, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		var got List
+		byBase := map[string]int{}
+		var entries []Entry
+		got, _, gotErr := f.Each(func(e Entry) {
+			e = Entry{e.UID, strings.Clone(e.Base), strings.Clone(e.Extra)}
+			if i, ok := byBase[e.Base]; ok {
+				entries[i].UID = 0
+			}
+			byBase[e.Base] = len(entries)
+			entries = append(entries, e)
+		})
+		got.Entries = slices.DeleteFunc(entries, func(e Entry) bool { return e.UID == 0 })
+		want, wantErr := Parse(data)
+		if len(got.Damage.Renumber) > 0 {
+			got.Damage.Renumber = slices.DeleteFunc(got.Damage.Renumber, func(b string) bool { _, ok := byBase[b]; return ok })
+		}
+		if errors.Is(gotErr, ErrHeader) != errors.Is(wantErr, ErrHeader) {
+			t.Errorf("%s: %v, want %v", what, gotErr, wantErr)
+		}
+		if d := cmp.Diff(want, got, cmpopts.EquateEmpty()); d != "" {
+			t.Errorf("%s: %s", what, d)
+		}
 	}
 }
