@@ -1,7 +1,9 @@
 package maildir
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -136,6 +138,48 @@ func TestFill(t *testing.T) {
 	}
 	if d := cmp.Diff(p.want, told(p.Mailbox)); d != "" {
 		t.Error(d)
+	}
+}
+
+// A folder that is filled has the keywords that no file name holds, also those that
+// no record has a bit for; and its index, and what is made of its pages, knows them.
+func TestFillKeywords(t *testing.T) {
+	t.Parallel()
+	p := planned(t)
+	p.start(Options{})
+	p.sync(Serve)
+	for i, u := range []UID{p.Snapshot().At(0).UID, p.Snapshot().At(1).UID, p.Snapshot().At(pageLen + 7).UID} {
+		set := FlagSet{Keywords: manyKeywords(maxKeywords)[30*i : 30*i+40]}
+		if _, err := p.SetFlags(t.Context(), []UID{u}, AddFlags, set); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := told(p.Mailbox)
+	if d := cmp.Diff(p.want, want); d == "" {
+		t.Fatal("no message has got a keyword")
+	}
+	p.host.Close()
+	if err := os.Remove(p.in("imapd.index", "")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	p.rest()
+	p.start(Options{})
+	if d := cmp.Diff(want, told(p.Mailbox)); d != "" {
+		t.Fatalf("after the first look: %s", d)
+	}
+	if !p.ModSeqs() {
+		t.Fatal("no index")
+	}
+	u := p.Snapshot().At(2).UID // in the page of the first two
+	if _, err := p.SetFlags(t.Context(), []UID{u}, AddFlags, FlagSet{Flagged | Seen, nil}); err != nil {
+		t.Fatal(err)
+	}
+	want = told(p.Mailbox)
+	if got := keywordsOf(p.Mailbox, p.Snapshot().At(pageLen+7).UID); len(got) < 40 {
+		t.Errorf("%d keywords are left", len(got))
+	}
+	if d := cmp.Diff(want, p.scanned()); d != "" {
+		t.Errorf("another process: %s", d)
 	}
 }
 
