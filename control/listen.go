@@ -4,12 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"imapd/control/config"
@@ -24,8 +21,9 @@ const (
 	refuseTime = 100 * time.Millisecond
 )
 
-// A Listener is the Source of imapd -l: it listens on the addresses of the
-// configuration and serves every connection in a goroutine of its own.
+// A Listener is the Source of every start that brings many clients: it takes
+// the connections that come in at its doors and serves each in a goroutine of
+// its own.
 type Listener struct {
 	conf  *config.Config
 	certs *Certificates
@@ -35,90 +33,29 @@ type Listener struct {
 	doors []door
 }
 
-type door struct {
-	net.Listener
-	tls bool
-}
-
-// Listen binds all addresses, or none. Connections wait until Run.
+// Listen returns the Listener of imapd -l: it binds all addresses of the
+// configuration, or none. Connections wait until Run.
 func Listen(conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Listener, error) {
-	l := &Listener{conf: conf, certs: certs, ssf: o.SSF, log: log, gate: newGate(conf.Limits)}
-	for _, a := range conf.Listen {
-		d, err := l.open(a, a.TLS || o.TLS)
-		if err != nil {
-			l.close()
-			return nil, fmt.Errorf("listen %v: %w", a, err)
-		}
-		l.doors = append(l.doors, d)
-	}
-	return l, nil
-}
-
-func (l *Listener) open(a config.Address, tls bool) (door, error) {
-	if tls && l.certs == nil {
-		return door{}, ErrNoCertificate
-	}
-	lc := net.ListenConfig{KeepAlive: -1}
-	if idle := l.conf.TCPKeepalive; idle > 0 {
-		lc.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: idle, Interval: time.Minute, Count: 5}
-	}
-	if a.Network == "unix" {
-		if err := removeStale(a.Address); err != nil {
-			return door{}, err
-		}
-	}
-	n, err := lc.Listen(context.Background(), a.Network, a.Address)
-	if err == nil && a.Network == "unix" {
-		// Whoever may reach the directory may log in.
-		err = os.Chmod(a.Address, 0o666)
-	}
+	doors, err := bind(conf, o, certs)
 	if err != nil {
-		return door{}, err
+		return nil, err
 	}
-	return door{n, tls}, nil
+	return newListener(conf, o, certs, log, doors), nil
 }
 
-// ErrNoCertificate is returned where TLS is asked for and cannot be had.
-var ErrNoCertificate = errors.New("TLS needs tls_server_cert and tls_server_key in the configuration")
-
-// removeStale removes a unix socket that a server left behind: nobody answers
-// there.
-func removeStale(name string) error {
-	info, err := os.Lstat(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode()&os.ModeSocket == 0 {
-		return errors.New("there is something else of that name")
-	}
-	c, err := net.DialTimeout("unix", name, time.Second)
-	if err == nil {
-		c.Close()
-		return errors.New("another server listens there")
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return err
-	}
-	return os.Remove(name)
+// newListener returns the Listener of doors, which are its own from now on.
+func newListener(conf *config.Config, o *Options, certs *Certificates, log *slog.Logger, doors []door) *Listener {
+	return &Listener{conf: conf, certs: certs, ssf: o.SSF, log: log, gate: newGate(conf.Limits), doors: doors}
 }
 
-// Addrs returns where l listens, in the order of the configuration: with the
-// real ports where it names port 0.
+// Addrs returns where l listens, in the order of its doors: with the real ports
+// where the configuration names port 0.
 func (l *Listener) Addrs() []net.Addr {
 	var addrs []net.Addr
 	for _, d := range l.doors {
 		addrs = append(addrs, d.Addr())
 	}
 	return addrs
-}
-
-func (l *Listener) close() {
-	for _, d := range l.doors {
-		d.Close()
-	}
 }
 
 // Run serves until ctx is done. Sessions have 10 seconds to end then, before
@@ -131,7 +68,7 @@ func (l *Listener) Run(ctx context.Context, h Handler) error {
 		accepting.Go(func() { l.accept(ctx, d, h, sessions, &serving) })
 	}
 	<-ctx.Done()
-	l.close()
+	closeDoors(l.doors)
 	accepting.Wait()
 
 	ended := make(chan struct{})
