@@ -47,9 +47,9 @@ func run(stdio *control.Stdio, args []string) int {
 		return control.ExitOK
 	}
 	start := stdio.FindStart(o)
-	conf, problems, err := control.LoadConfig(o, start, config.Open)
+	conf, problems, err := control.LoadConfig(o, start, stdio.Open)
 	if o.Test {
-		return control.Test(conf, problems, config.Open, os.Stdout, os.Stderr)
+		return control.Test(conf, problems, stdio.Open, os.Stdout, os.Stderr)
 	}
 	if err != nil {
 		for _, p := range problems {
@@ -75,7 +75,10 @@ func run(stdio *control.Stdio, args []string) int {
 // serve opens everything in the order that control asks for, and serves until
 // it is told to end.
 func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *control.Options, log *slog.Logger) (int, error) {
-	certs, err := control.LoadCertificates(conf, config.Open, log)
+	if stdio.Parted(start, conf) {
+		return control.Parent(start, conf, o, log)
+	}
+	certs, err := control.LoadCertificates(conf, stdio.Open, log)
 	if err != nil {
 		return control.ExitConfig, err
 	}
@@ -90,7 +93,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 	}
 	var auth imap.Authenticator // nobody logs in on a tunnel
 	if start != control.StartTunnel {
-		if auth, err = sasl.New(conf, config.Open, log); err != nil {
+		if auth, err = sasl.New(conf, stdio.Open, log); err != nil {
 			return control.ExitConfig, err
 		}
 	}
@@ -113,6 +116,9 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		Log:     log,
 		Version: version,
 	})
+	if err := stdio.Confine(conf, log); err != nil {
+		return control.ExitOS, err
+	}
 	if start == control.StartListen {
 		log.Info("ready", "version", version)
 	}

@@ -39,6 +39,12 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 	var source Source
 	var err error
 	code := ExitConfig
+	if stdio.member != nil {
+		if source, err = stdio.member.source(conf, o, certs, log); err != nil {
+			return nil, ExitOS, err
+		}
+		return source, ExitOK, nil
+	}
 	switch start {
 	case StartListen:
 		if os.Geteuid() == 0 && conf.User == "" {

@@ -34,6 +34,7 @@ type Stdio struct {
 
 	socket *os.File // the socket that was on 0, or nil
 	both   bool     // it was on 1 as well
+	member *member  // nil where no parent of ours has started this process
 }
 
 // Adopt looks at the descriptors 0, 1 and 2. A socket on 0 is moved away, and
@@ -43,6 +44,10 @@ type Stdio struct {
 // one of the three was closed.)
 func Adopt() (*Stdio, error) {
 	s := &Stdio{}
+	var err error
+	if s.member, err = join(); s.member != nil || err != nil {
+		return s, err
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(0, &st); err != nil {
 		return nil, fmt.Errorf("standard input: %w", err)
@@ -111,6 +116,8 @@ func ownPeer(fd int) bool {
 // then what the environment says, then what standard input is.
 func (s *Stdio) FindStart(o *Options) Start {
 	switch {
+	case s.member != nil:
+		return s.member.start()
 	case o.Listen:
 		return StartListen
 	case os.Getenv("CYRUS_SERVICE") != "":

@@ -35,6 +35,11 @@ type Config struct {
 	// User and Group are what a server that root started becomes before it
 	// accepts; empty where they are not set.
 	User, Group string
+	// PrivilegeSeparation is how a server that root started gives root up.
+	PrivilegeSeparation Separation
+	// Landlock has processes that root started give up all files but those
+	// that they need.
+	Landlock bool
 	// Umask is the file mode creation mask of the process.
 	Umask int
 
@@ -178,6 +183,16 @@ func (a Address) String() string {
 	}
 	return "imap://" + a.Address
 }
+
+// Separation is the choice of privilege_separation.
+type Separation string
+
+// How root is given up: a parent stays root and one process serves; the process
+// itself gives root up.
+const (
+	SeparateShared Separation = "shared"
+	SeparateNone   Separation = "none"
+)
 
 // ServerInfo is the choice of serverinfo.
 type ServerInfo string

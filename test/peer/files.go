@@ -108,6 +108,9 @@ func CopyTree(t testing.TB, from, to string) {
 	}
 }
 
+// Renew puts another certificate in the place of the server's.
+func (s *Server) Renew(t testing.TB) { s.certificate(t) }
+
 // certificate writes a self-signed certificate and its key into s.dir.
 func (s *Server) certificate(t testing.TB) {
 	t.Helper()

@@ -1,0 +1,247 @@
+package control
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"slices"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"imapd/control/config"
+	"imapd/control/privsep"
+)
+
+// What a child may ask its parent for, by the first octet of the message.
+const (
+	askFile  = 'f' // and its path
+	askDoors = 'd'
+)
+
+// The first octet of an answer.
+const (
+	answerYes = 'y'
+	answerNo  = 'n' // and the number of the error, 4 octets
+)
+
+// A parent is the process that root has started, once it has handed all work
+// over to its children. See package privsep for what it must and must not do.
+type parent struct {
+	start   Start
+	options *Options
+	log     *slog.Logger
+	spawner *privsep.Spawner
+	doors   []door
+
+	mu    sync.Mutex
+	conf  *config.Config
+	files map[string]bool // that conf was read from
+}
+
+// Parted tells whether this process has to become a parent instead of serving:
+// root has started it, for many clients, and whom to become is known.
+func (s *Stdio) Parted(start Start, conf *config.Config) bool {
+	many := start == StartListen || start == StartSystemd || start == StartInetdWait
+	if !many || s.member != nil || os.Geteuid() != 0 || conf.PrivilegeSeparation == config.SeparateNone || conf.User == "" {
+		return false
+	}
+	id, err := identify(conf)
+	return err != nil || id.uid != 0
+}
+
+// Parent binds what has to be bound, starts the process that serves, as
+// cyrus_user, and does what that one asks until it ends. It returns the child's
+// exit code.
+func Parent(start Start, conf *config.Config, o *Options, log *slog.Logger) (int, error) {
+	syscall.Umask(conf.Umask)
+	if err := privsep.Harden(); err != nil {
+		return ExitOS, err
+	}
+	id, err := identify(conf)
+	if err != nil {
+		return ExitConfig, err
+	}
+	p := &parent{start: start, options: o, log: log}
+	if err := p.load(); err != nil {
+		return ExitConfig, err
+	}
+	if p.doors, err = openDoors(conf, o); err != nil {
+		if errors.Is(err, ErrNoCertificate) {
+			return ExitConfig, err
+		}
+		return ExitOS, err
+	}
+	defer closeDoors(p.doors)
+	if p.spawner, err = privsep.NewSpawner(); err != nil {
+		return ExitOS, err
+	}
+	defer p.spawner.Close()
+
+	// Before there is a child: a signal must not be lost between the two.
+	got := make(chan os.Signal, 8)
+	signal.Notify(got, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+	defer signal.Stop(got)
+	server, err := p.spawner.Start(roleServer+" "+fmt.Sprint(int(start)), id.member())
+	if err != nil {
+		return ExitOS, err
+	}
+	go p.attend(server) // ends with the child
+	for {
+		select {
+		case s := <-got:
+			if s != syscall.SIGHUP {
+				closeDoors(p.doors) // or clients would wait where nobody accepts
+			}
+			server.Signal(s)
+		case <-server.Ended():
+			if code := server.Code(); code > 128 {
+				return code, fmt.Errorf("the server was ended by signal %d", code-128)
+			}
+			return server.Code(), nil
+		}
+	}
+}
+
+func (id identity) member() privsep.Identity {
+	return privsep.Identity{UID: id.uid, GID: id.gid, Groups: id.groups}
+}
+
+// openDoors binds the addresses of the configuration. Certificates are the child's: here they are only asked
+// for.
+func openDoors(conf *config.Config, o *Options) ([]door, error) {
+	var certs *Certificates
+	if len(conf.TLSServerCert) > 0 {
+		certs = &Certificates{}
+	}
+	return bind(conf, o, certs)
+}
+
+// attend answers what the child c asks, until it is gone.
+func (p *parent) attend(c *privsep.Child) {
+	defer c.Close()
+	for {
+		message, files, err := c.Recv()
+		privsep.Close(files) // none is asked for
+		if err != nil {
+			return
+		}
+		switch {
+		case message[0] == askFile:
+			err = p.giveFile(c, string(message[1:]))
+		case message[0] == askDoors && len(message) == 1:
+			err = p.giveDoors(c)
+		default:
+			p.log.Error("a child asks for what there is not", "pid", c.PID())
+			return
+		}
+		if err != nil {
+			p.log.Error("answer to a child", "pid", c.PID(), "err", err)
+			return
+		}
+	}
+}
+
+// refuse answers with the number of err.
+func refuse(c *privsep.Channel, err error) error {
+	number := syscall.EIO
+	errors.As(err, &number)
+	return c.Send(binary.BigEndian.AppendUint32([]byte{answerNo}, uint32(number)))
+}
+
+// giveFile opens path for the child, if the configuration names it. The
+// configuration is read again when its own file is asked for: the child is
+// about to do the same.
+func (p *parent) giveFile(c *privsep.Child, path string) error {
+	if path == p.options.Config {
+		_ = p.load() // the child finds the fault, and tells of it
+	}
+	if !p.names(path) {
+		p.log.Error("a child asks for a file that is not its own", "pid", c.PID(), "file", path)
+		return refuse(c.Channel, syscall.EPERM)
+	}
+	f, err := config.Open(path)
+	if err == nil {
+		defer f.Close()
+		var info fs.FileInfo
+		if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+			err = syscall.EINVAL
+		}
+	}
+	if err != nil {
+		return refuse(c.Channel, err)
+	}
+	return c.Send([]byte{answerYes}, f)
+}
+
+// load reads the configuration. One with faults counts as far as it could be
+// read, or else its faults could not be told.
+func (p *parent) load() error {
+	files := map[string]bool{}
+	conf, _, err := LoadConfig(p.options, p.start, func(path string) (*os.File, error) {
+		files[path] = true
+		return config.Open(path)
+	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.files = files
+	if conf != nil {
+		p.conf = conf
+	}
+	return err
+}
+
+// names tells whether the configuration names the file path.
+func (p *parent) names(path string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.files[path] || slices.Contains(p.conf.RootFiles(), path)
+}
+
+// giveDoors passes the doors on.
+func (p *parent) giveDoors(c *privsep.Child) error {
+	answer := []byte{answerYes}
+	var files []*os.File
+	defer func() { privsep.Close(files) }()
+	for _, d := range p.doors {
+		l, ok := d.Listener.(interface{ File() (*os.File, error) })
+		if !ok {
+			return fmt.Errorf("%T has no descriptor", d.Listener)
+		}
+		f, err := l.File()
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+		tls := byte(0)
+		if d.tls {
+			tls = 1
+		}
+		answer = append(answer, tls)
+	}
+	return c.Send(answer, files...)
+}
+
+// doorsOf makes doors of an answer to askDoors.
+func doorsOf(answer []byte, files []*os.File) ([]door, error) {
+	defer privsep.Close(files)
+	if len(answer) != len(files) {
+		return nil, unix.EBADMSG
+	}
+	var doors []door
+	for i, f := range files {
+		l, err := net.FileListener(f) // makes its own duplicate
+		if err != nil {
+			closeDoors(doors)
+			return nil, err
+		}
+		doors = append(doors, door{l, answer[i] != 0})
+	}
+	return doors, nil
+}
