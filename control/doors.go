@@ -24,7 +24,7 @@ type door struct {
 func bind(conf *config.Config, o *Options, certs *Certificates) ([]door, error) {
 	var doors []door
 	for _, a := range conf.Listen {
-		d, err := bindOne(conf, a, a.TLS || o.TLS, certs)
+		d, err := bindOne(a, a.TLS || o.TLS, certs)
 		if err != nil {
 			closeDoors(doors)
 			return nil, fmt.Errorf("listen %v: %w", a, err)
@@ -40,14 +40,11 @@ func closeDoors(doors []door) {
 	}
 }
 
-func bindOne(conf *config.Config, a config.Address, tls bool, certs *Certificates) (door, error) {
+func bindOne(a config.Address, tls bool, certs *Certificates) (door, error) {
 	if tls && certs == nil {
 		return door{}, ErrNoCertificate
 	}
-	lc := net.ListenConfig{KeepAlive: -1}
-	if idle := conf.TCPKeepalive; idle > 0 {
-		lc.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: idle, Interval: time.Minute, Count: 5}
-	}
+	lc := net.ListenConfig{KeepAlive: -1} // see keepAlive
 	if a.Network == "unix" {
 		if err := removeStale(a.Address); err != nil {
 			return door{}, err

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -31,6 +33,9 @@ type Listener struct {
 	log   *slog.Logger
 	gate  *gate
 	doors []door
+	// idle is how long Run goes on without a client before it ends; 0 is for
+	// ever.
+	idle time.Duration
 }
 
 // Listen returns the Listener of imapd -l: it binds all addresses of the
@@ -41,6 +46,43 @@ func Listen(conf *config.Config, o *Options, certs *Certificates, log *slog.Logg
 		return nil, err
 	}
 	return newListener(conf, o, certs, log, doors), nil
+}
+
+// Activated returns the Listener of the sockets that systemd passes. With -T on
+// the command line it ends when it has had no client for so long: systemd
+// starts it again when one comes.
+func Activated(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Listener, error) {
+	doors, err := passedDoors(s.passed, o, certs)
+	if err != nil {
+		return nil, fmt.Errorf("sockets of systemd: %w", err)
+	}
+	l := newListener(conf, o, certs, log, doors)
+	l.idle = idleTime(StartSystemd, o)
+	return l, nil
+}
+
+// idleTime returns how long a Listener of start goes on without a client.
+func idleTime(start Start, o *Options) time.Duration {
+	if start == StartInetdWait || start == StartSystemd && o.TimeoutGiven {
+		return time.Duration(o.Timeout) * time.Second
+	}
+	return 0
+}
+
+// InetdWait returns the Listener of the socket that inetd, with wait, leaves on
+// descriptor 0. It ends when it has had no client for as long as -T says, and
+// inetd listens again.
+func InetdWait(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Listener, error) {
+	if o.TLS && certs == nil {
+		return nil, ErrNoCertificate
+	}
+	n, err := s.listener()
+	if err != nil {
+		return nil, err
+	}
+	l := newListener(conf, o, certs, log, []door{{n, o.TLS}})
+	l.idle = idleTime(StartInetdWait, o)
+	return l, nil
 }
 
 // newListener returns the Listener of doors, which are its own from now on.
@@ -59,18 +101,15 @@ func (l *Listener) Addrs() []net.Addr {
 }
 
 // Run serves until ctx is done. Sessions have 10 seconds to end then, before
-// their connections are closed, and 10 more after that.
+// their connections are closed, and 10 more after that. It also ends when it
+// has been idle for too long: who comes then waits at the launcher's socket.
 func (l *Listener) Run(ctx context.Context, h Handler) error {
 	sessions, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	var accepting, serving sync.WaitGroup
-	for _, d := range l.doors {
-		accepting.Go(func() { l.accept(ctx, d, h, sessions, &serving) })
+	var serving sync.WaitGroup
+	if l.receive(ctx, h, sessions, &serving) {
+		return nil
 	}
-	<-ctx.Done()
-	closeDoors(l.doors)
-	accepting.Wait()
-
 	ended := make(chan struct{})
 	go func() { // ends when the last session does
 		serving.Wait()
@@ -87,14 +126,54 @@ func (l *Listener) Run(ctx context.Context, h Handler) error {
 	return errors.New("sessions did not end")
 }
 
-// accept is the goroutine of one door. sessions is done when connections are to
+// receive takes connections in until ctx is done or, and then it returns true,
+// the process is idle. The doors are closed then.
+func (l *Listener) receive(ctx context.Context, h Handler, sessions context.Context, serving *sync.WaitGroup) bool {
+	idle := newIdler(l.idle)
+	defer idle.stop()
+	var accepting sync.WaitGroup
+	for {
+		for _, d := range l.doors {
+			accepting.Go(func() { l.accept(ctx, d, h, sessions, serving, idle) })
+		}
+		select {
+		case <-ctx.Done():
+			closeDoors(l.doors)
+			accepting.Wait()
+			return false
+		case <-idle.done():
+		}
+		// A client may come in at this very moment. Closing the doors and
+		// waiting for its end would keep the others out for hours.
+		l.deadline(time.Unix(1, 0))
+		accepting.Wait()
+		if idle.empty() {
+			closeDoors(l.doors)
+			serving.Wait()
+			return true
+		}
+		l.deadline(time.Time{})
+	}
+}
+
+// deadline sets how long the doors are open.
+func (l *Listener) deadline(t time.Time) {
+	for _, d := range l.doors {
+		if n, ok := d.Listener.(interface{ SetDeadline(time.Time) error }); ok {
+			_ = n.SetDeadline(t) // fails at a closed door, which is as good
+		}
+	}
+}
+
+// accept is the goroutine of one door. It ends when the door is closed or its
+// deadline passes. sessions is done when connections are to
 // be closed whatever their sessions do.
-func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions context.Context, serving *sync.WaitGroup) {
+func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions context.Context, serving *sync.WaitGroup, idle *idler) {
 	short := false
 	for {
 		c, err := d.Accept()
 		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 				return
 			}
 			if !short {
@@ -115,7 +194,9 @@ func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions conte
 			l.refuse(d, c, h, err)
 			continue
 		}
+		idle.enter()
 		serving.Go(func() {
+			defer idle.leave()
 			defer leave(nil)
 			defer ticket.exit()
 			defer c.Close()
@@ -127,6 +208,7 @@ func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions conte
 
 // serve makes a Conn of c and hands it over.
 func (l *Listener) serve(ctx context.Context, d door, c net.Conn, t *ticket, h Handler) {
+	keepAlive(c, l.conf.TCPKeepalive)
 	conn := &Conn{
 		Conn:     c,
 		Host:     hostText(c.RemoteAddr()),
@@ -137,6 +219,15 @@ func (l *Listener) serve(ctx context.Context, d door, c net.Conn, t *ticket, h H
 		return
 	}
 	h.Serve(ctx, conn)
+}
+
+// keepAlive has TCP ask a client that has been silent for idle whether it is
+// still there; 0 turns that off. A socket that takes no keep-alive serves as
+// well.
+func keepAlive(c net.Conn, idle time.Duration) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: idle > 0, Idle: idle, Interval: time.Minute, Count: 5})
+	}
 }
 
 // startTLS does the handshake of a connection that is under TLS from its first

@@ -88,7 +88,9 @@ func (m *member) source(conf *config.Config, o *Options, certs *Certificates, lo
 	if err != nil {
 		return nil, err
 	}
-	return newListener(conf, o, certs, log, doors), nil
+	l := newListener(conf, o, certs, log, doors)
+	l.idle = idleTime(m.start(), o)
+	return l, nil
 }
 
 // Confine takes from a process that a parent has started what it will not need
@@ -97,7 +99,7 @@ func (s *Stdio) Confine(conf *config.Config, log *slog.Logger) error {
 	if s.member == nil || !conf.Landlock {
 		return nil
 	}
-	rights := privsep.Rights{Write: []string{conf.ConfigDirectory}}
+	rights := privsep.Rights{Write: []string{conf.ConfigDirectory, conf.ProcPath}}
 	for _, template := range []string{conf.Maildir, conf.MaildirControl, conf.IndexDirectory} {
 		if template == "" {
 			continue

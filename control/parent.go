@@ -59,7 +59,7 @@ func (s *Stdio) Parted(start Start, conf *config.Config) bool {
 // Parent binds what has to be bound, starts the process that serves, as
 // cyrus_user, and does what that one asks until it ends. It returns the child's
 // exit code.
-func Parent(start Start, conf *config.Config, o *Options, log *slog.Logger) (int, error) {
+func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slog.Logger) (int, error) {
 	syscall.Umask(conf.Umask)
 	if err := privsep.Harden(); err != nil {
 		return ExitOS, err
@@ -72,7 +72,7 @@ func Parent(start Start, conf *config.Config, o *Options, log *slog.Logger) (int
 	if err := p.load(); err != nil {
 		return ExitConfig, err
 	}
-	if p.doors, err = openDoors(conf, o); err != nil {
+	if p.doors, err = openDoors(start, stdio, conf, o, log); err != nil {
 		if errors.Is(err, ErrNoCertificate) {
 			return ExitConfig, err
 		}
@@ -113,14 +113,27 @@ func (id identity) member() privsep.Identity {
 	return privsep.Identity{UID: id.uid, GID: id.gid, Groups: id.groups}
 }
 
-// openDoors binds the addresses of the configuration. Certificates are the child's: here they are only asked
-// for.
-func openDoors(conf *config.Config, o *Options) ([]door, error) {
+// openDoors binds the addresses of the configuration, or takes what the launcher
+// has bound. Certificates are the child's: here they are only asked for.
+func openDoors(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slog.Logger) ([]door, error) {
 	var certs *Certificates
 	if len(conf.TLSServerCert) > 0 {
 		certs = &Certificates{}
 	}
-	return bind(conf, o, certs)
+	var l *Listener
+	var err error
+	switch start {
+	case StartSystemd:
+		l, err = Activated(stdio, conf, o, certs, log)
+	case StartInetdWait:
+		l, err = InetdWait(stdio, conf, o, certs, log)
+	default:
+		l, err = Listen(conf, o, certs, log)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l.doors, nil
 }
 
 // attend answers what the child c asks, until it is gone.

@@ -32,6 +32,8 @@ type Session struct {
 	tls  bool // octets are encrypted on the wire
 	dec  *wire.Decoder
 
+	entry Entry // nil where no list is kept
+
 	user  *User // nil until authenticated
 	box   *Box  // nil unless a mailbox is selected; implies user != nil
 	props Props
