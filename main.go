@@ -70,6 +70,7 @@ func run(stdio *control.Stdio, args []string) int {
 	for _, p := range problems {
 		log.Warn(p.String())
 	}
+	stdio.Narrow(conf)
 	code, err := serve(start, stdio, conf, o, log.Logger)
 	if err != nil {
 		log.Error(err.Error())
@@ -86,6 +87,9 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 	if stdio.Parted(start, conf) {
 		return control.Parent(start, stdio, conf, o, log)
 	}
+	if f := stdio.Answers(); f != nil {
+		return control.ExitCode(sasl.Answer(f, stdio, conf, control.Reloader(o, start, stdio.Open), log))
+	}
 	certs, err := control.LoadCertificates(conf, stdio.Open, log)
 	if err != nil {
 		return control.ExitConfig, err
@@ -101,7 +105,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 	}
 	var auth imap.Authenticator // nobody logs in on a tunnel
 	if start != control.StartTunnel {
-		if auth, err = sasl.New(conf, stdio.Open, log); err != nil {
+		if auth, err = sasl.Open(stdio.Asks(), conf, stdio.Open, log); err != nil {
 			return control.ExitConfig, err
 		}
 	}
@@ -112,10 +116,10 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 	who := control.Who(start, conf, log)
 	open := func() (server *imap.Server, end func()) {
 		logs := telemetry.New(telemetry.Options{Dir: conf.ConfigDirectory, BySession: conf.TelemetryBySessionID, Log: log})
-		notices := notice.New(notice.Options{Dir: conf.ConfigDirectory, Service: conf.Service, Poll: conf.IdlePoll, Logs: logs.Scan, Log: log})
+		notices := control.NewNotices(source, notice.Options{Dir: conf.ConfigDirectory, Service: conf.Service, Poll: conf.IdlePoll, Logs: logs.Scan, Log: log})
 		host := maildir.NewHost(imap.HostOptions(conf, log))
 		return imap.New(imap.Options{
-			Config: conf, Host: host, Auth: auth, TLS: certs.Config(), Notices: notices, Log: log, Version: version,
+			HandOver: stdio.HandsOver(), Config: conf, Host: host, Auth: auth, TLS: certs.Config(), Notices: notices, Log: log, Version: version,
 			Enter: func(host, session string) imap.Entry {
 				return who.Begin(proc.Info{Service: conf.Service, Host: host, Session: session})
 			},
@@ -138,7 +142,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 	if err := stdio.Confine(conf, log); err != nil {
 		return control.ExitOS, err
 	}
-	if start == control.StartListen || start == control.StartSystemd {
+	if stdio.Ready(start) {
 		log.Info("ready", "version", version)
 	}
 	return control.ExitCode(source.Run(ctx, handler))

@@ -39,6 +39,10 @@ type Conn struct {
 	// terminal: whoever started imapd), else nil.
 	Preauth *Caller
 
+	// Taken is what another process has handed over, where the client has
+	// logged in there; else nil.
+	Taken *Taken
+
 	loggedIn func() // nil where nobody counts
 	once     sync.Once
 }

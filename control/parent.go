@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 
@@ -23,6 +24,9 @@ import (
 const (
 	askFile  = 'f' // and its path
 	askDoors = 'd'
+
+	tellTicket = 'v' // from the process that checks passwords; see takeVouched
+	askWorker  = 't' // from the front: the ticket
 )
 
 // The first octet of an answer.
@@ -43,6 +47,10 @@ type parent struct {
 	mu    sync.Mutex
 	conf  *config.Config
 	files map[string]bool // that conf was read from
+	// Of privilege_separation: user.
+	tickets map[[ticketSize]byte]vouched
+	workers map[workerKey]*worker
+	living  sync.WaitGroup // goroutines that end with a worker
 }
 
 // Parted tells whether this process has to become a parent instead of serving:
@@ -68,7 +76,7 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 	if err != nil {
 		return ExitConfig, err
 	}
-	p := &parent{start: start, options: o, log: log}
+	p := &parent{start: start, options: o, log: log, tickets: map[[ticketSize]byte]vouched{}, workers: map[workerKey]*worker{}}
 	if err := p.load(); err != nil {
 		return ExitConfig, err
 	}
@@ -88,25 +96,60 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 	got := make(chan os.Signal, 8)
 	signal.Notify(got, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
 	defer signal.Stop(got)
-	server, err := p.spawner.Start(roleServer+" "+fmt.Sprint(int(start)), id.member())
-	if err != nil {
+	return p.run(id, got)
+}
+
+// run starts the children and ends when the one that serves has ended.
+func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
+	detail := strconv.Itoa(int(p.start))
+	var server, auth *privsep.Child
+	var err error
+	var authEnded <-chan struct{} // never ready where there is no such process
+	if p.conf.PrivilegeSeparation == config.SeparateUser {
+		if server, auth, err = p.startUsers(detail, id); err != nil {
+			return ExitConfig, err
+		}
+		go p.attend(auth) // ends with the child
+		authEnded = auth.Ended()
+	} else if server, err = p.spawner.Start(roleServer+" "+detail, id.member()); err != nil {
 		return ExitOS, err
 	}
 	go p.attend(server) // ends with the child
 	for {
 		select {
-		case s := <-got:
+		case s := <-signals:
 			if s != syscall.SIGHUP {
 				closeDoors(p.doors) // or clients would wait where nobody accepts
+			} else {
+				p.retireAll()
 			}
 			server.Signal(s)
+		case <-authEnded:
+			authEnded = nil
+			p.log.Error("the process that checks passwords has ended", "code", auth.Code())
+			closeDoors(p.doors)
+			server.Signal(syscall.SIGTERM)
 		case <-server.Ended():
-			if code := server.Code(); code > 128 {
-				return code, fmt.Errorf("the server was ended by signal %d", code-128)
-			}
-			return server.Code(), nil
+			p.endWorkers()
+			return p.verdict(server, auth)
 		}
 	}
+}
+
+// verdict returns how the parent of children that have ended ends.
+func (p *parent) verdict(server, auth *privsep.Child) (int, error) {
+	code := server.Code()
+	if auth != nil && code == ExitOK {
+		select {
+		case <-auth.Ended():
+			code = auth.Code()
+		default:
+		}
+	}
+	if code > 128 {
+		return code, fmt.Errorf("the server was ended by signal %d", code-128)
+	}
+	return code, nil
 }
 
 func (id identity) member() privsep.Identity {
@@ -148,7 +191,11 @@ func (p *parent) attend(c *privsep.Child) {
 		switch {
 		case message[0] == askFile:
 			err = p.giveFile(c, string(message[1:]))
-		case message[0] == askDoors && len(message) == 1:
+		case message[0] == tellTicket && c.Role() == RoleAuth:
+			err = p.takeVouched(c, message[1:])
+		case message[0] == askWorker && c.Role() == RoleFront:
+			err = p.giveWorker(c, message[1:])
+		case message[0] == askDoors && len(message) == 1 && (c.Role() == roleServer || c.Role() == RoleFront):
 			err = p.giveDoors(c)
 		default:
 			p.log.Error("a child asks for what there is not", "pid", c.PID())
@@ -175,7 +222,7 @@ func (p *parent) giveFile(c *privsep.Child, path string) error {
 	if path == p.options.Config {
 		_ = p.load() // the child finds the fault, and tells of it
 	}
-	if !p.names(path) {
+	if !p.names(c.Role(), path) {
 		p.log.Error("a child asks for a file that is not its own", "pid", c.PID(), "file", path)
 		return refuse(c.Channel, syscall.EPERM)
 	}
@@ -210,11 +257,23 @@ func (p *parent) load() error {
 	return err
 }
 
-// names tells whether the configuration names the file path.
-func (p *parent) names(path string) bool {
+// names tells whether the configuration names the file path for a process of
+// that role: keys are for those that talk to clients, passwords for the one that
+// checks them.
+func (p *parent) names(role, path string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.files[path] || slices.Contains(p.conf.RootFiles(), path)
+	switch {
+	case p.files[path]:
+		return true
+	case role == roleServer:
+		return slices.Contains(p.conf.KeyFiles(), path) || slices.Contains(p.conf.PasswordFiles(), path)
+	case role == RoleFront:
+		return slices.Contains(p.conf.KeyFiles(), path)
+	case role == RoleAuth:
+		return slices.Contains(p.conf.PasswordFiles(), path)
+	}
+	return false
 }
 
 // giveDoors passes the doors on.

@@ -22,6 +22,14 @@ func LoadConfig(o *Options, start Start, open config.Opener) (*config.Config, []
 	return conf, problems, err
 }
 
+// Reloader returns a LoadConfig for later, which wants no faults.
+func Reloader(o *Options, start Start, open config.Opener) func() (*config.Config, error) {
+	return func() (*config.Config, error) {
+		conf, _, err := LoadConfig(o, start, open)
+		return conf, err
+	}
+}
+
 // errNobody answers a start without any client.
 var errNobody = errors.New("standard input is no client; imapd -l listens for clients itself")
 
@@ -40,6 +48,9 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 			return nil, ExitOS, err
 		}
 		return source, ExitOK, nil
+	}
+	if conf.PrivilegeSeparation == config.SeparateUser && start != StartTunnel && conf.User != "" {
+		return nil, code, errSeparateUser
 	}
 	switch start {
 	case StartListen:

@@ -66,6 +66,9 @@ func (s *Session) login(who sasl.Identity, mech string) error {
 	if err := s.admit(who.Name); err != nil {
 		return err
 	}
+	if s.srv.opt.HandOver != nil {
+		return s.handOver(who, mech)
+	}
 	store, err := s.srv.openStore(s.ctx, who.User)
 	if err != nil {
 		s.present("")

@@ -29,6 +29,9 @@ type Options struct {
 	Log     *slog.Logger  // nil: slog.Default()
 	Version string        // of the program, for the greeting and ID
 
+	// HandOver, where not nil, gives every session away that has logged in.
+	HandOver HandOver
+
 	// Enter lists a session among those who are on, from its first moment.
 	// It returns never nil; a nil Enter means that no list is kept.
 	Enter func(host, session string) Entry
@@ -116,14 +119,21 @@ func (srv *Server) Serve(ctx context.Context, conn *control.Conn) {
 		s.bye(&byeError{Code: "ALERT", Text: text})
 		return
 	}
-	if enter := srv.opt.Enter; enter != nil {
+	if conn.Taken != nil {
+		s.entry = farEntry{conn.Taken}
+	} else if enter := srv.opt.Enter; enter != nil {
 		s.entry = enter(conn.Host, s.id)
 		defer s.entry.End()
 	}
 	srv.add(s)
 	defer srv.remove(s)
-	defer context.AfterFunc(ctx, s.cut)()
+	mine := context.AfterFunc(ctx, s.cut)
+	defer mine()
 	s.bye(s.run())
+	if s.away != nil {
+		mine()
+		s.follow()
+	}
 }
 
 // Refuse returns what a client is sent that is not served because of why.
@@ -163,6 +173,9 @@ func (srv *Server) newSession(ctx context.Context, peer *control.Conn) *Session 
 	var random [8]byte
 	rand.Read(random[:])
 	id := fmt.Sprintf("%s-%d-%d-%d-%x", name, time.Now().Unix(), os.Getpid(), n, random)
+	if peer.Taken != nil {
+		id = peer.Taken.Session
+	}
 	s := &Session{
 		srv: srv, conf: c, ctx: ctx, peer: peer, id: id, tls: peer.TLS,
 		link: newLink(peer.Conn), log: srv.log.With("session", id),

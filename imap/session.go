@@ -32,7 +32,8 @@ type Session struct {
 	tls  bool // octets are encrypted on the wire
 	dec  *wire.Decoder
 
-	entry Entry // nil where no list is kept
+	entry Entry         // nil where no list is kept
+	away  *control.Away // the session goes on elsewhere; nil while it is here
 
 	user  *User // nil until authenticated
 	box   *Box  // nil unless a mailbox is selected; implies user != nil
@@ -144,7 +145,11 @@ func (s *Session) commandName() string {
 
 // run serves the client from the greeting on. What it returns is for bye.
 func (s *Session) run() error {
-	if err := s.greet(); err != nil {
+	begin := s.greet
+	if t := s.peer.Taken; t != nil {
+		begin = func() error { return s.taken(t) }
+	}
+	if err := begin(); err != nil {
 		return err
 	}
 	for !s.quit {

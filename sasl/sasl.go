@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 
@@ -70,6 +71,9 @@ type Identity struct {
 	// Admin is set where User.Name is one of the administrators. One who
 	// acts for an ordinary user is an ordinary user.
 	Admin bool
+	// Ticket is what the process of the user is to be had for, where users
+	// have processes of their own; else empty.
+	Ticket []byte `json:",omitempty"`
 }
 
 // An Authenticator asks the back ends in turn. It is safe for use by several
@@ -95,6 +99,20 @@ func New(c *config.Config, open config.Opener, log *slog.Logger) (*Authenticator
 		}
 	}
 	return a, nil
+}
+
+// A Checker knows passwords, or whom to ask.
+type Checker interface {
+	Login(ctx context.Context, authzid, authcid, password string) (Identity, error)
+}
+
+// Open returns the Checker of a process: a Remote that asks over the Channel
+// whose end asks is, or New where asks is nil.
+func Open(asks *os.File, c *config.Config, open config.Opener, log *slog.Logger) (Checker, error) {
+	if asks != nil {
+		return NewRemote(asks)
+	}
+	return New(c, open, log)
 }
 
 // NewAuthenticator returns an Authenticator over backends. admins are

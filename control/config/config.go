@@ -39,6 +39,11 @@ type Config struct {
 	User, Group string
 	// PrivilegeSeparation is how a server that root started gives root up.
 	PrivilegeSeparation Separation
+	// AuthUser is who the process that checks passwords runs as where every
+	// user has a process; empty where it is not set. FirstValidUID is the
+	// lowest uid that gets one.
+	AuthUser      string
+	FirstValidUID int
 	// Landlock has processes that root started give up all files but those
 	// that they need.
 	Landlock bool
@@ -195,10 +200,11 @@ func (a Address) String() string {
 // Separation is the choice of privilege_separation.
 type Separation string
 
-// How root is given up: a parent stays root and one process serves; the process
-// itself gives root up.
+// How root is given up: a parent stays root and one process serves, or one for
+// each user; the process itself gives root up.
 const (
 	SeparateShared Separation = "shared"
+	SeparateUser   Separation = "user"
 	SeparateNone   Separation = "none"
 )
 

@@ -2,11 +2,8 @@ package config
 
 import "slices"
 
-// RootFiles returns the files besides the configuration itself that only root
-// need be able to read: certificates, keys, passwords.
-func (c *Config) RootFiles() []string {
-	return slices.Concat(c.KeyFiles(), c.PasswordFiles())
-}
+// Besides the configuration itself there are files that only root need be able
+// to read. Who is to read which depends on what a process is for.
 
 // KeyFiles returns the files of certificates and keys.
 func (c *Config) KeyFiles() []string {

@@ -62,8 +62,18 @@ func NewChannel(f *os.File) (*Channel, error) {
 	return &Channel{u, raw}, nil
 }
 
-// Send sends one message, and files with it, which stay the caller's.
+// Send sends one message, and files with it, which stay the caller's. It waits
+// where the other side is slow.
 func (c *Channel) Send(message []byte, files ...*os.File) error {
+	return c.send(true, message, files)
+}
+
+// TrySend is Send that fails, with EAGAIN, where it would have to wait.
+func (c *Channel) TrySend(message []byte, files ...*os.File) error {
+	return c.send(false, message, files)
+}
+
+func (c *Channel) send(wait bool, message []byte, files []*os.File) error {
 	if len(message) == 0 || len(message) > MaxMessage || len(files) > maxFiles {
 		return fmt.Errorf("message of %d octets and %d files", len(message), len(files))
 	}
@@ -79,7 +89,7 @@ func (c *Channel) Send(message []byte, files ...*os.File) error {
 	var failed error
 	err := c.raw.Write(func(fd uintptr) bool {
 		failed = unix.Sendmsg(int(fd), message, rights, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-		return !errors.Is(failed, unix.EAGAIN) && !errors.Is(failed, unix.EINTR)
+		return !errors.Is(failed, unix.EINTR) && (!wait || !errors.Is(failed, unix.EAGAIN))
 	})
 	if err == nil {
 		err = failed

@@ -64,6 +64,7 @@ func (s *Spawner) Close() { close(s.orders) }
 // A Child is a process that a Spawner has started.
 type Child struct {
 	*Channel
+	role    string
 	process *os.Process
 	ended   chan struct{} // closed when code is set
 	code    int
@@ -98,7 +99,7 @@ func (s *Spawner) Start(role string, id Identity, files ...*os.File) (*Child, er
 		ours.Close()
 		return nil, fmt.Errorf("start of the %s: %w", role, err)
 	}
-	c := &Child{process: cmd.Process, ended: make(chan struct{})}
+	c := &Child{role: strings.Fields(role)[0], process: cmd.Process, ended: make(chan struct{})}
 	if c.Channel, err = NewChannel(ours); err != nil {
 		cmd.Process.Kill()
 		cmd.Wait()
@@ -117,6 +118,9 @@ func (s *Spawner) Start(role string, id Identity, files ...*os.File) (*Child, er
 	}()
 	return c, nil
 }
+
+// Role returns the word that Start was given.
+func (c *Child) Role() string { return c.role }
 
 // PID returns the process id.
 func (c *Child) PID() int { return c.process.Pid }
