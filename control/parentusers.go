@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/user"
 	"slices"
@@ -150,22 +151,36 @@ func (p *parent) giveWorker(c *privsep.Child, message []byte) error {
 		p.log.Error("the front shows a ticket that is none")
 		return refuse(c.Channel, syscall.ESRCH)
 	}
-	w, err := p.worker(v.key)
-	if err != nil {
-		p.log.Error("no process for a user", "user", Escape(v.key.name), "err", err)
-		return refuse(c.Channel, err)
-	}
 	ours, theirs, err := privsep.Pair()
 	if err != nil {
 		return refuse(c.Channel, err)
 	}
 	defer ours.Close()
 	defer theirs.Close()
-	if err := w.feed.TrySend([]byte(v.key.identity), theirs); err != nil {
-		return refuse(c.Channel, err) // it has just died, or does not listen
+	err = p.send(v.key, theirs)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		err = p.send(v.key, theirs) // to another: that one has just died
+	}
+	if err != nil {
+		p.log.Error("no process for a user", "user", Escape(v.key.name), "err", err)
+		return refuse(c.Channel, err)
+	}
+	return c.Send([]byte{answerYes}, ours)
+}
+
+// send sends a session to a user's worker, which is forgotten where that fails.
+// p.mu is held.
+func (p *parent) send(key workerKey, session *os.File) error {
+	w, err := p.worker(key)
+	if err != nil {
+		return err
+	}
+	if err := w.feed.TrySend([]byte(key.identity), session); err != nil {
+		p.retire(key, w)
+		return err
 	}
 	w.sent++
-	return c.Send([]byte{answerYes}, ours)
+	return nil
 }
 
 // worker returns the worker of a user, started if there is none. p.mu is held.
@@ -229,7 +244,7 @@ func (p *parent) watch(key workerKey, w *worker) {
 		message, files, err := w.feed.Recv()
 		privsep.Close(files)
 		if err != nil {
-			if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrClosed) {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 				p.log.Error("a worker", "user", Escape(key.name), "err", err)
 			}
 			break

@@ -1,7 +1,6 @@
 package test
 
 import (
-	"crypto/tls"
 	"fmt"
 	"os"
 	"os/exec"
@@ -77,18 +76,13 @@ func TestParent(t *testing.T) {
 		must(0, os.Chown(filepath.Join(s.Dir(), file), 0, 0))(t)
 		must(0, os.Chmod(filepath.Join(s.Dir(), file), 0o600))(t)
 	}
-	serial := func() string {
-		c := must(s.DialTLS())(t)
-		defer c.Close()
-		return c.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber.String()
-	}
-	session, before := s.Login(t, s.User), serial()
+	session, before := s.Login(t, s.User), serial(t, s)
 	s.Renew(t)
 	must(0, os.Chown(s.Dir()+"/key.pem", 0, 0))(t)
 	line := s.User + ":{PLAIN}" + peer.Password + "::::::\nnew:{PLAIN}" + peer.Password + "::::::\n"
 	must(0, os.WriteFile(s.Dir()+"/passwd", []byte(line), 0o600))(t)
 	must(0, syscall.Kill(s.Started(), syscall.SIGHUP))(t)
-	for limit := time.Now().Add(20 * time.Second); serial() == before; {
+	for limit := time.Now().Add(20 * time.Second); serial(t, s) == before; {
 		if time.Now().After(limit) {
 			t.Fatal("the certificate is not read again")
 		}

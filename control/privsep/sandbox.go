@@ -60,16 +60,13 @@ func Confine(r Rights) error {
 	for _, path := range r.Write {
 		rules = append(rules, rule(path, writeDir, writeFile))
 	}
-	if err := landlock.V5.BestEffort().RestrictPaths(rules...); err != nil {
-		return fmt.Errorf("landlock: %w", err)
+	// In one go: a second ruleset, whatever it is about, would keep files from
+	// being renamed into other directories.
+	restrict := landlock.V6.BestEffort().RestrictPaths
+	if r.Offline {
+		restrict = landlock.V6.BestEffort().Restrict
 	}
-	if !r.Offline {
-		return nil
-	}
-	if err := landlock.V5.BestEffort().RestrictNet(); err != nil {
-		return fmt.Errorf("landlock: %w", err)
-	}
-	if err := landlock.V6.BestEffort().RestrictScoped(); err != nil {
+	if err := restrict(rules...); err != nil {
 		return fmt.Errorf("landlock: %w", err)
 	}
 	return nil
