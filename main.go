@@ -120,10 +120,11 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		host := maildir.NewHost(imap.HostOptions(conf, log))
 		return imap.New(imap.Options{
 			HandOver: stdio.HandsOver(), Config: conf, Host: host, Auth: auth, TLS: certs.Config(), Notices: notices, Log: log, Version: version,
-			Enter: func(host, session string) imap.Entry {
-				return who.Begin(proc.Info{Service: conf.Service, Host: host, Session: session})
+			Enter: func(host, id string) imap.Entry {
+				return who.Begin(proc.Info{Service: conf.Service, Host: host, Session: id})
 			},
-			Tap: func(user, session string) imap.Tap { return logs.Open(user, session) },
+			Tap:  func(user, session string) imap.Tap { return logs.Open(user, session) },
+			Lend: func(user, session string, give func(*os.File)) func() { return logs.Lend(user, session, give).Close },
 		}), func() { host.Close(); notices.Close() }
 	}
 	handler := control.Handler{Refuse: imap.Refuse}

@@ -40,6 +40,7 @@ type Handover struct {
 
 // What the two sides of a session tell each other, by the first octet.
 const (
+	sayOpening  = 'o' // front: the Handover, with the connection
 	sayTaken    = 'y' // worker: the session goes on here
 	sayNo       = 'n' // worker: it cannot; the client is the front's again
 	sayPresent  = 'p' // worker: mailbox, NUL, command, for the list of who is on
@@ -60,17 +61,28 @@ const awayTime = grace + 5*time.Second
 // An Away is a session that goes on in another process.
 type Away struct {
 	channel *privsep.Channel
+	unlend  func()        // ends the telemetry
 	ended   chan struct{} // closed when it is over
 	pumps   sync.WaitGroup
 	plain   net.Conn // our end of the pair that the worker reads; nil without TLS
 	client  net.Conn
 }
 
-// HandOver gives the session on c to the worker that ticket stands for. top is
-// what the session has read from: c.Conn, or TLS over it. After an error the
+// A Home is what stays in the front of a session that has gone away.
+type Home struct {
+	// Present is called with what the worker says of the session, for the
+	// list of who is on.
+	Present func(mailbox, command string)
+	// Lend begins the telemetry: give takes the files, or nil, now and later.
+	// What it returns ends it.
+	Lend func(give func(*os.File)) (end func())
+}
+
+// HandOver gives a session to the worker that ticket stands for. top is what the
+// session has read from: the connection, or TLS over it. After an error the
 // session is still the caller's; after none nobody but the Away touches the
-// connection. present is called with what the worker says of the session.
-func (s *Stdio) HandOver(ctx context.Context, ticket []byte, top net.Conn, h Handover, present func(mailbox, command string)) (*Away, error) {
+// connection.
+func (s *Stdio) HandOver(ctx context.Context, ticket []byte, top net.Conn, h Handover, home Home) (*Away, error) {
 	_, files, err := s.member.ask(append([]byte{askWorker}, ticket...))
 	if err == nil && len(files) != 1 {
 		privsep.Close(files)
@@ -83,7 +95,9 @@ func (s *Stdio) HandOver(ctx context.Context, ticket []byte, top net.Conn, h Han
 	if a.channel, err = privsep.NewChannel(files[0]); err != nil {
 		return nil, err
 	}
+	a.unlend = home.Lend(a.log)
 	if err := a.open(ctx, top, h); err != nil {
+		a.unlend()
 		a.channel.Close()
 		if a.plain != nil {
 			a.plain.Close()
@@ -95,8 +109,17 @@ func (s *Stdio) HandOver(ctx context.Context, ticket []byte, top net.Conn, h Han
 	} else {
 		a.pump()
 	}
-	go a.hear(present) // ends with the channel
+	go a.hear(home.Present) // ends with the channel
 	return a, nil
+}
+
+// log sends the file of the telemetry, or that there is none any more.
+func (a *Away) log(f *os.File) {
+	if f == nil {
+		_ = a.channel.TrySend([]byte{sayNoLog}) // the file ends here
+		return
+	}
+	_ = a.channel.TrySend([]byte{sayLog}, f) // a session that does not listen has no log
 }
 
 // open sends the session and waits for the worker to take it.
@@ -108,7 +131,7 @@ func (a *Away) open(ctx context.Context, top net.Conn, h Handover) error {
 	defer theirs.Close()
 	message, err := json.Marshal(h)
 	if err == nil {
-		err = a.channel.Send(message, theirs)
+		err = a.channel.Send(append([]byte{sayOpening}, message...), theirs)
 	}
 	if err != nil {
 		return fmt.Errorf("handover: %w", err)
@@ -202,6 +225,7 @@ type onlyReader struct{ io.Reader }
 func (a *Away) hear(present func(mailbox, command string)) {
 	defer close(a.ended)
 	defer a.pumps.Wait()
+	defer a.unlend()
 	defer a.channel.Close()
 	for {
 		message, files, err := a.channel.Recv()

@@ -125,7 +125,7 @@ func (s *Stdio) way(role string) *os.File {
 
 // HandsOver returns how sessions are given to other processes after the login,
 // nil where they stay.
-func (s *Stdio) HandsOver() func(context.Context, []byte, net.Conn, Handover, func(mailbox, command string)) (*Away, error) {
+func (s *Stdio) HandsOver() func(context.Context, []byte, net.Conn, Handover, Home) (*Away, error) {
 	if !s.is(RoleFront) {
 		return nil
 	}

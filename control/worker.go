@@ -9,11 +9,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"time"
 
 	"imapd/control/config"
 	"imapd/control/privsep"
+	"imapd/control/telemetry"
 )
 
 // A Worker is the Source of the process that serves one user: sessions that
@@ -45,6 +47,7 @@ type Taken struct {
 	Identity []byte
 
 	channel *privsep.Channel
+	log     telemetry.Far
 	said    string // to the list of who is on, last
 }
 
@@ -124,21 +127,13 @@ func (w *Worker) serve(ctx context.Context, h Handler, identity []byte, channel 
 	defer channel.Close()
 	t := &Taken{Identity: identity, channel: channel}
 	timer := time.AfterFunc(handoverTime, func() { channel.Close() })
-	message, files, err := channel.Recv()
+	c, err := t.open()
 	timer.Stop()
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(message, &t.Handover); err != nil || len(files) != 1 {
-		privsep.Close(files)
-		return errors.New("malformed session")
-	}
-	c, err := net.FileConn(files[0])
-	files[0].Close()
-	if err != nil {
-		return err
-	}
 	defer c.Close()
+	defer t.log.Close()
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	var hearing sync.WaitGroup
@@ -149,19 +144,49 @@ func (w *Worker) serve(ctx context.Context, h Handler, identity []byte, channel 
 		// session must end.
 		defer c.Close()
 		defer end()
-		w.hear(channel, end)
+		w.hear(t, end)
 	})
 	h.Serve(ctx, &Conn{Conn: c, Host: t.Host, TLS: t.TLS, Private: t.Private, Taken: t})
 	return nil
 }
 
-// hear takes what the front says about a session until that is over.
-func (w *Worker) hear(channel *privsep.Channel, end func()) {
+// open takes what the front sends to begin with, and returns the connection.
+func (t *Taken) open() (net.Conn, error) {
 	for {
-		message, files, err := channel.Recv()
+		message, files, err := t.channel.Recv()
+		if err != nil {
+			return nil, err
+		}
+		defer privsep.Close(files)
+		if message[0] != sayOpening {
+			t.telemetry(message[0], files)
+			continue
+		}
+		if err := json.Unmarshal(message[1:], &t.Handover); err != nil || len(files) != 1 {
+			return nil, errors.New("malformed session")
+		}
+		return net.FileConn(files[0])
+	}
+}
+
+// telemetry takes what the front says about the log of the session.
+func (t *Taken) telemetry(what byte, files []*os.File) {
+	switch {
+	case what == sayLog && len(files) == 1:
+		t.log.Take(files[0])
+	case what == sayNoLog:
+		t.log.Take(nil)
+	}
+}
+
+// hear takes what the front says about a session until that is over.
+func (w *Worker) hear(t *Taken, end func()) {
+	for {
+		message, files, err := t.channel.Recv()
 		if err != nil {
 			return
 		}
+		t.telemetry(message[0], files)
 		privsep.Close(files)
 		switch message[0] {
 		case sayShutdown:
@@ -220,6 +245,9 @@ func (t *Taken) Accept() error { return t.channel.Send([]byte{sayTaken}) }
 func (t *Taken) Decline(why string) error {
 	return t.channel.Send(append([]byte{sayNo}, why...))
 }
+
+// Log returns the telemetry of the session.
+func (t *Taken) Log() *telemetry.Far { return &t.log }
 
 // Present says, for the list of who is on, which mailbox is selected and what
 // command the session is at.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"os"
 
 	"imapd/control"
 	"imapd/sasl"
@@ -17,7 +18,7 @@ import (
 
 // A HandOver gives a session to the process of the user that ticket stands for.
 // *control.Stdio has it.
-type HandOver func(ctx context.Context, ticket []byte, top net.Conn, h control.Handover, present func(mailbox, command string)) (*control.Away, error)
+type HandOver func(ctx context.Context, ticket []byte, top net.Conn, h control.Handover, home control.Home) (*control.Away, error)
 
 // errAway ends a session here that goes on elsewhere: nothing is said to the
 // client.
@@ -41,12 +42,15 @@ func (s *Session) handOver(who sasl.Identity, mech string) error {
 	h := control.Handover{
 		Session: s.id, Tag: s.tag, Mech: mech, Host: s.peer.Host, TLS: s.tls, Private: s.peer.Private, Input: input,
 	}
-	present := func(mailbox, command string) {
-		if s.entry != nil {
-			s.entry.Set(who.Name, mailbox, command)
-		}
+	home := control.Home{
+		Present: func(mailbox, command string) {
+			if s.entry != nil {
+				s.entry.Set(who.Name, mailbox, command)
+			}
+		},
+		Lend: func(give func(*os.File)) (end func()) { return s.srv.opt.Lend(who.Name, s.id, give) },
 	}
-	away, err := s.srv.opt.HandOver(s.ctx, who.Ticket, s.conn, h, present)
+	away, err := s.srv.opt.HandOver(s.ctx, who.Ticket, s.conn, h, home)
 	if err != nil {
 		s.present("")
 		s.log.Error("cannot hand the session over", "user", who.Name, "error", err)

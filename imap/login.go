@@ -81,7 +81,9 @@ func (s *Session) login(who sasl.Identity, mech string) error {
 	s.dec.SetLimits(s.limits())
 	s.peer.Authenticated()
 	s.logLogin(mech)
-	if tap := s.srv.opt.Tap; tap != nil {
+	if t := s.peer.Taken; t != nil {
+		s.tap = t.Log()
+	} else if tap := s.srv.opt.Tap; tap != nil {
 		s.tap = tap(who.Name, s.id)
 	}
 	s.ok("CAPABILITY "+strings.Join(s.Capabilities(), " "), "User logged in SESSIONID=<"+s.id+">")

@@ -30,7 +30,9 @@ type Options struct {
 	Version string        // of the program, for the greeting and ID
 
 	// HandOver, where not nil, gives every session away that has logged in.
+	// Lend begins the telemetry of one: see control.Home.
 	HandOver HandOver
+	Lend     func(user, session string, give func(*os.File)) (end func())
 
 	// Enter lists a session among those who are on, from its first moment.
 	// It returns never nil; a nil Enter means that no list is kept.

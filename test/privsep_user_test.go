@@ -207,6 +207,57 @@ func TestUserNotices(t *testing.T) {
 	}
 }
 
+// TestUserTelemetry makes and removes log/USER while sessions run in a process
+// that cannot look there.
+func TestUserTelemetry(t *testing.T) {
+	t.Parallel()
+	s := usersSite(t, peer.Options{})
+	clear, secret := s.Login(t, "alice"), loginTLS(t, s, "alice")
+	dir := filepath.Join(s.Dir(), "log/alice")
+	must(0, os.MkdirAll(dir+".new", 0o700))(t)
+	peer.Own(t, filepath.Dir(dir))
+	must(0, os.Rename(dir+".new", dir))(t)
+	logs := func(want string) (n int) {
+		clear.Do("NOOP")
+		secret.Do("NOOP")
+		for _, file := range must(filepath.Glob(dir + "/*"))(t) {
+			if strings.Contains(read(t, file), want) {
+				n++
+			}
+		}
+		return n
+	}
+	eventually(t, func() string { return "no log of both sessions" }, func() bool { return logs(" NOOP\r\n") == 2 })
+	third := s.Login(t, "alice")
+	third.Do("NOOP")
+	third.Do("SELECT INBOX")
+	eventually(t, func() string { return "no log of a session from its login on" }, func() bool { return logs("t1 OK") == 1 })
+	for _, file := range must(filepath.Glob(dir + "/*"))(t) {
+		info := must(os.Stat(file))(t)
+		if uid, _ := peer.MailUID(); info.Mode().Perm() != 0o600 || int(info.Sys().(*syscall.Stat_t).Uid) != uid {
+			t.Errorf("%v", info)
+		}
+		if strings.Contains(read(t, file), peer.Password) {
+			t.Errorf("a password in %s", file)
+		}
+	}
+	must(0, os.Rename(dir, dir+".old"))(t)
+	quiet := func() bool {
+		size := func() (n int64) {
+			for _, file := range must(filepath.Glob(dir + ".old/*"))(t) {
+				n += must(os.Stat(file))(t).Size()
+			}
+			return n
+		}
+		before := size()
+		for _, c := range []*peer.Client{clear, secret, third} {
+			c.Do("NOOP")
+		}
+		return size() == before
+	}
+	eventually(t, func() string { return "the log goes on" }, quiet)
+}
+
 // TestUserReload has signals reach the processes that they are for.
 func TestUserReload(t *testing.T) {
 	t.Parallel()
