@@ -43,6 +43,7 @@ func Inetd(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *
 		conn.Host = "[" + ip.Unmap().WithZone("").String() + "]"
 	}
 	conn.Private = o.TLS || o.SSF >= 2 || c.RemoteAddr().Network() == "unix"
+	conn.SSF = outside(o.SSF, c.RemoteAddr())
 	return newSingle(conn, conf, o, certs, log)
 }
 

@@ -74,6 +74,7 @@ func (s *Session) login(who sasl.Identity, mech string) error {
 	s.dec.SetLimits(s.limits())
 	s.peer.Authenticated()
 	s.logLogin(mech)
+	s.logProxy()
 	if tap := s.srv.opt.Tap; tap != nil {
 		s.tap = tap(who.Name, s.id)
 	}
@@ -92,7 +93,8 @@ func (s *Session) loginFailed(a attempt, err error) error {
 	case errors.Is(err, sasl.ErrNotAllowed):
 		answer = no("AUTHORIZATIONFAILED", "Authorization failed")
 	default:
-		return no("UNAVAILABLE", "Temporary authentication failure")
+		// It waits and counts as well: another back end may have said no.
+		answer = no("UNAVAILABLE", "Temporary authentication failure")
 	}
 	if err := s.failedTry(); err != nil {
 		return err
