@@ -35,6 +35,9 @@ type Conn struct {
 	// on a unix socket, or with an external layer (imapd -p with 2 or more).
 	// Plain text passwords are safe.
 	Private bool
+	// SSF is the strength in bits of a layer outside of imapd (imapd -p, and
+	// 256 for a unix socket), 0 for none.
+	SSF int
 	// Preauth is who the client is where it need not log in (a pipe or a
 	// terminal: whoever started imapd), else nil.
 	Preauth *Caller
@@ -45,6 +48,14 @@ type Conn struct {
 
 	loggedIn func() // nil where nobody counts
 	once     sync.Once
+}
+
+// outside returns the SSF of a connection for which -p says ssf.
+func outside(ssf int, addr net.Addr) int {
+	if addr.Network() == "unix" {
+		return 256
+	}
+	return ssf
 }
 
 // A Caller is the system user for whom a session runs without a login.

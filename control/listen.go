@@ -213,6 +213,7 @@ func (l *Listener) serve(ctx context.Context, d door, c net.Conn, t *ticket, h H
 		Conn:     c,
 		Host:     hostText(c.RemoteAddr()),
 		Private:  d.tls || l.ssf >= 2 || d.Addr().Network() == "unix",
+		SSF:      outside(l.ssf, d.Addr()),
 		loggedIn: t.loggedIn,
 	}
 	if d.tls && !conn.startTLS(ctx, l.certs.Config(), l.conf.Limits.HandshakeTime, l.log) {

@@ -39,6 +39,7 @@ func Inetd(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *
 	}
 	tls := o.TLS || s.client != nil && secure(s.client.name, c.LocalAddr())
 	conn.Private = tls || o.SSF >= 2 || c.RemoteAddr().Network() == "unix"
+	conn.SSF = outside(o.SSF, c.RemoteAddr())
 	return newSingle(conn, tls, conf, certs, log)
 }
 

@@ -81,6 +81,7 @@ func (s *Session) login(who sasl.Identity, mech string) error {
 	s.dec.SetLimits(s.limits())
 	s.peer.Authenticated()
 	s.logLogin(mech)
+	s.logProxy()
 	if t := s.peer.Taken; t != nil {
 		s.tap = t.Log()
 	} else if tap := s.srv.opt.Tap; tap != nil {
@@ -101,7 +102,8 @@ func (s *Session) loginFailed(a attempt, err error) error {
 	case errors.Is(err, sasl.ErrNotAllowed):
 		answer = no("AUTHORIZATIONFAILED", "Authorization failed")
 	default:
-		return no("UNAVAILABLE", "Temporary authentication failure")
+		// It waits and counts as well: another back end may have said no.
+		answer = no("UNAVAILABLE", "Temporary authentication failure")
 	}
 	if err := s.failedTry(); err != nil {
 		return err

@@ -182,6 +182,10 @@ func (srv *Server) newSession(ctx context.Context, peer *control.Conn) *Session 
 		srv: srv, conf: c, ctx: ctx, peer: peer, id: id, tls: peer.TLS,
 		link: newLink(peer.Conn), log: srv.log.With("session", id),
 	}
+	s.ssf = peer.SSF
+	if t, ok := peer.Conn.(*tls.Conn); ok && peer.TLS {
+		s.ssf = max(s.ssf, control.Bits(t.ConnectionState()))
+	}
 	s.writeWait = c.Limits.WriteTime
 	s.patience = c.Timeout
 	if srv.eager {

@@ -30,6 +30,7 @@ type Session struct {
 	id   string // session id, as in the log and in the reply to LOGIN
 	peer *control.Conn
 	tls  bool // octets are encrypted on the wire
+	ssf  int  // strength in bits of what protects the wire, 0 for nothing
 	dec  *wire.Decoder
 
 	entry Entry         // nil where no list is kept

@@ -27,14 +27,14 @@ import (
 // The parent hears who the ticket is for from the one that checked, never from
 // the one that talks.
 
-// question is what Remote asks; the texts are the client's, and need not be
+// A query is what Remote asks; the texts are the client's, and need not be
 // UTF-8.
-type question struct {
+type query struct {
 	ID                         uint64
 	Authzid, Authcid, Password []byte
 }
 
-type answer struct {
+type reply struct {
 	ID       uint64
 	Identity Identity
 	Error    string // empty: let in
@@ -60,7 +60,7 @@ type Remote struct {
 
 	mu      sync.Mutex
 	last    uint64
-	waiting map[uint64]chan answer // nil when the other process is gone
+	waiting map[uint64]chan reply // nil when the other process is gone
 }
 
 // errGone says that nobody answers any more.
@@ -73,7 +73,7 @@ func NewRemote(f *os.File) (*Remote, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Remote{channel: channel, waiting: map[uint64]chan answer{}}
+	r := &Remote{channel: channel, waiting: map[uint64]chan reply{}}
 	go r.hear()
 	return r, nil
 }
@@ -82,7 +82,7 @@ func (r *Remote) hear() {
 	for {
 		message, files, err := r.channel.Recv()
 		privsep.Close(files)
-		var a answer
+		var a reply
 		if err == nil {
 			err = json.Unmarshal(message, &a)
 		}
@@ -105,7 +105,7 @@ func (r *Remote) hear() {
 
 // Login is that of an Authenticator. The Identity has a Ticket.
 func (r *Remote) Login(ctx context.Context, authzid, authcid, password string) (Identity, error) {
-	w := make(chan answer, 1)
+	w := make(chan reply, 1)
 	r.mu.Lock()
 	if r.waiting == nil {
 		r.mu.Unlock()
@@ -115,7 +115,7 @@ func (r *Remote) Login(ctx context.Context, authzid, authcid, password string) (
 	id := r.last
 	r.waiting[id] = w
 	r.mu.Unlock()
-	message, err := json.Marshal(question{id, []byte(authzid), []byte(authcid), []byte(password)})
+	message, err := json.Marshal(query{id, []byte(authzid), []byte(authcid), []byte(password)})
 	if err == nil {
 		err = r.channel.Send(message)
 	}
@@ -218,7 +218,7 @@ func (a *answerer) run(ctx context.Context) error {
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		var q question
+		var q query
 		if err == nil {
 			err = json.Unmarshal(message, &q)
 		}
@@ -258,7 +258,7 @@ func complete(u *User) error {
 	return nil
 }
 
-func (a *answerer) answer(ctx context.Context, q *question) answer {
+func (a *answerer) answer(ctx context.Context, q *query) reply {
 	who, err := a.auth.Load().Login(ctx, string(q.Authzid), string(q.Authcid), string(q.Password))
 	var identity []byte
 	if err == nil {
@@ -274,9 +274,9 @@ func (a *answerer) answer(ctx context.Context, q *question) answer {
 		who.Ticket, err = a.vouch(who.Name, who.UID, who.GID, identity)
 	}
 	if err == nil {
-		return answer{ID: q.ID, Identity: who}
+		return reply{ID: q.ID, Identity: who}
 	}
-	no := answer{ID: q.ID, Error: err.Error(), Kind: -1}
+	no := reply{ID: q.ID, Error: err.Error(), Kind: -1}
 	for i, kind := range kinds {
 		if errors.Is(err, kind) {
 			no.Kind = i

@@ -3,7 +3,7 @@
 # Only -race needs gcc and libc6-dev.
 set -euo pipefail
 
-packages=(btrfs-progs ca-certificates curl dovecot-imapd dovecot-lmtpd e2fsprogs gcc isync libc6-dev mandoc mutt offlineimap3 openssl python3 strace
+packages=(btrfs-progs ca-certificates curl dovecot-imapd dovecot-lmtpd e2fsprogs gcc isync libc6-dev mandoc mutt offlineimap3 openssl python3 sasl2-bin strace
 	tmux xfsprogs)
 
 missing=()

@@ -34,6 +34,9 @@ type Config struct {
 	// Admins are the canonical names that may authorize as anybody and that
 	// a shutdown notice spares.
 	Admins []string
+	// ProxyServers are the canonical names that may authorize as anybody
+	// without being administrators themselves.
+	ProxyServers []string
 	// User and Group are what a server that root started becomes before it
 	// accepts; empty where they are not set.
 	User, Group string
@@ -72,8 +75,19 @@ type Config struct {
 	// Mechanisms are the SASL mechanisms to offer, in upper case; only
 	// those that this version has.
 	Mechanisms []string
+	// MinimumLayer is the strength that a connection must have, as TLS and
+	// imapd -p give it, for Mechanisms to be offered.
+	MinimumLayer int
 	// PasswdFile is the password file in Dovecot's format, or empty.
 	PasswdFile string
+	// SaslauthdPath is the socket of saslauthd.
+	SaslauthdPath string
+	// LoginRealms are what may stand behind the "@" of a name that
+	// saslauthd is asked about; empty: VirtDomains decides.
+	LoginRealms []string
+	// VirtDomains says whether names that saslauthd is asked about may have
+	// a domain.
+	VirtDomains VirtDomains
 	// FailedLoginPause is how long the answer to a failed login waits.
 	FailedLoginPause time.Duration
 	// MaxLoginsPerUser and MaxLoginsPerHost bound the sessions of one user
@@ -216,6 +230,16 @@ const (
 	ServerInfoOff ServerInfo = "off"
 	ServerInfoMin ServerInfo = "min"
 	ServerInfoOn  ServerInfo = "on"
+)
+
+// VirtDomains is the choice of virtdomains.
+type VirtDomains string
+
+// Whether names have domains: no, or where one has an "@".
+const (
+	VirtDomainsOff    VirtDomains = "off"
+	VirtDomainsUserID VirtDomains = "userid"
+	VirtDomainsOn     VirtDomains = "on"
 )
 
 // Layout is the choice of maildir_layout.
