@@ -109,7 +109,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 			return control.ExitConfig, err
 		}
 	}
-	daemon, ctx := control.NewDaemon(context.Background(), log, certs.Reload)
+	daemon, ctx := control.NewDaemon(context.Background(), log, stdio.Reloading(certs.Reload))
 	if start != control.StartMaster { // which has signals of its own
 		defer control.Signals(daemon)()
 	}
@@ -143,8 +143,6 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 	if err := stdio.Confine(conf, log); err != nil {
 		return control.ExitOS, err
 	}
-	if stdio.Ready(start) {
-		log.Info("ready", "version", version)
-	}
+	stdio.Announce(start, version, log)
 	return control.ExitCode(source.Run(ctx, handler))
 }

@@ -366,7 +366,7 @@ func TestAnswers(t *testing.T) {
 		{bad, "imapd -tCCONF", 78, []string{"allowplaintext: yes"}, []string{"imapd.conf:1: ", "timeout", "imapd.conf:2: ", "imapd.conf:3: "}},
 		{bad, "imapd -l -C CONF", 78, nil, []string{"imapd.conf:1: ", "imapd.conf:2: "}},
 		{good, "imapd -x", 64, nil, []string{"-x", "usage: imapd"}},
-		{good, "imapd -H", 64, nil, []string{"PROXY"}},
+		{good, "imapd -lHCCONF", 78, nil, []string{"haproxy_trusted_networks"}},
 		{good, "imapd -C CONF", 64, nil, []string{"imapd -l"}},
 		{good, "imapctl who", 64, nil, []string{"imapctl is not in this version"}},
 		{good, "imapd -l -C /nonexistent", 78, nil, []string{"/nonexistent: configuration file: no such file"}},

@@ -186,7 +186,7 @@ func (m *Master) accept(t *turn) (*Conn, error) {
 		return nil, nil
 	}
 	t.won = true
-	return &Conn{Conn: c}, nil
+	return newConn(c), nil
 }
 
 // passing tells whether err of accept is about one client, or about nothing

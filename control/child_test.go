@@ -88,7 +88,7 @@ func serveAs(what string, stdio *Stdio) int {
 		fmt.Fprintln(os.Stderr, err)
 		return code
 	}
-	daemon, ctx := NewDaemon(context.Background(), log.Logger, certs.Reload)
+	daemon, ctx := NewDaemon(context.Background(), log.Logger, stdio.Reloading(certs.Reload))
 	defer Signals(daemon)()
 	if l, ok := source.(*Listener); ok {
 		fmt.Println(l.Addrs()[0].String())

@@ -14,6 +14,7 @@ package control
 import (
 	"context"
 	"net"
+	"net/netip"
 	"sync"
 )
 
@@ -32,7 +33,8 @@ type Conn struct {
 	// (imaps, or imapd -s): STARTTLS is not offered.
 	TLS bool
 	// Private is true where nobody on the way can read what passes: under TLS,
-	// on a unix socket, or with an external layer (imapd -p with 2 or more).
+	// ours or a trusted proxy's, on a unix socket, with an external layer
+	// (imapd -p with 2 or more), or from a network that is trusted with that.
 	// Plain text passwords are safe.
 	Private bool
 	// SSF is the strength in bits of a layer outside of imapd (imapd -p, and
@@ -46,7 +48,10 @@ type Conn struct {
 	// logged in there; else nil.
 	Taken *Taken
 
-	loggedIn func() // nil where nobody counts
+	addr     netip.Addr             // of the client, as far as known
+	trusted  bool                   // addr is in login_trusted_networks
+	loggedIn func()                 // nil where nobody counts
+	moved    func(netip.Addr) error // counts the client elsewhere; nil where nobody counts
 	once     sync.Once
 }
 
@@ -72,6 +77,31 @@ func (c *Conn) Authenticated() {
 	if c.loggedIn != nil {
 		c.once.Do(c.loggedIn)
 	}
+}
+
+// Forward says that the client is at ip, in the words of its peer, and tells
+// whether that counts: the peer is in login_trusted_networks, and has not said
+// so before. Host has changed then. The error is a Refusal where too many
+// connections come from ip.
+func (c *Conn) Forward(ip netip.Addr) (bool, error) {
+	if !c.trusted {
+		return false, nil
+	}
+	c.trusted = false
+	if err := c.move(ip); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// move makes ip the client's address.
+func (c *Conn) move(ip netip.Addr) error {
+	ip = ip.Unmap().WithZone("")
+	c.addr, c.Host = ip, "["+ip.String()+"]"
+	if c.moved == nil {
+		return nil
+	}
+	return c.moved(ip)
 }
 
 // A Handler is the server that a Source brings connections to.

@@ -65,6 +65,24 @@ func (t *ticket) loggedIn() {
 	t.stopWaiting()
 }
 
+// move counts t as one that comes from ip instead, or says why not.
+func (t *ticket) move(ip netip.Addr) error {
+	g := t.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	to := networkOf(ip)
+	if t.place == nil || to == t.net {
+		return nil
+	}
+	if g.from[to] >= g.limits.PreauthPerAddress {
+		return TooManyFromAddress
+	}
+	t.uncount()
+	t.net = to
+	g.from[to]++
+	return nil
+}
+
 // exit takes t out of all counts.
 func (t *ticket) exit() {
 	t.gate.mu.Lock()
@@ -84,9 +102,14 @@ func (t *ticket) stopWaiting() {
 	g := t.gate
 	g.waiting.Remove(t.place)
 	t.place = nil
-	if t.net.IsValid() {
-		if g.from[t.net]--; g.from[t.net] == 0 {
-			delete(g.from, t.net)
+	t.uncount()
+}
+
+// uncount takes t out of the count of its network. It needs gate.mu.
+func (t *ticket) uncount() {
+	if from := t.gate.from; t.net.IsValid() {
+		if from[t.net]--; from[t.net] == 0 {
+			delete(from, t.net)
 		}
 	}
 }
@@ -94,8 +117,9 @@ func (t *ticket) stopWaiting() {
 // network returns what counts as one place on the net: an IPv4 address or an
 // IPv6 /64, which is the least that a site gets. It is not valid for other
 // addresses.
-func network(addr net.Addr) netip.Prefix {
-	ip := addrOf(addr)
+func network(addr net.Addr) netip.Prefix { return networkOf(addrOf(addr)) }
+
+func networkOf(ip netip.Addr) netip.Prefix {
 	if !ip.IsValid() {
 		return netip.Prefix{}
 	}

@@ -51,7 +51,7 @@ func greeted(t *testing.T, c *client) told {
 		t.Fatalf("got %q", line)
 	}
 	for _, name := range got.Env {
-		if strings.HasPrefix(name, "LISTEN_") || strings.HasPrefix(name, "REMOTE_") {
+		if strings.HasPrefix(name, "LISTEN_") || strings.HasPrefix(name, "REMOTE_") || strings.HasPrefix(name, "NOTIFY_") || strings.HasPrefix(name, "WATCHDOG_") {
 			t.Errorf("%s is in the environment still", name)
 		}
 	}

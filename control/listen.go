@@ -27,12 +27,10 @@ const (
 // the connections that come in at its doors and serves each in a goroutine of
 // its own.
 type Listener struct {
-	conf  *config.Config
-	certs *Certificates
-	ssf   int
-	log   *slog.Logger
-	gate  *gate
-	doors []door
+	admission
+	gate   *gate
+	doors  []door
+	notify *notifier // is told that it serves
 	// idle is how long Run goes on without a client before it ends; 0 is for
 	// ever.
 	idle time.Duration
@@ -87,7 +85,7 @@ func InetdWait(s *Stdio, conf *config.Config, o *Options, certs *Certificates, l
 
 // newListener returns the Listener of doors, which are its own from now on.
 func newListener(conf *config.Config, o *Options, certs *Certificates, log *slog.Logger, doors []door) *Listener {
-	return &Listener{conf: conf, certs: certs, ssf: o.SSF, log: log, gate: newGate(conf.Limits), doors: doors}
+	return &Listener{admission: newAdmission(conf, o, certs, log), gate: newGate(conf.Limits), doors: doors}
 }
 
 // Addrs returns where l listens, in the order of its doors: with the real ports
@@ -107,7 +105,10 @@ func (l *Listener) Run(ctx context.Context, h Handler) error {
 	sessions, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	var serving sync.WaitGroup
-	if l.receive(ctx, h, sessions, &serving) {
+	stop := l.notify.ready()
+	idle := l.receive(ctx, h, sessions, &serving)
+	stop()
+	if idle {
 		return nil
 	}
 	ended := make(chan struct{})
@@ -188,10 +189,10 @@ func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions conte
 		}
 		short = false
 		one, leave := context.WithCancelCause(ctx)
-		ticket, err := l.gate.enter(c.RemoteAddr(), leave)
+		ticket, err := l.gate.enter(l.counted(c.RemoteAddr()), leave)
 		if err != nil {
 			leave(nil)
-			l.refuse(d, c, h, err)
+			l.refuse(d, c, hostText(c.RemoteAddr()), h, err)
 			continue
 		}
 		idle.enter()
@@ -209,17 +210,15 @@ func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions conte
 // serve makes a Conn of c and hands it over.
 func (l *Listener) serve(ctx context.Context, d door, c net.Conn, t *ticket, h Handler) {
 	keepAlive(c, l.conf.TCPKeepalive)
-	conn := &Conn{
-		Conn:     c,
-		Host:     hostText(c.RemoteAddr()),
-		Private:  d.tls || l.ssf >= 2 || d.Addr().Network() == "unix",
-		SSF:      outside(l.ssf, d.Addr()),
-		loggedIn: t.loggedIn,
+	conn := newConn(c)
+	conn.SSF = outside(l.ssf, d.Addr())
+	conn.loggedIn, conn.moved = t.loggedIn, t.move
+	ok, err := l.admit(ctx, conn, d.tls)
+	if err != nil {
+		l.refuse(d, c, conn.Host, h, err)
+	} else if ok {
+		h.Serve(ctx, conn)
 	}
-	if d.tls && !conn.startTLS(ctx, l.certs.Config(), l.conf.Limits.HandshakeTime, l.log) {
-		return
-	}
-	h.Serve(ctx, conn)
 }
 
 // keepAlive has TCP ask a client that has been silent for idle whether it is
@@ -238,7 +237,11 @@ func (c *Conn) startTLS(ctx context.Context, conf *tls.Config, limit time.Durati
 	defer cancel()
 	t := tls.Server(c.Conn, conf)
 	if err := t.HandshakeContext(ctx); err != nil {
-		log.Info("TLS handshake", "host", c.Host, "err", err)
+		level := slog.LevelInfo
+		if gone(err) {
+			level = slog.LevelDebug // a look whether we listen
+		}
+		log.Log(ctx, level, "TLS handshake", "host", c.Host, "err", err)
 		return false
 	}
 	LogTLS(log, t.ConnectionState())
@@ -248,9 +251,9 @@ func (c *Conn) startTLS(ctx context.Context, conf *tls.Config, limit time.Durati
 
 // refuse tells a client that it cannot be served. Under TLS it is told nothing:
 // the handshake would cost what is being saved.
-func (l *Listener) refuse(d door, c net.Conn, h Handler, err error) {
+func (l *Listener) refuse(d door, c net.Conn, host string, h Handler, err error) {
 	defer c.Close()
-	l.log.Warn("connection refused", "host", hostText(c.RemoteAddr()), "err", err)
+	l.log.Warn("connection refused", "host", host, "err", err)
 	var why Refusal
 	if d.tls || !errors.As(err, &why) {
 		return

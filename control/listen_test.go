@@ -218,9 +218,9 @@ type started struct {
 	stderr *bytes.Buffer
 }
 
-func startListening(t *testing.T, conf string) *started {
+func startListening(t *testing.T, conf string, env ...string) *started {
 	t.Helper()
-	s := &started{Cmd: command(t, "-l -C "+conf), stderr: new(bytes.Buffer)}
+	s := &started{Cmd: command(t, "-l -C "+conf, env...), stderr: new(bytes.Buffer)}
 	s.Stderr = s.stderr
 	out, err := s.StdoutPipe()
 	if err != nil {

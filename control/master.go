@@ -212,9 +212,7 @@ func (m *Master) patience() <-chan time.Time {
 // serve serves one client.
 func (m *Master) serve(ctx context.Context, c *Conn, h Handler) {
 	keepAlive(c.Conn, m.conf.TCPKeepalive)
-	c.Host = hostText(c.RemoteAddr())
-	c.Private = m.opt.TLS || m.opt.SSF >= 2 || c.RemoteAddr().Network() == "unix"
-	one := &Single{c, m.opt.TLS, m.conf, m.certs, m.log}
+	one := &Single{newAdmission(m.conf, m.opt, m.certs, m.log), c, m.opt.TLS}
 	_ = one.Run(ctx, h) // never fails
 }
 

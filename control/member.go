@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"imapd/control/config"
 	"imapd/control/notice"
@@ -132,10 +133,28 @@ func (s *Stdio) HandsOver() func(context.Context, []byte, net.Conn, Handover, Ho
 	return s.HandOver
 }
 
-// Ready tells whether this process is the one whose being ready means that the
-// server is.
-func (s *Stdio) Ready(start Start) bool {
-	return (start == StartListen || start == StartSystemd) && !s.is(RoleWorker)
+// Announce logs that the server is ready, in the process whose being ready means
+// that.
+func (s *Stdio) Announce(start Start, version string, log *slog.Logger) {
+	if (start == StartListen || start == StartSystemd) && !s.is(RoleWorker) {
+		log.Info("ready", "version", version)
+	}
+}
+
+// notifier returns what tells systemd of this process through the parent, or nil
+// where systemd does not listen.
+func (m *member) notifier() *notifier {
+	if m.Role != roleServer && m.Role != RoleFront {
+		return nil
+	}
+	often, _, err := m.ask([]byte{tellInit})
+	if err != nil || len(often) != 8 {
+		return nil
+	}
+	return &notifier{
+		relay:    func(message string) { _, _, _ = m.ask(append([]byte{tellInit}, message...)) }, // systemd finds it out
+		watchdog: time.Duration(binary.BigEndian.Uint64(often)),
+	}
 }
 
 // source returns the Source of what the parent has bound, or of the sessions

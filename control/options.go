@@ -1,7 +1,6 @@
 package control
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 )
@@ -10,8 +9,8 @@ import (
 const DefaultConfig = "/etc/imapd.conf"
 
 // Usage is the synopsis that a wrong option is answered with.
-const Usage = `usage: imapd [-C config-file] [-U uses] [-T timeout] [-D] [-s] [-p ssf]
-       imapd -l [-C config-file] [-D] [-s] [-p ssf]
+const Usage = `usage: imapd [-C config-file] [-U uses] [-T timeout] [-D] [-H] [-s] [-p ssf]
+       imapd -l [-C config-file] [-D] [-H] [-s] [-p ssf]
        imapd -t [-C config-file]
        imapd -V
 `
@@ -43,6 +42,8 @@ type Options struct {
 	// SSF is the strength of a layer that protects the connection outside of
 	// imapd; 2 and more keep it private.
 	SSF int
+	// Proxy lets in nobody but proxies, with the PROXY protocol.
+	Proxy bool
 	// Listen serves the addresses of the option listen.
 	Listen bool
 	// Test checks the configuration and ends.
@@ -50,9 +51,6 @@ type Options struct {
 	// Version prints the version and ends.
 	Version bool
 }
-
-// errProxy answers -H, whose meaning is fixed but not implemented.
-var errProxy = errors.New("-H: the PROXY protocol is not in this version")
 
 // ParseOptions reads args (without the program's name) as getopt(3) does: an
 // argument may be attached ("-U30"), options without one may share a word
@@ -109,7 +107,7 @@ func (o *Options) flag(c byte) error {
 	case 'V':
 		o.Version = true
 	case 'H':
-		return errProxy
+		o.Proxy = true
 	default:
 		return fmt.Errorf("unknown option -%s", Escape(string(rune(c))))
 	}

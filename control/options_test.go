@@ -30,6 +30,7 @@ func TestParseOptions(t *testing.T) {
 		{"-s -p 2", with(func(o *Options) { o.TLS, o.SSF = true, 2 })},
 		{"-sp2", with(func(o *Options) { o.TLS, o.SSF = true, 2 })},
 		{"-lsC/f", with(func(o *Options) { o.Listen, o.TLS, o.Config, o.ConfigGiven = true, true, "/f", true })},
+		{"-H", with(func(o *Options) { o.Proxy = true })},
 		{"-t", with(func(o *Options) { o.Test = true })},
 		{"-V --", with(func(o *Options) { o.Version = true })},
 	} {
@@ -42,7 +43,6 @@ func TestParseOptions(t *testing.T) {
 		{"-x", "unknown option -x"},
 		{"-\x1b", `unknown option -\x1b`},
 		{"-N", "unknown option -N"},
-		{"-H", "PROXY"},
 		{"-C", "-C needs an argument"},
 		{"-lC", "-C needs an argument"},
 		{"-U five", "-U needs a number"},

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -24,6 +25,7 @@ import (
 const (
 	askFile  = 'f' // and its path
 	askDoors = 'd'
+	tellInit = 'n' // what systemd is to hear; the answer says how often it wants to
 
 	tellTicket = 'v' // from the process that checks passwords; see takeVouched
 	askWorker  = 't' // from the front: the ticket
@@ -43,6 +45,7 @@ type parent struct {
 	log     *slog.Logger
 	spawner *privsep.Spawner
 	doors   []door
+	notify  *notifier
 
 	mu    sync.Mutex
 	conf  *config.Config
@@ -76,7 +79,7 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 	if err != nil {
 		return ExitConfig, err
 	}
-	p := &parent{start: start, options: o, log: log, tickets: map[[ticketSize]byte]vouched{}, workers: map[workerKey]*worker{}}
+	p := &parent{start: start, options: o, log: log, notify: stdio.notify, tickets: map[[ticketSize]byte]vouched{}, workers: map[workerKey]*worker{}}
 	if err := p.load(); err != nil {
 		return ExitConfig, err
 	}
@@ -191,6 +194,8 @@ func (p *parent) attend(c *privsep.Child) {
 		switch {
 		case message[0] == askFile:
 			err = p.giveFile(c, string(message[1:]))
+		case message[0] == tellInit && (c.Role() == roleServer || c.Role() == RoleFront):
+			err = p.tellInit(c, string(message[1:]))
 		case message[0] == tellTicket && c.Role() == RoleAuth:
 			err = p.takeVouched(c, message[1:])
 		case message[0] == askWorker && c.Role() == RoleFront:
@@ -274,6 +279,23 @@ func (p *parent) names(role, path string) bool {
 		return slices.Contains(p.conf.PasswordFiles(), path)
 	}
 	return false
+}
+
+// tellInit tells systemd, which listens to this process only, how the child is.
+func (p *parent) tellInit(c *privsep.Child, message string) error {
+	if p.notify == nil {
+		return refuse(c.Channel, syscall.ENOENT)
+	}
+	for line := range strings.Lines(message) {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if !slices.Contains([]string{"READY", "STOPPING", "RELOADING", "MONOTONIC_USEC", "WATCHDOG", "MAINPID"}, name) {
+			return refuse(c.Channel, syscall.EINVAL)
+		}
+	}
+	if message != "" {
+		p.notify.tell(message)
+	}
+	return c.Send(binary.BigEndian.AppendUint64([]byte{answerYes}, uint64(p.notify.watchdog)))
 }
 
 // giveDoors passes the doors on.

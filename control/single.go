@@ -14,11 +14,9 @@ import (
 // A Single is the Source of a process that serves one client: under inetd
 // (nowait), or on a pipe or terminal.
 type Single struct {
-	conn  *Conn
-	tls   bool
-	conf  *config.Config
-	certs *Certificates
-	log   *slog.Logger
+	admission
+	conn *Conn
+	tls  bool // from the first octet
 }
 
 // Inetd returns the Source of the client whose socket the launcher left on
@@ -32,20 +30,22 @@ func Inetd(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *
 		return nil, err
 	}
 	keepAlive(c, conf.TCPKeepalive)
-	conn := &Conn{Conn: c, Host: hostText(c.RemoteAddr())}
+	conn := newConn(c)
 	// stunnel connects from this machine and tells for whom.
-	if ip, err := netip.ParseAddr(os.Getenv("REMOTE_HOST")); err == nil && addrOf(c.RemoteAddr()).IsLoopback() {
-		conn.Host = "[" + ip.Unmap().WithZone("").String() + "]"
+	if ip, err := netip.ParseAddr(os.Getenv("REMOTE_HOST")); err == nil && conn.addr.IsLoopback() {
+		_ = conn.move(ip) // nobody counts
 	}
 	tls := o.TLS || s.client != nil && secure(s.client.name, c.LocalAddr())
-	conn.Private = tls || o.SSF >= 2 || c.RemoteAddr().Network() == "unix"
 	conn.SSF = outside(o.SSF, c.RemoteAddr())
-	return newSingle(conn, tls, conf, certs, log)
+	return newSingle(conn, tls, newAdmission(conf, o, certs, log))
 }
 
 // Tunnel returns the Source of the client on standard input and output: it is
 // whoever started imapd, and need not log in.
 func Tunnel(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Single, error) {
+	if o.Proxy {
+		return nil, errors.New("-H: the PROXY protocol needs a socket")
+	}
 	who, err := caller()
 	if err != nil {
 		return nil, err
@@ -54,15 +54,15 @@ func Tunnel(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log 
 	if err != nil {
 		return nil, err
 	}
-	return newSingle(&Conn{Conn: c, Host: sshClient(), Private: true, Preauth: who}, o.TLS, conf, certs, log)
+	return newSingle(&Conn{Conn: c, Host: sshClient(), Private: true, Preauth: who}, o.TLS, newAdmission(conf, o, certs, log))
 }
 
-func newSingle(c *Conn, tls bool, conf *config.Config, certs *Certificates, log *slog.Logger) (*Single, error) {
-	if tls && certs == nil {
+func newSingle(c *Conn, tls bool, a admission) (*Single, error) {
+	if tls && a.certs == nil {
 		c.Close()
 		return nil, ErrNoCertificate
 	}
-	return &Single{c, tls, conf, certs, log}, nil
+	return &Single{a, c, tls}, nil
 }
 
 // Run serves the client. After ctx is done its session has 10 seconds to end
@@ -79,9 +79,8 @@ func (s *Single) Run(ctx context.Context, h Handler) error {
 			raw.Close()
 		}
 	})()
-	if s.tls && !s.conn.startTLS(ctx, s.certs.Config(), s.conf.Limits.HandshakeTime, s.log) {
-		return nil
+	if ok, _ := s.admit(ctx, s.conn, s.tls); ok { // nobody counts, so nobody refuses
+		h.Serve(ctx, s.conn)
 	}
-	h.Serve(ctx, s.conn)
 	return nil
 }

@@ -43,9 +43,15 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 	var source Source
 	var err error
 	code := ExitConfig
+	if o.Proxy && len(conf.HAProxyTrusted) == 0 {
+		return nil, code, errors.New("-H: haproxy_trusted_networks names no proxy")
+	}
 	if stdio.member != nil {
 		if source, err = stdio.member.source(conf, o, certs, log); err != nil {
 			return nil, ExitOS, err
+		}
+		if l, ok := source.(*Listener); ok {
+			l.notify = stdio.notify
 		}
 		return source, ExitOK, nil
 	}
@@ -76,6 +82,9 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 	}
 	if err != nil {
 		return nil, code, err
+	}
+	if l, ok := source.(*Listener); ok {
+		l.notify = stdio.notify
 	}
 	forgetLauncher()
 	if start == StartTunnel {

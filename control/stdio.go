@@ -40,6 +40,7 @@ type Stdio struct {
 	client  *passed          // the client whose socket systemd left on 3, or nil
 	signals <-chan os.Signal // those that master sends
 	passed  []passed         // the listening sockets that systemd left from 3 on
+	notify  *notifier        // systemd, or nil
 	member  *member          // nil where no parent of ours has started this process
 }
 
@@ -127,6 +128,9 @@ func ownPeer(fd int) bool {
 // what systemd passes, and is called once.
 func (s *Stdio) FindStart(o *Options) Start {
 	passed := takePassed()
+	if s.notify = openNotifier(); s.member != nil {
+		s.notify = s.member.notifier()
+	}
 	switch {
 	case s.member != nil:
 		s.Start = s.member.start()
@@ -168,6 +172,8 @@ func (s *Stdio) listener() (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("standard input: %w", err)
 	}
+	s.socket.Close()
+	s.socket = nil
 	return l, nil
 }
 

@@ -89,6 +89,7 @@ type farEntry struct{ *control.Taken }
 
 func (e farEntry) Admit(string, int, int) (int, int, bool) { return 0, 0, true }
 func (e farEntry) Set(_, mailbox, command string)          { e.Present(mailbox, command) }
+func (e farEntry) Move(string)                             {}
 func (e farEntry) End()                                    {}
 
 // taken begins a session that has logged in elsewhere.

@@ -58,6 +58,9 @@ func parseID(d *wire.Decoder) []idPair {
 // identify answers with as much as serverinfo lets out, always before the
 // tagged OK: some clients refuse to log in without.
 func (s *Session) identify(pairs []idPair) error {
+	if err := s.forwarded(pairs); err != nil {
+		return err
+	}
 	s.logID(pairs)
 	if !s.conf.IMAPIDResponse || s.conf.ServerInfo == config.ServerInfoOff {
 		s.untagged("ID NIL")

@@ -69,6 +69,8 @@ type Entry interface {
 	// Set says what the session is at. It costs nothing where that is what was
 	// said last.
 	Set(user, mailbox, command string)
+	// Move says that the client is at host, which a trusted peer has said.
+	Move(host string)
 	End()
 }
 

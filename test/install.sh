@@ -3,8 +3,8 @@
 # Only -race needs gcc and libc6-dev.
 set -euo pipefail
 
-packages=(btrfs-progs ca-certificates curl dovecot-imapd dovecot-lmtpd e2fsprogs gcc isync libc6-dev mandoc mutt offlineimap3 openssl python3 sasl2-bin strace
-	tmux xfsprogs)
+packages=(btrfs-progs ca-certificates curl dovecot-imapd dovecot-lmtpd e2fsprogs gcc haproxy isync libc6-dev libnginx-mod-mail mandoc mutt nginx-light
+	offlineimap3 openbsd-inetd openssh-client openssh-server openssl python3 s6 sasl2-bin socat stunnel4 strace systemd tmux ucspi-tcp xfsprogs)
 
 missing=()
 for p in "${packages[@]}"; do

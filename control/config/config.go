@@ -11,6 +11,7 @@ package config
 
 import (
 	"crypto/tls"
+	"net/netip"
 	"time"
 )
 
@@ -58,6 +59,12 @@ type Config struct {
 
 	// Listen has the addresses of imapd -l; never empty.
 	Listen []Address
+
+	// HAProxyTrusted are the networks of proxies that send PROXY headers.
+	HAProxyTrusted []netip.Prefix
+	// LoginTrusted are the networks whose clients may say, by ID, for whom
+	// they connect, and send passwords without TLS.
+	LoginTrusted []netip.Prefix
 
 	// AllowPlaintext permits LOGIN and the plain text mechanisms without
 	// TLS. It is false whenever tls_required is on.
@@ -181,6 +188,8 @@ type Config struct {
 type raw struct {
 	tlsRequired       bool
 	listen            []string
+	haproxyTrusted    []string
+	loginTrusted      []string
 	cert, key         string
 	methods, mechs    []string
 	timeout           time.Duration

@@ -142,10 +142,14 @@ func TestProblems(t *testing.T) {
 		{"altnamespace: no\nexpunge_mode: immediate", []string{
 			"W:imapd.conf:2: option altnamespace is ignored: not in this version",
 			"W:imapd.conf:3: option expunge_mode is ignored: it has no meaning for a Maildir server"}},
-		{"haproxy_trusted_networks: ::1\nmetrics_listen: :9\nsharedprefix: x", []string{
-			"W:imapd.conf:2: option haproxy_trusted_networks is ignored: not in this version",
-			"W:imapd.conf:3: option metrics_listen is ignored: not in this version",
-			"W:imapd.conf:4: option sharedprefix is ignored: not in this version"}},
+		{"metrics_listen: :9\nsharedprefix: x", []string{
+			"W:imapd.conf:2: option metrics_listen is ignored: not in this version",
+			"W:imapd.conf:3: option sharedprefix is ignored: not in this version"}},
+		{"haproxy_trusted_networks: ::1 192.0.2.0/24, 2001:db8::/32,127.0.0.1", nil},
+		{"haproxy_trusted_networks: proxy\nlogin_trusted_networks: 192.0.2.1/24 ::ffff:192.0.2.0/120", []string{
+			`imapd.conf:2: haproxy_trusted_networks: "proxy" must be an address or a network such as 192.0.2.0/24`,
+			`imapd.conf:3: login_trusted_networks: "192.0.2.1/24" is an address in the network 192.0.2.0/24`,
+			`imapd.conf:3: login_trusted_networks: "::ffff:192.0.2.0/120" must be written as a network of IPv4`}},
 		{"tls_cert_file: /a", []string{"W:imapd.conf:2: option tls_cert_file is now called tls_server_cert"}},
 		{"quotawarn: 80", []string{"W:imapd.conf:2: option quotawarn is now called quotawarnpercent",
 			"W:imapd.conf:2: option quotawarnpercent is ignored: not in this version"}},

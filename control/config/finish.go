@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -34,6 +35,8 @@ func (l *loader) finish() {
 	c.AutocreateSubscribeFolders = splitFolders(c.raw.subscribedFolders)
 	l.times()
 	l.listen()
+	c.HAProxyTrusted = l.networks("haproxy_trusted_networks", c.raw.haproxyTrusted)
+	c.LoginTrusted = l.networks("login_trusted_networks", c.raw.loginTrusted)
 	l.tls()
 	l.sasl()
 	l.names()
@@ -67,6 +70,30 @@ func (l *loader) listen() {
 		}
 		l.c.Listen = append(l.c.Listen, a)
 	}
+}
+
+// networks parses a list of networks and single addresses. Dovecot's may have
+// commas between.
+func (l *loader) networks(option string, list []string) []netip.Prefix {
+	var nets []netip.Prefix
+	for text := range strings.FieldsFuncSeq(strings.Join(list, " "), func(r rune) bool { return r == ' ' || r == ',' }) {
+		p, err := netip.ParsePrefix(text)
+		if a, addrErr := netip.ParseAddr(text); err != nil && addrErr == nil && a.Zone() == "" {
+			a = a.Unmap() // as those of clients are
+			p, err = a.Prefix(a.BitLen())
+		}
+		switch {
+		case err != nil:
+			l.fault(l.at(option), "%s: %q must be an address or a network such as 192.0.2.0/24", option, text)
+		case p.Addr().Is4In6():
+			l.fault(l.at(option), "%s: %q must be written as a network of IPv4", option, text)
+		case p != p.Masked():
+			l.fault(l.at(option), "%s: %q is an address in the network %v", option, text, p.Masked())
+		default:
+			nets = append(nets, p)
+		}
+	}
+	return nets
 }
 
 func parseAddress(text string) (Address, error) {

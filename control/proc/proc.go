@@ -126,6 +126,17 @@ func (e *Entry) Set(user, mailbox, command string) {
 	e.write()
 }
 
+// Move says that the client is at host.
+func (e *Entry) Move(host string) {
+	if e.name == "" {
+		return
+	}
+	e.table.mu.Lock()
+	e.info.Host = host
+	e.table.mu.Unlock()
+	e.write()
+}
+
 // End takes the session off the list.
 func (e *Entry) End() {
 	if e.name == "" {

@@ -17,7 +17,7 @@ func Dovecot(t testing.TB, maildir string, o Options) *Server {
 	s := &Server{Kind: "dovecot", User: o.users()[0], Maildir: maildir, dir: TempDir(t)}
 	s.conf = filepath.Join(s.dir, "dovecot.conf")
 	Own(t, parentOf(maildir))
-	s.certificate(t)
+	s.CertFile = Certificate(t, s.dir)
 	s.start(t, func() []string {
 		if err := os.WriteFile(s.conf, []byte(s.dovecotConf(o)), 0o644); err != nil {
 			t.Fatal(err)

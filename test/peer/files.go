@@ -109,10 +109,11 @@ func CopyTree(t testing.TB, from, to string) {
 }
 
 // Renew puts another certificate in the place of the server's.
-func (s *Server) Renew(t testing.TB) { s.certificate(t) }
+func (s *Server) Renew(t testing.TB) { Certificate(t, s.dir) }
 
-// certificate writes a self-signed certificate and its key into s.dir.
-func (s *Server) certificate(t testing.TB) {
+// Certificate writes a self-signed certificate for localhost into dir as
+// cert.pem, whose path it returns, and its key as key.pem.
+func Certificate(t testing.TB, dir string) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -137,13 +138,14 @@ func (s *Server) certificate(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.CertFile = filepath.Join(s.dir, "cert.pem")
+	file := filepath.Join(dir, "cert.pem")
 	for path, block := range map[string]*pem.Block{
-		s.CertFile:                      {Type: "CERTIFICATE", Bytes: der},
-		filepath.Join(s.dir, "key.pem"): {Type: "PRIVATE KEY", Bytes: secret},
+		file:                          {Type: "CERTIFICATE", Bytes: der},
+		filepath.Join(dir, "key.pem"): {Type: "PRIVATE KEY", Bytes: secret},
 	} {
 		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return file
 }

@@ -19,7 +19,7 @@ func Imapd(t testing.TB, maildir string, o Options) *Server {
 	s.conf = filepath.Join(s.dir, "imapd.conf")
 	binary := Binary(t)
 	Own(t, parentOf(maildir))
-	s.certificate(t)
+	s.CertFile = Certificate(t, s.dir)
 	s.passwd(t, o.users())
 	Own(t, s.dir)
 	s.start(t, func() []string {

@@ -65,7 +65,7 @@ type Server struct {
 
 	dir  string // holds the configuration, the log and the state
 	conf string // path of the configuration file
-	*process
+	*Process
 }
 
 // A Starter is Dovecot or Imapd.
@@ -118,7 +118,7 @@ func (s *Server) start(t testing.TB, configure func() []string) {
 		args := configure()
 		p, err := startProcess(exec.Command(args[0], args[1:]...), filepath.Join(s.dir, "server.log"))
 		if err == nil {
-			s.process = p
+			s.Process = p
 			t.Cleanup(func() { s.finish(t) })
 			if err = s.wait(); err == nil {
 				return
@@ -127,7 +127,7 @@ func (s *Server) start(t testing.TB, configure func() []string) {
 		if try == tries {
 			t.Fatalf("%s: %v\n%s", s.Kind, err, s.Log())
 		}
-		if s.process != nil {
+		if s.Process != nil {
 			s.Stop()
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// A process is a program that a test has started.
-type process struct {
+// A Process is a program that a test has started.
+type Process struct {
 	PID   int           // of the process that serves, which may be a child
 	first int           // of the process that was started
 	ended chan struct{} // closed when it is gone
@@ -23,7 +23,7 @@ type process struct {
 
 // startProcess runs c with its output appended to the file log. The kernel
 // ends it with the test binary, also when that is killed.
-func startProcess(c *exec.Cmd, log string) (*process, error) {
+func startProcess(c *exec.Cmd, log string) (*Process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func startProcess(c *exec.Cmd, log string) (*process, error) {
 	c.Stdout, c.Stderr = out, out
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	c.WaitDelay = 5 * time.Second
-	p := &process{ended: make(chan struct{})}
+	p := &Process{ended: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		// Pdeathsig counts the thread that started the process as its parent:
@@ -52,8 +52,14 @@ func startProcess(c *exec.Cmd, log string) (*process, error) {
 	return p, <-started
 }
 
+// Wait waits for the end of the process, and returns how it ended.
+func (p *Process) Wait() error {
+	<-p.ended
+	return p.state
+}
+
 // Stop ends the process in the orderly way, and after 10 s in the other.
-func (p *process) Stop() {
+func (p *Process) Stop() {
 	p.signal(syscall.SIGTERM)
 	select {
 	case <-p.ended:
@@ -64,7 +70,7 @@ func (p *process) Stop() {
 }
 
 // signal does nothing when the process has ended: its id may be another's by now.
-func (p *process) signal(sig syscall.Signal) {
+func (p *Process) signal(sig syscall.Signal) {
 	select {
 	case <-p.ended:
 	default:
@@ -74,11 +80,11 @@ func (p *process) signal(sig syscall.Signal) {
 
 // Started returns the id of the process that was started: a parent where PID is
 // its child.
-func (p *process) Started() int { return p.first }
+func (p *Process) Started() int { return p.first }
 
 // Code waits until the process that was started has ended, and returns its exit
 // code.
-func (p *process) Code() int {
+func (p *Process) Code() int {
 	<-p.ended
 	var exit *exec.ExitError
 	if errors.As(p.state, &exit) {
