@@ -65,6 +65,9 @@ func serveAs(what string, stdio *Stdio) int {
 		panic("a stack that nobody may see")
 	}
 	o, err := ParseOptions(strings.Fields(what))
+	if err == nil {
+		err = Fits(o)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return ExitUsage
@@ -89,16 +92,18 @@ func serveAs(what string, stdio *Stdio) int {
 		return code
 	}
 	daemon, ctx := NewDaemon(context.Background(), log.Logger, stdio.Reloading(certs.Reload))
-	defer Signals(daemon)()
+	if start != StartMaster {
+		defer Signals(daemon)()
+	}
 	if l, ok := source.(*Listener); ok {
 		fmt.Println(l.Addrs()[0].String())
 	}
 	h := echo(func(c *Conn) any { return tell(c, start, stdio) })
-	if err := source.Run(ctx, h); err != nil {
+	code, err = ExitCode(source.Run(ctx, h))
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
 	}
-	return ExitOK
+	return code
 }
 
 func tell(c *Conn, start Start, stdio *Stdio) told {

@@ -5,11 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -134,7 +136,7 @@ func newMaster(s *Stdio, conf *config.Config, o *Options, certs *Certificates, l
 	}
 	m := &Master{
 		conf: conf, opt: o, certs: certs, log: log, signals: s.signals,
-		hangup: make(chan struct{}), program: findProgram(os.Args[0]),
+		hangup: make(chan struct{}),
 	}
 	return m, ExitOK, nil
 }
@@ -147,6 +149,7 @@ func (m *Master) Run(ctx context.Context, h Handler) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go m.watch(cancel)
+	m.program = findProgram(os.Args[0])
 	m.openLock()
 	for {
 		c, err := m.next(ctx)
@@ -214,6 +217,9 @@ func (m *Master) serve(ctx context.Context, c *Conn, h Handler) {
 	keepAlive(c.Conn, m.conf.TCPKeepalive)
 	one := &Single{newAdmission(m.conf, m.opt, m.certs, m.log), c, m.opt.TLS}
 	_ = one.Run(ctx, h) // never fails
+	// As new: memory goes back to the system, and with it the files that are
+	// closed when nothing refers to them any more.
+	debug.FreeOSMemory()
 }
 
 // tell tells master something about this process.
@@ -262,12 +268,15 @@ func findProgram(name string) program {
 	return program{path, info}
 }
 
-// changed tells whether the file was replaced or removed. What could not be seen
-// at the start never changes: master would fork without end.
+// changed tells whether the file was replaced or removed. What cannot be seen,
+// at the start or now, has not changed: master would fork without end.
 func (p program) changed() bool {
 	if p.info == nil {
 		return false
 	}
 	info, err := os.Stat(p.path)
-	return err != nil || !os.SameFile(info, p.info) || info.Size() != p.info.Size() || !info.ModTime().Equal(p.info.ModTime())
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	return !os.SameFile(info, p.info) || info.Size() != p.info.Size() || !info.ModTime().Equal(p.info.ModTime())
 }

@@ -100,6 +100,15 @@ func (c *Client) Wait(prefix string) Response {
 	}
 }
 
+// WaitEnd waits for the end of the connection, before which nothing may come.
+func (c *Client) WaitEnd() {
+	c.t.Helper()
+	c.conn.SetDeadline(time.Now().Add(time.Minute))
+	if rest, err := io.ReadAll(c.r); len(rest) > 0 || err != nil {
+		c.t.Errorf("at the end came %q, %v", rest, err)
+	}
+}
+
 var literalEnd = regexp.MustCompile(`\{(\d+)\}$`)
 
 func (c *Client) read() Response {

@@ -54,7 +54,7 @@ func (o Options) users() []string {
 
 // A Server is running and answers.
 type Server struct {
-	Kind    string // "dovecot" or "imapd"
+	Kind    string // "dovecot", "imapd" or "master"
 	Addr    string // host:port of IMAP, where STARTTLS is possible and not required
 	TLSAddr string // host:port of IMAP over TLS, with the certificate CertFile
 	User    string // the first of Options.Users
@@ -62,9 +62,12 @@ type Server struct {
 
 	// CertFile is the server's self-signed certificate, for the name localhost.
 	CertFile string
+	// Program is the copy of our binary that a master starts.
+	Program string
 
 	dir  string // holds the configuration, the log and the state
 	conf string // path of the configuration file
+	room *Room  // that it runs in, or nil
 	*Process
 }
 
@@ -95,6 +98,9 @@ func (s *Server) DialTLS() (net.Conn, error) {
 
 // Log returns what the server has logged until now.
 func (s *Server) Log() string {
+	if s.room != nil {
+		return s.room.Syslog()
+	}
 	b, err := os.ReadFile(filepath.Join(s.dir, "server.log"))
 	if err != nil {
 		return err.Error()

@@ -69,6 +69,9 @@ func (p *Process) Stop() {
 	}
 }
 
+// Signal sends sig to the process.
+func (p *Process) Signal(sig syscall.Signal) { p.signal(sig) }
+
 // signal does nothing when the process has ended: its id may be another's by now.
 func (p *Process) signal(sig syscall.Signal) {
 	select {
