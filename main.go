@@ -10,11 +10,7 @@ import (
 
 	"imapd/control"
 	"imapd/control/config"
-	"imapd/control/notice"
-	"imapd/control/proc"
-	"imapd/control/telemetry"
 	"imapd/imap"
-	"imapd/maildir"
 	"imapd/sasl"
 )
 
@@ -88,7 +84,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		return control.Parent(start, stdio, conf, o, log)
 	}
 	if f := stdio.Answers(); f != nil {
-		return control.ExitCode(sasl.Answer(f, stdio, conf, control.Reloader(o, start, stdio.Open), log))
+		return control.ExitCode(sasl.Answer(f, stdio, conf, control.Rereader(o, start, stdio), log))
 	}
 	certs, err := control.LoadCertificates(conf, stdio.Open, log)
 	if err != nil {
@@ -103,46 +99,44 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 			log.Warn("debug_command", "err", err)
 		}
 	}
-	var auth imap.Authenticator // nobody logs in on a tunnel
-	if start != control.StartTunnel {
-		if auth, err = sasl.Open(stdio.Asks(), conf, stdio.Open, log); err != nil {
-			return control.ExitConfig, err
-		}
-	}
-	daemon, ctx := control.NewDaemon(context.Background(), log, stdio.Reloading(certs.Reload))
-	if start != control.StartMaster { // which has signals of its own
-		defer control.Signals(daemon)()
-	}
-	who := control.Who(start, conf, log)
-	open := func() (server *imap.Server, end func()) {
-		logs := telemetry.New(telemetry.Options{Dir: conf.ConfigDirectory, BySession: conf.TelemetryBySessionID, Log: log})
-		notices := control.NewNotices(source, notice.Options{Dir: conf.ConfigDirectory, Service: conf.Service, Poll: conf.IdlePoll, Logs: logs.Scan, Log: log})
-		host := maildir.NewHost(imap.HostOptions(conf, log))
-		return imap.New(imap.Options{
-			HandOver: stdio.HandsOver(), Config: conf, Host: host, Auth: auth, TLS: certs.Config(), Notices: notices, Log: log, Version: version,
-			Enter: func(host, id string) imap.Entry {
-				return who.Begin(proc.Info{Service: conf.Service, Host: host, Session: id})
-			},
-			Tap:  func(user, session string) imap.Tap { return logs.Open(user, session) },
-			Lend: func(user, session string, give func(*os.File)) func() { return logs.Lend(user, session, give).Close },
-		}), func() { host.Close(); notices.Close() }
-	}
+	reload := &control.Reloader{Options: o, Start: start, Stdio: stdio, Source: source, Log: log, Config: conf, Certificates: certs}
+	daemon, ctx := control.NewDaemon(context.Background(), log, stdio.Reloading(reload.Reload))
+	w := &works{conf: conf, log: log, who: control.Who(start, conf, log), ending: control.Ending(ctx, source), stdio: stdio, source: source}
 	handler := control.Handler{Refuse: imap.Refuse}
 	if start == control.StartMaster {
+		auth, err := sasl.New(conf, stdio.Open, log)
+		if err != nil {
+			return control.ExitConfig, err
+		}
 		// For each client anew, so that nothing of one is left for the next.
 		handler.Serve = func(ctx context.Context, c *control.Conn) {
-			server, end := open()
+			server, end := w.open()
 			defer end()
-			server.Serve(ctx, c)
+			server(conf, certs, auth).Serve(ctx, c)
 		}
-	} else {
-		server, end := open()
-		defer end()
-		handler.Serve = server.Serve
+		return control.ExitCode(source.Run(ctx, handler)) // which has signals of its own
 	}
+	checker, err := sasl.Checkers(stdio.Asks(), stdio.Open, log)
+	if err != nil {
+		return control.ExitOS, err
+	}
+	var end func()
+	handler.Serve, reload.Prepare, end = w.changing(start, checker)
+	defer end()
+	first, err := reload.Prepare(conf, certs)
+	if err != nil {
+		return control.ExitConfig, err
+	}
+	first()
 	if err := stdio.Confine(conf, log); err != nil {
 		return control.ExitOS, err
 	}
-	stdio.Announce(start, version, log)
+	if l, ok := source.(*control.Listener); ok {
+		certs.Watch()
+		defer reload.Close()
+		daemon.Replace = l.HandOver
+		log.Info("ready", "version", version)
+	}
+	defer control.Signals(daemon)()
 	return control.ExitCode(source.Run(ctx, handler))
 }

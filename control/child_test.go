@@ -181,7 +181,11 @@ func testConfig(t *testing.T, text ...string) string {
 	if err := os.Chmod(t.TempDir(), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	write(t, name, "configdirectory: /nonexistent\n"+strings.Join(text, "\n")+"\n")
+	all := "configdirectory: /nonexistent\n" + strings.Join(text, "\n") + "\n"
+	if !strings.Contains(all, "shutdown_grace:") {
+		all += "shutdown_grace: 0\n" // the child's handler waits for its context
+	}
+	write(t, name, all)
 	return name
 }
 

@@ -107,9 +107,10 @@ func (c *Conn) move(ip netip.Addr) error {
 // A Handler is the server that a Source brings connections to.
 type Handler struct {
 	// Serve talks to one client until it is done and returns; the Source then
-	// closes the connection. It ends soon after ctx is done: the server stops,
-	// or, with a Refusal as context.Cause, this connection has to go. Serve is
-	// called from a goroutine of its own for each connection.
+	// closes the connection. When the server ends it returns by itself, after
+	// the command that runs; when ctx is done it is cut short: that took too
+	// long, or, with a Refusal as context.Cause, this connection has to go.
+	// Serve is called from a goroutine of its own for each connection.
 	Serve func(ctx context.Context, c *Conn)
 	// Refuse returns what a client is sent, instead of being served, where a
 	// limit has been reached: whole lines.

@@ -2,7 +2,9 @@ package control
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 )
 
@@ -12,6 +14,8 @@ type Daemon struct {
 	log    *slog.Logger
 	reload func() error
 	drain  context.CancelFunc
+	// Replace has a new process of the program take over; nil where none can.
+	Replace func() error
 
 	mu sync.Mutex // one reload at a time
 }
@@ -30,11 +34,29 @@ func (d *Daemon) Reload() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.reload(); err != nil {
-		d.log.Error("not reloaded", "err", err)
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			d.log.Error("not reloaded: " + line)
+		}
 		return err
 	}
 	d.log.Log(context.Background(), LevelNotice, "reloaded")
 	return nil
+}
+
+// HandOver has a new process of the program take over all that comes in. This
+// one keeps its sessions, and ends with the last of them. If the new process does
+// not come to serve, this one goes on.
+func (d *Daemon) HandOver() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := errors.New("nothing to hand over")
+	if d.Replace != nil {
+		err = d.Replace()
+	}
+	if err != nil {
+		d.log.Error("not handed over", "err", err)
+	}
+	return err
 }
 
 // Drain ends the process in good order and returns at once: nobody is accepted

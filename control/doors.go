@@ -16,15 +16,19 @@ import (
 // or one that a launcher hands over.
 type door struct {
 	net.Listener
-	tls bool // a connection is under TLS from its first octet
+	tls bool           // a connection is under TLS from its first octet
+	at  config.Address // of the option listen; zero where a launcher bound it
 }
 
 // bind returns the doors of the option listen: all of them, or none and an
 // error. Connections wait behind them until they are accepted.
-func bind(conf *config.Config, o *Options, certs *Certificates) ([]door, error) {
+//
+// Those that a process hands over that is being replaced are taken from it.
+func bind(conf *config.Config, o *Options, certs *Certificates, from inheritance) ([]door, error) {
 	var doors []door
+	defer from.drop()
 	for _, a := range conf.Listen {
-		d, err := bindOne(a, a.TLS || o.TLS, certs)
+		d, err := bindOne(a, a.TLS || o.TLS, certs, from)
 		if err != nil {
 			closeDoors(doors)
 			return nil, fmt.Errorf("listen %v: %w", a, err)
@@ -40,9 +44,12 @@ func closeDoors(doors []door) {
 	}
 }
 
-func bindOne(a config.Address, tls bool, certs *Certificates) (door, error) {
+func bindOne(a config.Address, tls bool, certs *Certificates, from inheritance) (door, error) {
 	if tls && certs == nil {
 		return door{}, ErrNoCertificate
+	}
+	if n, err := from.take(a); n != nil || err != nil {
+		return door{n, tls, a}, err
 	}
 	lc := net.ListenConfig{KeepAlive: -1} // see keepAlive
 	if a.Network == "unix" {
@@ -58,7 +65,7 @@ func bindOne(a config.Address, tls bool, certs *Certificates) (door, error) {
 	if err != nil {
 		return door{}, err
 	}
-	return door{n, tls}, nil
+	return door{n, tls, a}, nil
 }
 
 // ErrNoCertificate is returned where TLS is asked for and cannot be had.

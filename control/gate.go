@@ -33,6 +33,13 @@ func newGate(l config.Limits) *gate {
 	return &gate{limits: l, from: map[netip.Prefix]int{}}
 }
 
+// setLimits replaces the limits. Nobody who is inside has to leave.
+func (g *gate) setLimits(l config.Limits) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.limits = l
+}
+
 // enter counts a connection from addr in, or says why not. leave is called, at
 // most once and with Crowded, when it has to make room.
 func (g *gate) enter(addr net.Addr, leave context.CancelCauseFunc) (*ticket, error) {

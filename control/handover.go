@@ -2,260 +2,229 @@ package control
 
 import (
 	"context"
-	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"imapd/control/privsep"
+	"imapd/control/config"
 )
 
-// A session begins in the front, and after the login goes on in the process of
-// its user: the front hands over the connection with what it has read of it
-// already. A connection in the clear goes away as a descriptor. TLS stays, since
-// its keys do: the front gives away one end of a socket pair and copies between
-// the other and the client. A Channel for each session outlives the handover;
-// when either side closes it the session is over.
-
-// A Handover is a session at the moment of its login. The command that logged
-// in has been read whole and is not answered yet.
-type Handover struct {
-	Session string // its id
-	Tag     string // of the command
-	Mech    string // for the log
-	Host    string // Conn.Host
-	TLS     bool   // the client is under TLS
-	Private bool
-	Input   []byte // what the client has sent behind the command
-}
-
-// What the two sides of a session tell each other, by the first octet.
+// Handing over: a new process, of the program that lies in our place now, gets
+// the sockets that listen, and we stop to accept when it says that it serves.
+// The sockets are the same ones all the time, so nobody is refused. What has
+// come in stays with us until it ends, since the state of TLS cannot be handed
+// on. If the new process fails we go on as if nothing had happened.
+//
+// The new process finds in its environment which descriptor listens where, and
+// at which one it is waited for.
 const (
-	sayOpening  = 'o' // front: the Handover, with the connection
-	sayTaken    = 'y' // worker: the session goes on here
-	sayNo       = 'n' // worker: it cannot; the client is the front's again
-	sayPresent  = 'p' // worker: mailbox, NUL, command, for the list of who is on
-	sayShutdown = 'S' // front: the shutdown notice's text
-	sayOpen     = 's' // front: there is none any more
-	sayEnd      = 'B' // front: say goodbye
-	sayLog      = 'T' // front: the telemetry file that comes with this
-	sayNoLog    = 't' // front: no telemetry any more
+	handedEnv = "IMAPD_LISTENERS" // "3=imap://:143 4=imaps://:993", as the option listen writes them
+	readyEnv  = "IMAPD_READY"     // the descriptor
+	readyWord = "ready"
 )
 
-// handoverTime is how long a worker may take to take a session: its process
-// starts, and opens the mail.
-const handoverTime = 60 * time.Second
+// readyTime is how long a new process may take until it serves.
+const readyTime = 60 * time.Second
 
-// awayTime is how long a session may take to end once it was told to.
-const awayTime = grace + 5*time.Second
-
-// An Away is a session that goes on in another process.
-type Away struct {
-	channel *privsep.Channel
-	unlend  func()        // ends the telemetry
-	ended   chan struct{} // closed when it is over
-	pumps   sync.WaitGroup
-	plain   net.Conn // our end of the pair that the worker reads; nil without TLS
-	client  net.Conn
+// A Handed is a socket to be handed over: its descriptor and a name for it.
+type Handed struct {
+	FD   int
+	Name string // without blanks
 }
 
-// A Home is what stays in the front of a session that has gone away.
-type Home struct {
-	// Present is called with what the worker says of the session, for the
-	// list of who is on.
-	Present func(mailbox, command string)
-	// Lend begins the telemetry: give takes the files, or nil, now and later.
-	// What it returns ends it.
-	Lend func(give func(*os.File)) (end func())
-}
-
-// HandOver gives a session to the worker that ticket stands for. top is what the
-// session has read from: the connection, or TLS over it. After an error the
-// session is still the caller's; after none nobody but the Away touches the
-// connection.
-func (s *Stdio) HandOver(ctx context.Context, ticket []byte, top net.Conn, h Handover, home Home) (*Away, error) {
-	_, files, err := s.member.ask(append([]byte{askWorker}, ticket...))
-	if err == nil && len(files) != 1 {
-		privsep.Close(files)
-		err = syscall.EIO
+// Succeed starts the program anew with the arguments of this process, hands it
+// the sockets, which stay open here too, and returns its process id when it
+// serves. more is put into its environment. The error says why it does not; it
+// has ended then.
+func Succeed(sockets []Handed, more ...string) (pid int, err error) {
+	program := findProgram(os.Args[0]).path
+	if program == "" {
+		return 0, errors.New("the program cannot be found")
 	}
+	wait, ready, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("worker: %w", err)
+		return 0, err
 	}
-	a := &Away{ended: make(chan struct{}), client: top}
-	if a.channel, err = privsep.NewChannel(files[0]); err != nil {
-		return nil, err
+	defer wait.Close()
+	defer ready.Close()
+	files := []uintptr{0, 1, 2}
+	var names []string
+	for _, s := range sockets {
+		names = append(names, fmt.Sprintf("%d=%s", len(files), s.Name))
+		files = append(files, uintptr(s.FD))
 	}
-	a.unlend = home.Lend(a.log)
-	if err := a.open(ctx, top, h); err != nil {
-		a.unlend()
-		a.channel.Close()
-		if a.plain != nil {
-			a.plain.Close()
-		}
-		return nil, err
-	}
-	if a.plain == nil {
-		top.Close() // the worker has it
-	} else {
-		a.pump()
-	}
-	go a.hear(home.Present) // ends with the channel
-	return a, nil
-}
-
-// log sends the file of the telemetry, or that there is none any more.
-func (a *Away) log(f *os.File) {
-	if f == nil {
-		_ = a.channel.TrySend([]byte{sayNoLog}) // the file ends here
-		return
-	}
-	_ = a.channel.TrySend([]byte{sayLog}, f) // a session that does not listen has no log
-}
-
-// open sends the session and waits for the worker to take it.
-func (a *Away) open(ctx context.Context, top net.Conn, h Handover) error {
-	theirs, err := a.passable(top)
+	// Not by os.File, whose Fd would let our own accept block.
+	env := append(os.Environ(), handedEnv+"="+strings.Join(names, " "), fmt.Sprintf("%s=%d", readyEnv, len(files)))
+	files = append(files, ready.Fd())
+	pid, err = syscall.ForkExec(program, os.Args, &syscall.ProcAttr{Env: append(env, more...), Files: files})
 	if err != nil {
+		return 0, fmt.Errorf("%s: %w", program, err)
+	}
+	ready.Close()
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return 0, err
+	}
+	if err := awaitReady(wait); err != nil {
+		_ = p.Kill() // fails where it has ended by itself
+		state, _ := p.Wait()
+		return 0, fmt.Errorf("%s: %w (%v)", program, err, state)
+	}
+	go p.Wait() // so that no zombie is left; it may outlive us
+	return pid, nil
+}
+
+func awaitReady(r *os.File) error {
+	if err := r.SetReadDeadline(time.Now().Add(readyTime)); err != nil {
 		return err
 	}
-	defer theirs.Close()
-	message, err := json.Marshal(h)
-	if err == nil {
-		err = a.channel.Send(append([]byte{sayOpening}, message...), theirs)
-	}
-	if err != nil {
-		return fmt.Errorf("handover: %w", err)
-	}
-	defer context.AfterFunc(ctx, func() { a.channel.Close() })()
-	timer := time.AfterFunc(handoverTime, func() { a.channel.Close() })
-	defer timer.Stop()
-	reply, files, err := a.channel.Recv()
-	privsep.Close(files)
-	switch {
-	case err != nil:
-		return fmt.Errorf("the worker has not taken the session: %w", err)
-	case reply[0] != sayTaken:
-		return fmt.Errorf("the worker has refused the session: %s", Escape(string(reply[1:])))
+	b := make([]byte, len(readyWord))
+	if _, err := io.ReadFull(r, b); errors.Is(err, os.ErrDeadlineExceeded) {
+		return errors.New("the new process takes too long to serve")
+	} else if err != nil {
+		return errors.New("the new process has ended before it served")
 	}
 	return nil
 }
 
-// passable returns a descriptor from which the worker reads what the client
-// says in the clear.
-func (a *Away) passable(top net.Conn) (*os.File, error) {
-	if _, secret := top.(*tls.Conn); !secret {
-		if f, ok := top.(interface{ File() (*os.File, error) }); ok {
-			return f.File() // its own duplicate
+// HandOver has a new process of the program take over the doors. Run ends when
+// the last session does.
+func (l *Listener) HandOver() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.led != nil && l.begin != nil {
+		pid, _, err := l.led.ask([]byte{askSuccessor})
+		if err != nil {
+			return fmt.Errorf("the parent is not replaced: %w", err)
 		}
+		l.leave(string(pid))
+		return nil
 	}
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if !l.own || l.begin == nil {
+		return errors.New("only a server that listens by itself can be replaced")
+	}
+	pid, err := replace(l.doors, l.notify)
 	if err != nil {
-		return nil, fmt.Errorf("socketpair: %w", err)
+		return err
 	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "client"), os.NewFile(uintptr(fds[1]), "client")
-	a.plain, err = net.FileConn(ours)
-	ours.Close()
-	if err != nil {
-		theirs.Close()
-		return nil, err
-	}
-	return theirs, nil
+	l.leave(strconv.Itoa(pid))
+	return nil
 }
 
-// pumpSize is what is copied at a time: little from clients, which send
-// commands, much to them.
-const pumpIn, pumpOut = 4 << 10, 32 << 10
-
-// pumpWait is how long a client may take to take what is sent at a time.
-const pumpWait = 5 * time.Minute
-
-// pump copies between the client and the worker, both ways, until one of them
-// is gone. What the worker has said is sent before the client is let go.
-func (a *Away) pump() {
-	_ = a.client.SetDeadline(time.Time{})
-	a.pumps.Go(func() {
-		buffer := make([]byte, pumpIn)
-		for {
-			n, err := a.client.Read(buffer)
-			if n > 0 {
-				if _, werr := a.plain.Write(buffer[:n]); werr != nil {
-					return
-				}
-			}
-			if err != nil {
-				if u, ok := a.plain.(*net.UnixConn); ok {
-					_ = u.CloseWrite() // the worker sees the end, and may still answer
-				}
-				return
-			}
-		}
-	})
-	a.pumps.Go(func() {
-		defer a.client.Close()
-		defer a.plain.Close()
-		_, _ = io.CopyBuffer(patient{a.client}, onlyReader{a.plain}, make([]byte, pumpOut)) // either is gone
-	})
+// leave closes the doors, which the process pid has, and keeps the sessions.
+func (l *Listener) leave(pid string) {
+	closeDoors(l.doors)
+	l.begin = nil
+	close(l.left)
+	l.log.Log(context.Background(), LevelNotice, "handed over", "pid", pid)
 }
 
-// patient is a client that is given time for each Write.
-type patient struct{ net.Conn }
-
-func (p patient) Write(b []byte) (int, error) {
-	if err := p.SetWriteDeadline(time.Now().Add(pumpWait)); err != nil {
+// replace starts the process that takes over doors. They stay open here, and
+// their names are the other's when they are closed.
+func replace(doors []door, notify *notifier) (pid int, err error) {
+	var sockets []Handed
+	defer func() {
+		for _, s := range sockets {
+			unix.Close(s.FD)
+		}
+	}()
+	for _, d := range doors {
+		fd, err := duplicate(d.Listener)
+		if err != nil {
+			return 0, fmt.Errorf("listen %v: %w", d.at, err)
+		}
+		sockets = append(sockets, Handed{fd, d.at.String()})
+	}
+	if pid, err = Succeed(sockets, notify.environ()...); err != nil {
 		return 0, err
 	}
-	return p.Conn.Write(b)
-}
-
-// onlyReader hides what else a connection can do: CopyBuffer would not use its
-// buffer.
-type onlyReader struct{ io.Reader }
-
-// hear takes what the worker says, until the session is over.
-func (a *Away) hear(present func(mailbox, command string)) {
-	defer close(a.ended)
-	defer a.pumps.Wait()
-	defer a.unlend()
-	defer a.channel.Close()
-	for {
-		message, files, err := a.channel.Recv()
-		privsep.Close(files)
-		if err != nil {
-			return
-		}
-		if message[0] == sayPresent && present != nil {
-			mailbox, command, _ := strings.Cut(string(message[1:]), "\x00")
-			present(mailbox, command)
+	notify.replaced(pid)
+	for _, d := range doors {
+		if u, ok := d.Listener.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(false)
 		}
 	}
+	return pid, nil
 }
 
-// Ended is closed when the session is over and its connection closed.
-func (a *Away) Ended() <-chan struct{} { return a.ended }
-
-// End has the session say goodbye. One that does not is cut off after a while.
-func (a *Away) End() {
-	_ = a.channel.TrySend([]byte{sayEnd}) // fails where it has ended
-	time.AfterFunc(awayTime, func() { a.channel.Close() })
-}
-
-// Shutdown tells the session of the shutdown notice, or that there is none.
-func (a *Away) Shutdown(text string, down bool) {
-	message := []byte{sayOpen}
-	if down {
-		message = append([]byte{sayShutdown}, text...)
+// duplicate returns a descriptor of the socket of l, which is not changed.
+func duplicate(l net.Listener) (fd int, err error) {
+	sc, ok := l.(syscall.Conn)
+	if !ok {
+		return -1, errors.New("no socket")
 	}
-	if err := a.channel.TrySend(message); errors.Is(err, unix.EAGAIN) {
-		a.channel.Close() // it does not listen
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	ctlErr := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 3) })
+	return fd, errors.Join(ctlErr, err)
+}
+
+// An inheritance is what a process has from the one that it replaces.
+type inheritance struct {
+	doors map[string]int // descriptors by address
+	ready *os.File       // nil where nobody waits
+}
+
+// inherit takes over what lies in the environment. No child inherits it again.
+func inherit() inheritance {
+	h := inheritance{doors: map[string]int{}}
+	list, ready := os.Getenv(handedEnv), os.Getenv(readyEnv)
+	os.Unsetenv(handedEnv)
+	os.Unsetenv(readyEnv)
+	fd, err := strconv.Atoi(ready)
+	if err != nil {
+		return h
+	}
+	unix.CloseOnExec(fd)
+	h.ready = os.NewFile(uintptr(fd), "ready")
+	for entry := range strings.FieldsSeq(list) {
+		number, address, _ := strings.Cut(entry, "=")
+		if fd, err := strconv.Atoi(number); err == nil {
+			unix.CloseOnExec(fd)
+			h.doors[address] = fd
+		}
+	}
+	return h
+}
+
+// take returns the door at a, if there is one.
+func (h inheritance) take(a config.Address) (net.Listener, error) {
+	fd, ok := h.doors[a.String()]
+	if !ok {
+		return nil, nil
+	}
+	delete(h.doors, a.String())
+	f := os.NewFile(uintptr(fd), a.String())
+	defer f.Close()
+	n, err := net.FileListener(f) // makes its own duplicate
+	if u, ok := n.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(true) // ours from now on
+	}
+	return n, err
+}
+
+// drop closes what was not taken: addresses that the configuration has no more.
+func (h inheritance) drop() {
+	for _, fd := range h.doors {
+		unix.Close(fd)
+	}
+	clear(h.doors)
+}
+
+// tell tells who waits that clients are served.
+func (h inheritance) tell() {
+	if h.ready != nil {
+		_, _ = h.ready.WriteString(readyWord) // who does not wait any more has ended us
+		h.ready.Close()
 	}
 }

@@ -2,21 +2,21 @@ package control
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"imapd/control/config"
 )
 
 const (
-	// grace is how long sessions may take to end after the server was told to.
-	grace = 10 * time.Second
+	// cutTime is how long sessions may take to end that were cut short.
+	cutTime = 10 * time.Second
 	// backoff is how long accept rests when the system has no descriptor left.
 	backoff = 100 * time.Millisecond
 	// refuseTime is how long a client that is refused may take to hear so.
@@ -27,10 +27,21 @@ const (
 // the connections that come in at its doors and serves each in a goroutine of
 // its own.
 type Listener struct {
-	admission
-	gate   *gate
-	doors  []door
-	notify *notifier // is told that it serves
+	opt     *Options
+	own     bool // the doors are those of the option listen
+	from    inheritance
+	led     *member // whose parent has bound the doors; nil where nobody has
+	log     *slog.Logger
+	gate    *gate
+	refused tally
+	notify  *notifier // is told that it serves
+	now     atomic.Pointer[admission]
+
+	mu    sync.Mutex
+	doors []door
+	begin func(door)    // accepts at a door; nil while Run does not
+	left  chan struct{} // closed when another process has taken over the doors
+
 	// idle is how long Run goes on without a client before it ends; 0 is for
 	// ever.
 	idle time.Duration
@@ -39,11 +50,14 @@ type Listener struct {
 // Listen returns the Listener of imapd -l: it binds all addresses of the
 // configuration, or none. Connections wait until Run.
 func Listen(conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Listener, error) {
-	doors, err := bind(conf, o, certs)
+	from := inherit()
+	doors, err := bind(conf, o, certs, from)
 	if err != nil {
 		return nil, err
 	}
-	return newListener(conf, o, certs, log, doors), nil
+	l := newListener(conf, o, certs, log, doors)
+	l.own, l.from = true, from
+	return l, nil
 }
 
 // Activated returns the Listener of the sockets that systemd passes. With -T on
@@ -78,19 +92,24 @@ func InetdWait(s *Stdio, conf *config.Config, o *Options, certs *Certificates, l
 	if err != nil {
 		return nil, err
 	}
-	l := newListener(conf, o, certs, log, []door{{n, o.TLS}})
+	l := newListener(conf, o, certs, log, []door{{Listener: n, tls: o.TLS}})
 	l.idle = idleTime(StartInetdWait, o)
 	return l, nil
 }
 
 // newListener returns the Listener of doors, which are its own from now on.
 func newListener(conf *config.Config, o *Options, certs *Certificates, log *slog.Logger, doors []door) *Listener {
-	return &Listener{admission: newAdmission(conf, o, certs, log), gate: newGate(conf.Limits), doors: doors}
+	l := &Listener{opt: o, log: log, gate: newGate(conf.Limits), doors: doors, left: make(chan struct{})}
+	a := newAdmission(conf, o, certs, log)
+	l.now.Store(&a)
+	return l
 }
 
 // Addrs returns where l listens, in the order of its doors: with the real ports
 // where the configuration names port 0.
 func (l *Listener) Addrs() []net.Addr {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var addrs []net.Addr
 	for _, d := range l.doors {
 		addrs = append(addrs, d.Addr())
@@ -98,11 +117,11 @@ func (l *Listener) Addrs() []net.Addr {
 	return addrs
 }
 
-// Run serves until ctx is done. Sessions have 10 seconds to end then, before
-// their connections are closed, and 10 more after that. It also ends when it
-// has been idle for too long: who comes then waits at the launcher's socket.
+// Run serves until ctx is done. Sessions have shutdown_grace to end then, before
+// they are cut short. It also ends when it has been idle for too long: who comes
+// then waits at the launcher's socket.
 func (l *Listener) Run(ctx context.Context, h Handler) error {
-	sessions, cut := context.WithCancel(context.WithoutCancel(ctx))
+	sessions, cut := later(ctx, func() time.Duration { return l.now.Load().conf.ShutdownGrace })
 	defer cut()
 	var serving sync.WaitGroup
 	stop := l.notify.ready()
@@ -116,30 +135,43 @@ func (l *Listener) Run(ctx context.Context, h Handler) error {
 		serving.Wait()
 		close(ended)
 	}()
-	for range 2 {
-		select {
-		case <-ended:
-			return nil
-		case <-time.After(grace):
-			cut()
-		}
+	select {
+	case <-ended: // at last, where another process has taken over
+		return nil
+	case <-sessions.Done():
+	}
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(cutTime):
 	}
 	return errors.New("sessions did not end")
 }
 
-// receive takes connections in until ctx is done or, and then it returns true,
-// the process is idle. The doors are closed then.
+// later returns a context with the values of ctx that is done when ctx has been
+// for so long: what sessions get that are told of the end by other means.
+func later(ctx context.Context, grace func() time.Duration) (context.Context, context.CancelFunc) {
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(grace(), cancel) })
+	return late, cancel
+}
+
+// receive takes connections in until ctx is done, another process has taken over
+// or, and then it returns true, this one is idle. The doors are closed then.
 func (l *Listener) receive(ctx context.Context, h Handler, sessions context.Context, serving *sync.WaitGroup) bool {
 	idle := newIdler(l.idle)
 	defer idle.stop()
 	var accepting sync.WaitGroup
 	for {
-		for _, d := range l.doors {
+		l.accepting(func(d door) {
 			accepting.Go(func() { l.accept(ctx, d, h, sessions, serving, idle) })
-		}
+		})
 		select {
 		case <-ctx.Done():
-			closeDoors(l.doors)
+			l.close()
+			accepting.Wait()
+			return false
+		case <-l.left:
 			accepting.Wait()
 			return false
 		case <-idle.done():
@@ -149,7 +181,7 @@ func (l *Listener) receive(ctx context.Context, h Handler, sessions context.Cont
 		l.deadline(time.Unix(1, 0))
 		accepting.Wait()
 		if idle.empty() {
-			closeDoors(l.doors)
+			l.close()
 			serving.Wait()
 			return true
 		}
@@ -157,8 +189,29 @@ func (l *Listener) receive(ctx context.Context, h Handler, sessions context.Cont
 	}
 }
 
+// accepting has all doors accepted at by begin, and those that a reload opens.
+func (l *Listener) accepting(begin func(door)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.begin = begin
+	for _, d := range l.doors {
+		begin(d)
+	}
+	l.from.tell()
+	l.from.ready = nil
+}
+
+func (l *Listener) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	closeDoors(l.doors)
+	l.begin = nil
+}
+
 // deadline sets how long the doors are open.
 func (l *Listener) deadline(t time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, d := range l.doors {
 		if n, ok := d.Listener.(interface{ SetDeadline(time.Time) error }); ok {
 			_ = n.SetDeadline(t) // fails at a closed door, which is as good
@@ -167,8 +220,8 @@ func (l *Listener) deadline(t time.Time) {
 }
 
 // accept is the goroutine of one door. It ends when the door is closed or its
-// deadline passes. sessions is done when connections are to
-// be closed whatever their sessions do.
+// deadline passes. sessions is done when all sessions
+// are to be cut short.
 func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions context.Context, serving *sync.WaitGroup, idle *idler) {
 	short := false
 	for {
@@ -188,77 +241,22 @@ func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions conte
 			continue
 		}
 		short = false
-		one, leave := context.WithCancelCause(ctx)
-		ticket, err := l.gate.enter(l.counted(c.RemoteAddr()), leave)
+		now := l.now.Load()
+		one, leave := context.WithCancelCause(sessions)
+		ticket, err := l.gate.enter(now.counted(c.RemoteAddr()), leave)
 		if err != nil {
 			leave(nil)
 			l.refuse(d, c, hostText(c.RemoteAddr()), h, err)
 			continue
 		}
 		idle.enter()
-		serving.Go(func() {
-			defer idle.leave()
-			defer leave(nil)
-			defer ticket.exit()
-			defer c.Close()
-			defer context.AfterFunc(sessions, func() { c.Close() })()
-			l.serve(one, d, c, ticket, h)
-		})
-	}
-}
-
-// serve makes a Conn of c and hands it over.
-func (l *Listener) serve(ctx context.Context, d door, c net.Conn, t *ticket, h Handler) {
-	keepAlive(c, l.conf.TCPKeepalive)
-	conn := newConn(c)
-	conn.SSF = outside(l.ssf, d.Addr())
-	conn.loggedIn, conn.moved = t.loggedIn, t.move
-	ok, err := l.admit(ctx, conn, d.tls)
-	if err != nil {
-		l.refuse(d, c, conn.Host, h, err)
-	} else if ok {
-		h.Serve(ctx, conn)
-	}
-}
-
-// keepAlive has TCP ask a client that has been silent for idle whether it is
-// still there; 0 turns that off. A socket that takes no keep-alive serves as
-// well.
-func keepAlive(c net.Conn, idle time.Duration) {
-	if t, ok := c.(*net.TCPConn); ok {
-		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: idle > 0, Idle: idle, Interval: time.Minute, Count: 5})
-	}
-}
-
-// startTLS does the handshake of a connection that is under TLS from its first
-// octet, and tells whether it is.
-func (c *Conn) startTLS(ctx context.Context, conf *tls.Config, limit time.Duration, log *slog.Logger) bool {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	t := tls.Server(c.Conn, conf)
-	if err := t.HandshakeContext(ctx); err != nil {
-		level := slog.LevelInfo
-		if gone(err) {
-			level = slog.LevelDebug // a look whether we listen
-		}
-		log.Log(ctx, level, "TLS handshake", "host", c.Host, "err", err)
-		return false
-	}
-	LogTLS(log, t.ConnectionState())
-	c.Conn, c.TLS = t, true
-	return true
-}
-
-// refuse tells a client that it cannot be served. Under TLS it is told nothing:
-// the handshake would cost what is being saved.
-func (l *Listener) refuse(d door, c net.Conn, host string, h Handler, err error) {
-	defer c.Close()
-	l.log.Warn("connection refused", "host", host, "err", err)
-	var why Refusal
-	if d.tls || !errors.As(err, &why) {
-		return
-	}
-	if c.SetWriteDeadline(time.Now().Add(refuseTime)) == nil {
-		_, _ = c.Write([]byte(h.Refuse(why))) // who does not listen need not know
+		serving.Add(1)
+		go l.visit(h, &guest{admission: now, ctx: one, door: d, socket: c, leave: func() {
+			c.Close()
+			ticket.exit()
+			leave(nil)
+			idle.leave()
+			serving.Done()
+		}}, ticket)
 	}
 }

@@ -216,7 +216,7 @@ func (m *Master) patience() <-chan time.Time {
 func (m *Master) serve(ctx context.Context, c *Conn, h Handler) {
 	keepAlive(c.Conn, m.conf.TCPKeepalive)
 	one := &Single{newAdmission(m.conf, m.opt, m.certs, m.log), c, m.opt.TLS}
-	_ = one.Run(ctx, h) // never fails
+	one.serve(ctx, h)
 	// As new: memory goes back to the system, and with it the files that are
 	// closed when nothing refers to them any more.
 	debug.FreeOSMemory()

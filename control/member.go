@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -105,7 +106,7 @@ func (s *Stdio) Narrow(conf *config.Config) {
 		conf.PasswdFile = ""
 	}
 	if s.is(RoleAuth) || s.is(RoleWorker) {
-		conf.TLSServerCert, conf.TLSServerKey = nil, nil
+		conf.TLSServerCert, conf.TLSServerKey, conf.TLSServerNames = nil, nil, ""
 	}
 }
 
@@ -131,14 +132,6 @@ func (s *Stdio) HandsOver() func(context.Context, []byte, net.Conn, Handover, Ho
 		return nil
 	}
 	return s.HandOver
-}
-
-// Announce logs that the server is ready, in the process whose being ready means
-// that.
-func (s *Stdio) Announce(start Start, version string, log *slog.Logger) {
-	if (start == StartListen || start == StartSystemd) && !s.is(RoleWorker) {
-		log.Info("ready", "version", version)
-	}
 }
 
 // notifier returns what tells systemd of this process through the parent, or nil
@@ -167,13 +160,35 @@ func (m *member) source(conf *config.Config, o *Options, certs *Certificates, lo
 	if err != nil {
 		return nil, err
 	}
-	doors, err := doorsOf(answer, files)
+	doors, ready, err := doorsOf(answer, files, conf.Listen)
 	if err != nil {
 		return nil, err
 	}
 	l := newListener(conf, o, certs, log, doors)
-	l.idle = idleTime(m.start(), o)
+	l.idle, l.from.ready, l.led = idleTime(m.start(), o), ready, m
 	return l, nil
+}
+
+// changed returns the doors that the parent has bound for conf, and those of them
+// that old has not.
+func (m *member) changed(old []door, conf *config.Config) (doors, opened []door, err error) {
+	answer, files, err := m.ask([]byte{askDoors})
+	if err != nil {
+		return nil, nil, at(conf, "listen", fmt.Errorf("the parent cannot bind: %w", err))
+	}
+	bound, _, err := doorsOf(answer, files, conf.Listen)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, d := range bound {
+		if i := slices.IndexFunc(old, func(o door) bool { return o.at == d.at }); i >= 0 {
+			d.Close() // a second descriptor of the same socket
+			doors = append(doors, old[i])
+		} else {
+			doors, opened = append(doors, d), append(opened, d)
+		}
+	}
+	return doors, opened, nil
 }
 
 // Notices is what the administrator has to say, wherever this process hears of

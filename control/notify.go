@@ -16,6 +16,7 @@ import (
 type notifier struct {
 	socket   *net.UnixConn
 	relay    func(message string) // instead of socket, in the child of who systemd listens to
+	env      []string             // by which it was found
 	watchdog time.Duration        // how often systemd wants to hear of us; 0 is never
 }
 
@@ -34,7 +35,7 @@ func openNotifier() *notifier {
 	if err != nil {
 		return nil // systemd will say that it has not heard of us
 	}
-	n := &notifier{socket: socket}
+	n := &notifier{socket: socket, env: []string{"NOTIFY_SOCKET=" + name, "WATCHDOG_USEC=" + usec}}
 	if u, err := strconv.ParseUint(usec, 10, 50); err == nil && (pid == "" || pid == strconv.Itoa(os.Getpid())) {
 		n.watchdog = time.Duration(u) * time.Microsecond
 	}
@@ -52,6 +53,22 @@ func (n *notifier) tell(message string) {
 	}
 	_ = n.socket.SetWriteDeadline(time.Now().Add(time.Second))
 	_, _ = n.socket.Write([]byte(message))
+}
+
+// environ returns what a process needs to find the same socket.
+func (n *notifier) environ() []string {
+	if n == nil {
+		return nil
+	}
+	return n.env
+}
+
+// replaced tells that another process is the daemon now, and nothing after it.
+func (n *notifier) replaced(pid int) {
+	n.tell("MAINPID=" + strconv.Itoa(pid))
+	if n != nil {
+		n.socket.Close()
+	}
 }
 
 // ready tells that clients are served, and from now on that the process lives,

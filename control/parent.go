@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"slices"
@@ -15,17 +14,16 @@ import (
 	"sync"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"imapd/control/config"
 	"imapd/control/privsep"
 )
 
 // What a child may ask its parent for, by the first octet of the message.
 const (
-	askFile  = 'f' // and its path
-	askDoors = 'd'
-	tellInit = 'n' // what systemd is to hear; the answer says how often it wants to
+	askFile      = 'f' // and its path
+	askDoors     = 'd'
+	askSuccessor = 'u' // another process of the program is to take over
+	tellInit     = 'n' // what systemd is to hear; the answer says how often it wants to
 
 	tellTicket = 'v' // from the process that checks passwords; see takeVouched
 	askWorker  = 't' // from the front: the ticket
@@ -44,10 +42,12 @@ type parent struct {
 	options *Options
 	log     *slog.Logger
 	spawner *privsep.Spawner
-	doors   []door
+	given   bool     // the child has had them
+	ready   *os.File // nil where no process waits for this one to serve
 	notify  *notifier
 
 	mu    sync.Mutex
+	doors []door // changed by the goroutine of the child that serves only
 	conf  *config.Config
 	files map[string]bool // that conf was read from
 	// Of privilege_separation: user.
@@ -83,13 +83,15 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 	if err := p.load(); err != nil {
 		return ExitConfig, err
 	}
-	if p.doors, err = openDoors(start, stdio, conf, o, log); err != nil {
+	l, err := openDoors(start, stdio, conf, o, log)
+	if err != nil {
 		if errors.Is(err, ErrNoCertificate) {
 			return ExitConfig, err
 		}
 		return ExitOS, err
 	}
-	defer closeDoors(p.doors)
+	p.doors, p.ready = l.doors, l.from.ready
+	defer p.closeDoors()
 	if p.spawner, err = privsep.NewSpawner(); err != nil {
 		return ExitOS, err
 	}
@@ -97,7 +99,7 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 
 	// Before there is a child: a signal must not be lost between the two.
 	got := make(chan os.Signal, 8)
-	signal.Notify(got, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+	signal.Notify(got, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
 	defer signal.Stop(got)
 	return p.run(id, got)
 }
@@ -121,16 +123,18 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 	for {
 		select {
 		case s := <-signals:
-			if s != syscall.SIGHUP {
-				closeDoors(p.doors) // or clients would wait where nobody accepts
-			} else {
+			switch s {
+			case syscall.SIGHUP:
 				p.retireAll()
+			case syscall.SIGUSR2: // the child asks for it
+			default:
+				p.closeDoors() // or clients would wait where nobody accepts
 			}
 			server.Signal(s)
 		case <-authEnded:
 			authEnded = nil
 			p.log.Error("the process that checks passwords has ended", "code", auth.Code())
-			closeDoors(p.doors)
+			p.closeDoors()
 			server.Signal(syscall.SIGTERM)
 		case <-server.Ended():
 			p.endWorkers()
@@ -159,27 +163,11 @@ func (id identity) member() privsep.Identity {
 	return privsep.Identity{UID: id.uid, GID: id.gid, Groups: id.groups}
 }
 
-// openDoors binds the addresses of the configuration, or takes what the launcher
-// has bound. Certificates are the child's: here they are only asked for.
-func openDoors(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slog.Logger) ([]door, error) {
-	var certs *Certificates
-	if len(conf.TLSServerCert) > 0 {
-		certs = &Certificates{}
-	}
-	var l *Listener
-	var err error
-	switch start {
-	case StartSystemd:
-		l, err = Activated(stdio, conf, o, certs, log)
-	case StartInetdWait:
-		l, err = InetdWait(stdio, conf, o, certs, log)
-	default:
-		l, err = Listen(conf, o, certs, log)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return l.doors, nil
+// closeDoors has nobody come in any more, as far as it is up to this process.
+func (p *parent) closeDoors() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	closeDoors(p.doors)
 }
 
 // attend answers what the child c asks, until it is gone.
@@ -194,6 +182,8 @@ func (p *parent) attend(c *privsep.Child) {
 		switch {
 		case message[0] == askFile:
 			err = p.giveFile(c, string(message[1:]))
+		case message[0] == askSuccessor && (c.Role() == roleServer || c.Role() == RoleFront):
+			err = p.succeed(c)
 		case message[0] == tellInit && (c.Role() == roleServer || c.Role() == RoleFront):
 			err = p.tellInit(c, string(message[1:]))
 		case message[0] == tellTicket && c.Role() == RoleAuth:
@@ -272,11 +262,11 @@ func (p *parent) names(role, path string) bool {
 	case p.files[path]:
 		return true
 	case role == roleServer:
-		return slices.Contains(p.conf.KeyFiles(), path) || slices.Contains(p.conf.PasswordFiles(), path)
+		return p.conf.IsKey(path) || p.conf.IsPasswords(path)
 	case role == RoleFront:
-		return slices.Contains(p.conf.KeyFiles(), path)
+		return p.conf.IsKey(path)
 	case role == RoleAuth:
-		return slices.Contains(p.conf.PasswordFiles(), path)
+		return p.conf.IsPasswords(path)
 	}
 	return false
 }
@@ -298,44 +288,18 @@ func (p *parent) tellInit(c *privsep.Child, message string) error {
 	return c.Send(binary.BigEndian.AppendUint64([]byte{answerYes}, uint64(p.notify.watchdog)))
 }
 
-// giveDoors passes the doors on.
-func (p *parent) giveDoors(c *privsep.Child) error {
-	answer := []byte{answerYes}
-	var files []*os.File
-	defer func() { privsep.Close(files) }()
-	for _, d := range p.doors {
-		l, ok := d.Listener.(interface{ File() (*os.File, error) })
-		if !ok {
-			return fmt.Errorf("%T has no descriptor", d.Listener)
-		}
-		f, err := l.File()
-		if err != nil {
-			return err
-		}
-		files = append(files, f)
-		tls := byte(0)
-		if d.tls {
-			tls = 1
-		}
-		answer = append(answer, tls)
+// succeed has another process of the program take the place of this one, which
+// ends when the child has no sessions any more.
+func (p *parent) succeed(c *privsep.Child) error {
+	if p.start != StartListen {
+		p.log.Error("only a server that listens by itself can be replaced")
+		return refuse(c.Channel, syscall.ENOTSUP)
 	}
-	return c.Send(answer, files...)
-}
-
-// doorsOf makes doors of an answer to askDoors.
-func doorsOf(answer []byte, files []*os.File) ([]door, error) {
-	defer privsep.Close(files)
-	if len(answer) != len(files) {
-		return nil, unix.EBADMSG
+	pid, err := replace(p.doors, p.notify)
+	if err != nil {
+		p.log.Error("not handed over", "err", err)
+		return refuse(c.Channel, syscall.ECHILD)
 	}
-	var doors []door
-	for i, f := range files {
-		l, err := net.FileListener(f) // makes its own duplicate
-		if err != nil {
-			closeDoors(doors)
-			return nil, err
-		}
-		doors = append(doors, door{l, answer[i] != 0})
-	}
-	return doors, nil
+	p.closeDoors()
+	return c.Send(strconv.AppendInt([]byte{answerYes}, int64(pid), 10))
 }

@@ -65,22 +65,20 @@ func newSingle(c *Conn, tls bool, a admission) (*Single, error) {
 	return &Single{a, c, tls}, nil
 }
 
-// Run serves the client. After ctx is done its session has 10 seconds to end
-// before the connection is closed.
+// Run serves the client. After ctx is done its session has shutdown_grace to end
+// before it is cut short.
 func (s *Single) Run(ctx context.Context, h Handler) error {
+	ctx, cut := later(ctx, func() time.Duration { return s.conf.ShutdownGrace })
+	defer cut()
+	s.serve(ctx, h)
+	return nil
+}
+
+// serve serves the client until ctx is done.
+func (s *Single) serve(ctx context.Context, h Handler) {
 	raw := s.conn.Conn
 	defer raw.Close()
-	ended := make(chan struct{})
-	defer close(ended)
-	defer context.AfterFunc(ctx, func() {
-		select {
-		case <-ended:
-		case <-time.After(grace):
-			raw.Close()
-		}
-	})()
 	if ok, _ := s.admit(ctx, s.conn, s.tls); ok { // nobody counts, so nobody refuses
 		h.Serve(ctx, s.conn)
 	}
-	return nil
 }

@@ -22,10 +22,10 @@ func LoadConfig(o *Options, start Start, open config.Opener) (*config.Config, []
 	return conf, problems, err
 }
 
-// Reloader returns a LoadConfig for later, which wants no faults.
-func Reloader(o *Options, start Start, open config.Opener) func() (*config.Config, error) {
+// Rereader returns a LoadConfig for later, which wants no faults.
+func Rereader(o *Options, start Start, s *Stdio) func() (*config.Config, error) {
 	return func() (*config.Config, error) {
-		conf, _, err := LoadConfig(o, start, open)
+		conf, _, err := LoadConfig(o, start, s.Open)
 		return conf, err
 	}
 }

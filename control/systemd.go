@@ -101,7 +101,7 @@ func (p *passed) door(o *Options) (door, error) {
 	if err != nil {
 		return door{}, err
 	}
-	return door{l, o.TLS || secure(p.name, l.Addr())}, nil
+	return door{Listener: l, tls: o.TLS || secure(p.name, l.Addr())}, nil
 }
 
 // secure tells whether a socket of that name and local address is under TLS

@@ -2,11 +2,13 @@ package control
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,7 +16,8 @@ import (
 	"imapd/control/config"
 )
 
-// stale is how often a handshake looks whether the certificate files changed.
+// stale is how often a handshake looks whether the certificate files changed,
+// for where no event tells of it.
 const stale = time.Second
 
 // Certificates are the server's certificates and keys. They are read again
@@ -23,32 +26,41 @@ const stale = time.Second
 // on nil, where TLS is not offered.
 type Certificates struct {
 	cert, key []string
+	names     string // directory of certificates for one name each, or empty
 	conf      *tls.Config
 	open      config.Opener
 	log       *slog.Logger
 
-	now  atomic.Pointer[[]tls.Certificate]
+	now  atomic.Pointer[chain]
 	next atomic.Int64 // when to look at the files again, Unix nanoseconds
 
-	mu   sync.Mutex // one reload at a time
-	seen []stamp    // of cert and key, when they were last read
+	mu    sync.Mutex // one reload at a time
+	seen  []stamp    // of the files, when they were last read
+	watch *certWatch // nil where nothing is watched
+}
+
+// chain is what was read of the files at one time.
+type chain struct {
+	usual  []tls.Certificate
+	byName map[string]*tls.Certificate // in lower case; "*.example.org" is for one label
 }
 
 // stamp tells one version of a file from the next.
 type stamp struct {
+	name    string
 	changed time.Time
 	size    int64
 	info    os.FileInfo
 }
 
 // LoadCertificates reads the certificates that conf names, opening the files by
-// open. It returns nil where conf names none. log is told when changed files cannot be used; the old
-// certificates stay then.
+// open. It returns nil where conf names none. log is told
+// when changed files cannot be used; the old certificates stay then.
 func LoadCertificates(conf *config.Config, open config.Opener, log *slog.Logger) (*Certificates, error) {
 	if len(conf.TLSServerCert) == 0 {
 		return nil, nil
 	}
-	c := &Certificates{cert: conf.TLSServerCert, key: conf.TLSServerKey, open: open, log: log}
+	c := &Certificates{cert: conf.TLSServerCert, key: conf.TLSServerKey, names: conf.TLSServerNames, open: open, log: log}
 	if err := c.Reload(); err != nil {
 		return nil, at(conf, "tls_server_cert", err)
 	}
@@ -95,19 +107,29 @@ func (c *Certificates) Reload() error {
 	return c.read()
 }
 
-// choose returns the first certificate that suits the client, or the first.
+// choose returns the certificate for the name that the client asks for, else the
+// first that suits the client, or the first.
 func (c *Certificates) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	now := time.Now().UnixNano()
 	if next := c.next.Load(); now >= next && c.next.CompareAndSwap(next, now+int64(stale)) {
 		c.refresh()
 	}
-	certs := *c.now.Load()
-	for i := range certs {
-		if hello.SupportsCertificate(&certs[i]) == nil {
-			return &certs[i], nil
+	all := c.now.Load()
+	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	if cert := all.byName[name]; cert != nil {
+		return cert, nil
+	}
+	if _, domain, ok := strings.Cut(name, "."); ok {
+		if cert := all.byName["*."+domain]; cert != nil {
+			return cert, nil
 		}
 	}
-	return &certs[0], nil
+	for i := range all.usual {
+		if hello.SupportsCertificate(&all.usual[i]) == nil {
+			return &all.usual[i], nil
+		}
+	}
+	return &all.usual[0], nil
 }
 
 // refresh reads the files again if they changed. Certificate and key are
@@ -116,10 +138,13 @@ func (c *Certificates) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 func (c *Certificates) refresh() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.watch != nil {
+		c.next.Store(time.Now().Add(backup).UnixNano())
+	}
 	stamps := c.stamps()
-	same := true
-	for i, s := range stamps {
-		same = same && s.equal(c.seen[i])
+	same := len(stamps) == len(c.seen)
+	for i := 0; same && i < len(stamps); i++ {
+		same = stamps[i].equal(c.seen[i])
 	}
 	if same {
 		return
@@ -134,31 +159,86 @@ func (c *Certificates) refresh() {
 
 // read loads all pairs and publishes them. c.mu is held.
 func (c *Certificates) read() error {
-	certs := make([]tls.Certificate, 0, len(c.cert))
+	all := &chain{byName: map[string]*tls.Certificate{}}
 	for i := range c.cert {
 		pair, err := c.pair(c.cert[i], c.key[i])
 		if err != nil {
-			return fmt.Errorf("certificate %s and key %s: %w", c.cert[i], c.key[i], err)
+			return err
 		}
-		certs = append(certs, pair)
+		all.usual = append(all.usual, *pair)
 	}
-	if len(certs) == 0 {
-		return errors.New("no certificate")
+	named, err := c.named()
+	if err != nil {
+		return err
 	}
-	c.now.Store(&certs)
+	for _, n := range named {
+		if all.byName[n.name], err = c.pair(n.cert, n.key); err != nil {
+			return err
+		}
+	}
+	c.now.Store(all)
 	return nil
 }
 
-func (c *Certificates) pair(cert, key string) (tls.Certificate, error) {
+// A namedPair is the certificate of one server name.
+type namedPair struct{ name, cert, key string }
+
+// named returns what lies in the directory of names: NAME.pem with both in it,
+// or NAME/ with cert.pem and key.pem, or as certbot calls them. Other entries are
+// nothing to us. A NAME that begins with "_." stands for "*.".
+func (c *Certificates) named() ([]namedPair, error) {
+	if c.names == "" {
+		return nil, nil
+	}
+	dir, err := c.open.Open(c.names)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	entries, err := dir.ReadDir(-1)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(entries, func(a, b os.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	var all []namedPair
+	for _, e := range entries {
+		path := filepath.Join(c.names, e.Name())
+		name, single := strings.CutSuffix(e.Name(), ".pem")
+		if rest, wild := strings.CutPrefix(name, "_."); wild {
+			name = "*." + rest
+		}
+		name = strings.ToLower(name)
+		switch {
+		case strings.HasPrefix(name, "."):
+		case single:
+			all = append(all, namedPair{name, path, path})
+		case e.IsDir() || e.Type()&os.ModeSymlink != 0:
+			for _, files := range [][2]string{{"fullchain.pem", "privkey.pem"}, {"cert.pem", "key.pem"}} {
+				if f, err := c.open.Open(filepath.Join(path, files[0])); err == nil {
+					f.Close()
+					all = append(all, namedPair{name, filepath.Join(path, files[0]), filepath.Join(path, files[1])})
+					break
+				}
+			}
+		}
+	}
+	return all, nil
+}
+
+func (c *Certificates) pair(cert, key string) (*tls.Certificate, error) {
 	chain, err := c.file(cert)
-	if err != nil {
-		return tls.Certificate{}, err
+	var secret []byte
+	if err == nil {
+		secret, err = c.file(key)
 	}
-	secret, err := c.file(key)
-	if err != nil {
-		return tls.Certificate{}, err
+	var pair tls.Certificate
+	if err == nil {
+		pair, err = tls.X509KeyPair(chain, secret)
 	}
-	return tls.X509KeyPair(chain, secret)
+	if err != nil {
+		return nil, fmt.Errorf("certificate %s and key %s: %w", cert, key, err)
+	}
+	return &pair, nil
 }
 
 // maxPEM is the largest file of a certificate or key that is read, in octets.
@@ -173,21 +253,38 @@ func (c *Certificates) file(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxPEM))
 }
 
+// files returns the names of all files that are read, in a fixed order.
+func (c *Certificates) files() []string {
+	var files []string
+	for i := range c.cert {
+		files = append(files, c.cert[i], c.key[i])
+	}
+	named, err := c.named()
+	if err != nil {
+		return files
+	}
+	for _, n := range named {
+		files = append(files, n.cert, n.key)
+	}
+	return files
+}
+
 func (c *Certificates) stamps() []stamp {
 	var stamps []stamp
-	for i := range c.cert {
-		for _, name := range []string{c.cert[i], c.key[i]} {
-			var s stamp
-			if info, err := os.Stat(name); err == nil {
-				s = stamp{info.ModTime(), info.Size(), info}
-			}
-			stamps = append(stamps, s)
+	for _, name := range c.files() {
+		s := stamp{name: name}
+		if info, err := os.Stat(name); err == nil {
+			s = stamp{name, info.ModTime(), info.Size(), info}
 		}
+		stamps = append(stamps, s)
 	}
 	return stamps
 }
 
 func (s stamp) equal(t stamp) bool {
+	if s.name != t.name {
+		return false
+	}
 	if s.info == nil || t.info == nil {
 		return s.info == nil && t.info == nil
 	}

@@ -32,6 +32,8 @@ type Worker struct {
 	down     bool   // there is a shutdown notice
 	text     string // its text
 	changed  chan struct{}
+	ending   chan struct{} // closed when the server ends
+	ended    bool          // it is closed
 }
 
 // workerIdle is how long a worker without sessions waits for the next: clients
@@ -57,7 +59,7 @@ func (m *member) newWorker(conf *config.Config, log *slog.Logger) (*Worker, erro
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{feed: feed, conf: conf, log: log, changed: make(chan struct{})}
+	w := &Worker{feed: feed, conf: conf, log: log, changed: make(chan struct{}), ending: make(chan struct{})}
 	w.idle = time.AfterFunc(workerIdle, w.tellIdle)
 	return w, nil
 }
@@ -134,7 +136,7 @@ func (w *Worker) serve(ctx context.Context, h Handler, identity []byte, channel 
 	}
 	defer c.Close()
 	defer t.log.Close()
-	ctx, end := context.WithCancel(ctx)
+	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	var hearing sync.WaitGroup
 	defer hearing.Wait()
@@ -194,9 +196,32 @@ func (w *Worker) hear(t *Taken, end func()) {
 		case sayOpen:
 			w.notice("", false)
 		case sayEnd:
+			w.end()
+		case sayCut:
 			end()
 		}
 	}
+}
+
+// end has all sessions end: they are the front's, and it ends.
+func (w *Worker) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.ended {
+		w.ended = true
+		close(w.ending)
+	}
+}
+
+// Ending returns what is closed when the sessions of source have to end after
+// the command that each runs: ctx is done, or another process says so.
+func Ending(ctx context.Context, source Source) <-chan struct{} {
+	w, ok := source.(*Worker)
+	if !ok {
+		return ctx.Done()
+	}
+	context.AfterFunc(ctx, w.end)
+	return w.ending
 }
 
 // notice takes the state of the shutdown notice, as any of the sessions hears

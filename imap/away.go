@@ -65,7 +65,7 @@ func (s *Session) handOver(who sasl.Identity, mech string) error {
 // over.
 func (s *Session) follow() {
 	s.link.release()
-	done := s.ctx.Done()
+	ending, cut := s.srv.opt.Ending, s.ctx.Done()
 	for {
 		var changed <-chan struct{}
 		if n := s.srv.opt.Notices; n != nil {
@@ -75,9 +75,12 @@ func (s *Session) follow() {
 		select {
 		case <-s.away.Ended():
 			return
-		case <-done:
+		case <-ending:
 			s.away.End()
-			done = nil
+			ending = nil
+		case <-cut:
+			s.away.Cut()
+			cut = nil
 		case <-changed:
 		}
 	}

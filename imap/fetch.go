@@ -205,6 +205,9 @@ func (s *Session) fetch(b *Box, a FetchArgs) error {
 			if err := s.spill(); err != nil {
 				return err
 			}
+			if err := s.expelled(); err != nil {
+				return err
+			}
 		}
 	}
 	return failed

@@ -22,8 +22,21 @@ var _ = register(Extension{
 })
 
 // idle reports changes until the client sends a line, which must be DONE.
-// Commands may follow it in the same packet.
+// Commands may follow it in the same packet. Its frame is kept small, as that of
+// Server.Serve.
 func (s *Session) idle(_ *User, d *wire.Decoder) error {
+	if err := s.beginIdle(d); err != nil {
+		return err
+	}
+	err := s.wait(true)
+	s.present("")
+	if err != nil {
+		return err
+	}
+	return s.endIdle(d)
+}
+
+func (s *Session) beginIdle(d *wire.Decoder) error {
 	if err := d.End(); err != nil {
 		return err
 	}
@@ -38,10 +51,10 @@ func (s *Session) idle(_ *User, d *wire.Decoder) error {
 	}
 	s.out = append(s.out, "+ idling\r\n"...)
 	s.present("Idle")
-	defer s.present("")
-	if err := s.wait(true); err != nil {
-		return err
-	}
+	return nil
+}
+
+func (s *Session) endIdle(d *wire.Decoder) error {
 	line := d.Line(idleLine)
 	if err := d.Err(); err != nil && ends(err) {
 		return err

@@ -205,35 +205,15 @@ func (l *link) seeWake() bool {
 // session holds no buffers; after nil it has a reader again.
 func (l *link) await(until time.Time) error {
 	l.enter(until)
-	defer l.leave()
-	if l.seeWake() {
-		return errWoken
-	}
-	if l.r != nil && l.r.Buffered() > 0 {
-		return nil
-	}
-	if err := l.flush(); err != nil {
-		return err
-	}
-	if l.r != nil || l.raw == nil {
-		if err := l.peek(until); err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
-			return err
-		}
-		if l.seeWake() {
-			return errWoken
-		}
-		if !time.Now().Before(until) {
-			return os.ErrDeadlineExceeded
+	parked, err := l.stay()
+	if parked {
+		if err = l.readable(); l.seeWake() {
+			err = errWoken
+		} else if err == nil {
+			l.unpark()
 		}
 	}
-	l.park()
-	err := l.readable(until)
-	if l.seeWake() {
-		return errWoken
-	}
-	if err == nil {
-		l.unpark()
-	}
+	l.leave()
 	return err
 }
 
@@ -241,6 +221,33 @@ func (l *link) enter(until time.Time) {
 	l.mu.Lock()
 	l.boundary, l.until = true, until
 	l.mu.Unlock()
+}
+
+// stay waits with a buffer in hand for a moment, or for as long as it takes
+// where the session cannot be parked. It reports whether it has been.
+func (l *link) stay() (parked bool, err error) {
+	if l.seeWake() {
+		return false, errWoken
+	}
+	if l.r != nil && l.r.Buffered() > 0 {
+		return false, nil
+	}
+	if err := l.flush(); err != nil {
+		return false, err
+	}
+	if l.r != nil || l.raw == nil {
+		if err := l.peek(l.until); err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return false, err
+		}
+		if l.seeWake() {
+			return false, errWoken
+		}
+		if !time.Now().Before(l.until) {
+			return false, os.ErrDeadlineExceeded
+		}
+	}
+	l.park()
+	return true, nil
 }
 
 func (l *link) leave() {
@@ -262,19 +269,20 @@ func (l *link) peek(until time.Time) error {
 }
 
 // readable waits until the socket has something to read, without reading it.
-func (l *link) readable(until time.Time) error {
-	if err := l.arm(until); err != nil {
+func (l *link) readable() error {
+	if err := l.arm(l.until); err != nil {
 		return err
 	}
-	err := l.raw.Read(func(fd uintptr) bool {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(p, 0)
-		return n > 0 || err != nil && err != unix.EINTR
-	})
-	if err != nil {
+	if err := l.raw.Read(hasInput); err != nil {
 		return readError{err}
 	}
 	return nil
+}
+
+func hasInput(fd uintptr) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return n > 0 || err != nil && err != unix.EINTR
 }
 
 // park gives the buffers back. There must be no input in r.

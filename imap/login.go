@@ -76,6 +76,10 @@ func (s *Session) login(who sasl.Identity, mech string) error {
 		return no("UNAVAILABLE", "Mail is not available, try again later")
 	}
 	s.user = &User{Identity: who, Store: store}
+	s.rank.Store(ordinary)
+	if who.Admin {
+		s.rank.Store(admin)
+	}
 	s.limit = time.Time{}
 	s.bad = 0
 	s.dec.SetLimits(s.limits())

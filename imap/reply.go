@@ -220,6 +220,18 @@ func (s *Session) forgive() {
 	}
 }
 
+// cause returns what a session is told that the server has cut.
+func (s *Session) cause() *byeError {
+	var why control.Refusal
+	if errors.As(context.Cause(s.ctx), &why) {
+		return &byeError{Code: "UNAVAILABLE", Text: refusalText(why)}
+	}
+	if text, down := s.shutdown(); down && !s.srv.ending() {
+		return &byeError{Code: "ALERT", Text: text}
+	}
+	return &byeError{Text: "Server is shutting down"}
+}
+
 // bye ends the session; err says why, nil means that the client wanted it. It
 // is the only place that sends BYE, but for LOGOUT.
 func (s *Session) bye(err error) {
@@ -230,11 +242,7 @@ func (s *Session) bye(err error) {
 		if errors.Is(context.Cause(s.ctx), control.ErrTerminated) {
 			break // no BYE: Cyrus says none
 		}
-		bye = &byeError{Text: "Server is shutting down"}
-		var why control.Refusal
-		if errors.As(context.Cause(s.ctx), &why) {
-			bye = &byeError{Code: "UNAVAILABLE", Text: refusalText(why)}
-		}
+		bye = s.cause()
 	case errors.As(err, &bye):
 	case errors.Is(err, wire.ErrFraming):
 		bye = &byeError{Code: "TOOBIG", Text: err.Error()}

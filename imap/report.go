@@ -163,7 +163,7 @@ func (s *Session) reportFlagNames() {
 // sendFlagNames sends FLAGS and PERMANENTFLAGS.
 func (s *Session) sendFlagNames() {
 	b := s.box
-	b.keywords = slices.Clone(b.view.Keywords())
+	b.keywords = b.view.Keywords()
 	b.full = b.view.KeywordsFull()
 	s.out = append(s.out, "* FLAGS ("...)
 	s.appendFlagNames()

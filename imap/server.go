@@ -28,6 +28,9 @@ type Options struct {
 	Notices Notices       // nil: none
 	Log     *slog.Logger  // nil: slog.Default()
 	Version string        // of the program, for the greeting and ID
+	// Ending is closed when every session has to end after the command that it
+	// runs; nil: never.
+	Ending <-chan struct{}
 
 	// HandOver, where not nil, gives every session away that has logged in.
 	// Lend begins the telemetry of one: see control.Home.
@@ -106,38 +109,50 @@ func New(o Options) *Server {
 }
 
 // Serve runs one session on conn until it ends and closes conn. It returns when nothing of
-// the session is left. When ctx is done, the session is told BYE and ends.
+// the session is left. When ctx is done, the session is cut short: the command that
+// it runs does not end, and if possible it is told BYE.
 //
 // conn must obey SetReadDeadline while a Read is blocked, as net.Conn and
 // net.Pipe do; that is how a waiting session is woken.
+//
+// Its frame, like those of all that lies below a session that waits, is kept
+// small: from some 1200 octets on a stack does not shrink to 4 KiB.
 func (srv *Server) Serve(ctx context.Context, conn *control.Conn) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	s := srv.newSession(ctx, conn)
 	defer s.close()
-	defer s.recover()
+	if stop := srv.begin(s); stop != nil {
+		s.live()
+		stop()
+		if s.away != nil {
+			s.follow()
+		}
+		srv.remove(s)
+	}
+}
+
+// begin counts s in, unless a shutdown notice keeps it out. stop ends the watch
+// for the end of its context.
+func (srv *Server) begin(s *Session) (stop func() bool) {
 	if srv.opt.Notices != nil {
 		srv.opt.Notices.Refresh()
 	}
-	if text, down := s.shutdown(); down && !srv.mayStay(conn.Preauth) {
+	if text, down := s.shutdown(); down && s.peer.Taken == nil && !srv.mayStay(s.peer.Preauth) {
 		s.bye(&byeError{Code: "ALERT", Text: text})
-		return
+		return nil
 	}
-	if conn.Taken != nil {
-		s.entry = farEntry{conn.Taken}
+	if s.peer.Taken != nil {
+		s.entry = farEntry{s.peer.Taken}
 	} else if enter := srv.opt.Enter; enter != nil {
-		s.entry = enter(conn.Host, s.id)
-		defer s.entry.End()
+		s.entry = enter(s.peer.Host, s.id)
 	}
 	srv.add(s)
-	defer srv.remove(s)
-	mine := context.AfterFunc(ctx, s.cut)
-	defer mine()
+	return context.AfterFunc(s.ctx, s.cut)
+}
+
+// live is the session from the greeting to BYE.
+func (s *Session) live() {
+	defer s.recover()
 	s.bye(s.run())
-	if s.away != nil {
-		mine()
-		s.follow()
-	}
 }
 
 // Refuse returns what a client is sent that is not served because of why.
@@ -203,14 +218,17 @@ func (srv *Server) add(s *Session) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	srv.sessions[s] = struct{}{}
-	if srv.opt.Notices != nil && srv.stop == nil {
+	if srv.stop == nil {
 		srv.stop, srv.stopped = make(chan struct{}), make(chan struct{})
 		go srv.watch(srv.stop, srv.stopped)
 	}
 }
 
-// remove forgets s. The last session takes the goroutine in watch with it.
+// remove takes s out of all lists. The last session takes the goroutine in watch with it.
 func (srv *Server) remove(s *Session) {
+	if s.entry != nil {
+		s.entry.End()
+	}
 	srv.mu.Lock()
 	delete(srv.sessions, s)
 	stop, stopped := srv.stop, srv.stopped
@@ -225,22 +243,66 @@ func (srv *Server) remove(s *Session) {
 	}
 }
 
-// watch wakes all sessions when the notices change. There is one for all
+// watch wakes all sessions when the notices change and when the server ends, and
+// cuts those that a shutdown notice has not ended in time. There is one for all
 // sessions, from the first to the last.
 func (srv *Server) watch(stop, stopped chan struct{}) {
 	defer close(stopped)
+	ending := srv.opt.Ending
+	var late <-chan time.Time // not nil while a shutdown notice is there
 	for {
-		// Asked for before the sessions look, so that no change is missed.
-		changed := srv.opt.Notices.Changed()
-		srv.mu.Lock()
-		for s := range srv.sessions {
-			s.wake()
+		var changed <-chan struct{}
+		down := false
+		if n := srv.opt.Notices; n != nil {
+			// Asked for before the sessions look, so that no change is missed.
+			changed = n.Changed()
+			_, down = n.Shutdown()
 		}
-		srv.mu.Unlock()
+		switch {
+		case !down:
+			late = nil
+		case late == nil:
+			late = time.After(srv.opt.Config.ShutdownGrace)
+		}
+		srv.each((*Session).wake)
 		select {
 		case <-changed:
+		case <-ending:
+			ending = nil
+			// Who has not logged in is not waited for: anybody could hold up the end.
+			srv.each(func(s *Session) {
+				if s.rank.Load() == stranger {
+					s.cut()
+				}
+			})
+		case <-late:
+			late = nil
+			srv.each(func(s *Session) {
+				if s.rank.Load() != admin {
+					s.cut()
+				}
+			})
 		case <-stop:
 			return
 		}
+	}
+}
+
+// each calls do, which must not block, for all sessions.
+func (srv *Server) each(do func(*Session)) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	for s := range srv.sessions {
+		do(s)
+	}
+}
+
+// ending reports whether all sessions have to end.
+func (srv *Server) ending() bool {
+	select {
+	case <-srv.opt.Ending:
+		return true
+	default:
+		return false
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"imapd/control"
 	"imapd/control/config"
@@ -25,7 +26,7 @@ type Session struct {
 
 	srv  *Server
 	conf *config.Config
-	ctx  context.Context // ends with the session or the server; as in http.Request
+	ctx  context.Context // done when the session is cut short; as in http.Request
 	log  *slog.Logger
 	id   string // session id, as in the log and in the reply to LOGIN
 	peer *control.Conn
@@ -51,9 +52,20 @@ type Session struct {
 	tries    int // failed logins
 	idLogged bool
 
-	idling  atomic.Bool // in IDLE: changed may wake the session
-	stirred atomic.Bool // and is about to
+	giveUp time.Time // when wait gives a silent client up,
+	alive  time.Time // and when it tells an idle one that it is there
+
+	rank    atomic.Int32 // stranger, ordinary or admin
+	idling  atomic.Bool  // in IDLE: changed may wake the session
+	stirred atomic.Bool  // and is about to
 }
+
+// Ranks of sessions: what bears on how the server ends them.
+const (
+	stranger int32 = iota // not logged in
+	ordinary
+	admin // whom a shutdown notice spares
+)
 
 // tagged is what a command wants its OK to say.
 type tagged struct{ code, text string }

@@ -15,31 +15,19 @@ import (
 // Every source is asked again whenever anything happens (see link): none can be
 // lost, and a wake without a reason does no harm.
 func (s *Session) wait(idle bool) error {
-	logout := time.Now().Add(s.conf.Timeout)
+	s.giveUp = time.Now().Add(s.conf.Timeout)
 	if idle {
-		logout = time.Now().Add(s.conf.IdleTimeout)
+		s.giveUp = time.Now().Add(s.conf.IdleTimeout)
 	}
+	s.alive = time.Now().Add(s.conf.Limits.IdleKeepalive)
 	// Before the first report: what changes after it wakes the session.
 	s.idling.Store(idle)
 	defer s.idling.Store(false)
-	alive := time.Now().Add(s.conf.Limits.IdleKeepalive)
 	for {
-		if err := s.over(); err != nil {
+		if err := s.look(idle); err != nil {
 			return err
 		}
-		until := s.earlier(logout)
-		if idle {
-			if err := s.report(false); err != nil {
-				return err
-			}
-			if len(s.out) > 0 {
-				alive = time.Now().Add(s.conf.Limits.IdleKeepalive)
-			}
-			if alive.Before(until) {
-				until = alive
-			}
-		}
-		err := s.await(until)
+		err := s.await(s.next(idle))
 		switch {
 		case err == nil:
 			s.dec.Reset(s.r)
@@ -48,15 +36,46 @@ func (s *Session) wait(idle bool) error {
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
 		default:
-			now := time.Now()
-			if !now.Before(s.earlier(logout)) {
-				return errIdleTooLong
-			}
-			if idle && !now.Before(alive) {
-				s.untagged("OK Still here")
+			if err := s.expired(idle); err != nil {
+				return err
 			}
 		}
 	}
+}
+
+// look asks all that a waiting session waits for but its client.
+func (s *Session) look(idle bool) error {
+	if err := s.over(); err != nil || !idle {
+		return err
+	}
+	if err := s.report(false); err != nil {
+		return err
+	}
+	if len(s.out) > 0 {
+		s.alive = time.Now().Add(s.conf.Limits.IdleKeepalive)
+	}
+	return nil
+}
+
+// next returns when something has to be done although nothing happens.
+func (s *Session) next(idle bool) time.Time {
+	until := s.earlier(s.giveUp)
+	if idle && s.alive.Before(until) {
+		until = s.alive
+	}
+	return until
+}
+
+// expired does what next was for.
+func (s *Session) expired(idle bool) error {
+	now := time.Now()
+	if !now.Before(s.earlier(s.giveUp)) {
+		return errIdleTooLong
+	}
+	if idle && !now.Before(s.alive) {
+		s.untagged("OK Still here")
+	}
+	return nil
 }
 
 // earlier returns t, or the end of the time to log in if that comes first.
@@ -70,10 +89,16 @@ func (s *Session) earlier(t time.Time) time.Time {
 // over returns why the session may not go on: the server ends, or the
 // administrator wants everybody out. Administrators stay.
 func (s *Session) over() error {
-	if s.ctx.Err() != nil {
+	if s.ctx.Err() != nil || s.srv.ending() {
 		return errCut
 	}
-	if text, down := s.shutdown(); down && (s.user == nil || !s.user.Admin) {
+	return s.expelled()
+}
+
+// expelled returns the BYE of the shutdown notice, if there is one and it does
+// not spare this session. A command with many responses asks between them.
+func (s *Session) expelled() error {
+	if text, down := s.shutdown(); down && s.rank.Load() != admin {
 		return &byeError{Code: "ALERT", Text: text}
 	}
 	return nil

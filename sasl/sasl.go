@@ -112,13 +112,15 @@ type Checker interface {
 	Login(ctx context.Context, authzid, authcid, password string) (Identity, error)
 }
 
-// Open returns the Checker of a process: a Remote that asks over the Channel
-// whose end asks is, or New where asks is nil.
-func Open(asks *os.File, c *config.Config, open config.Opener, log *slog.Logger) (Checker, error) {
-	if asks != nil {
-		return NewRemote(asks)
+// Checkers returns how this process gets a Checker for one reading of the
+// configuration: the Remote that asks over the Channel whose end asks is, always
+// the same, or New where asks is nil.
+func Checkers(asks *os.File, open config.Opener, log *slog.Logger) (func(*config.Config) (Checker, error), error) {
+	if asks == nil {
+		return func(c *config.Config) (Checker, error) { return New(c, open, log) }, nil
 	}
-	return New(c, open, log)
+	r, err := NewRemote(asks)
+	return func(*config.Config) (Checker, error) { return r, nil }, err
 }
 
 // NewAuthenticator returns an Authenticator over backends. admins and proxies

@@ -57,6 +57,10 @@ type Config struct {
 	// Umask is the file mode creation mask of the process.
 	Umask int
 
+	// ShutdownGrace is how long running commands may take to end when the
+	// server ends or a shutdown notice appears.
+	ShutdownGrace time.Duration
+
 	// Listen has the addresses of imapd -l; never empty.
 	Listen []Address
 
@@ -73,6 +77,9 @@ type Config struct {
 	// chains and their keys, pair by pair; both empty where TLS is not
 	// offered.
 	TLSServerCert, TLSServerKey []string
+	// TLSServerNames is the directory of certificates for one server name
+	// each, or empty.
+	TLSServerNames string
 	// TLSVersions are the words of tls_versions. See TLSRange.
 	TLSVersions []string
 

@@ -144,6 +144,12 @@ func (l *loader) tls() {
 			break
 		}
 	}
+	if c.TLSServerNames != "" && c.raw.cert == "" {
+		l.fault(l.at("tls_server_names_dir"), "tls_server_names_dir: needs tls_server_cert, for clients that ask for no name")
+	}
+	if c.raw.cert == "" && c.raw.key != "" {
+		l.fault(l.at("tls_server_key"), "tls_server_key: a key without tls_server_cert")
+	}
 	low, high := c.TLSRange()
 	for _, v := range []string{"tls1_0", "tls1_1", "tls1_2", "tls1_3"} {
 		if n := tlsVersion(v); low < n && n < high && !slices.Contains(c.TLSVersions, v) {

@@ -22,9 +22,14 @@ func describe(o option) string {
 		what += fmt.Sprintf(" from %s to %s", o.show(o.min), o.show(o.max))
 	}
 	if o.def == "" {
-		return what + ", no default."
+		what += ", no default"
+	} else {
+		what += ", default " + o.def
 	}
-	return what + ", default " + o.def + "."
+	if o.restart {
+		what += "; needs a restart"
+	}
+	return what + "."
 }
 
 // rows returns the text of the rows of the manual page by name, in one line

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"io/fs"
 	"math/big"
 	"net"
@@ -47,6 +48,9 @@ func Own(t testing.TB, dir string) {
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && os.Geteuid() == 0 {
 			err = os.Lchown(path, uid, gid)
+		}
+		if errors.Is(err, fs.ErrNotExist) && path != dir {
+			return nil // a server is at work there
 		}
 		return err
 	})
@@ -111,10 +115,13 @@ func CopyTree(t testing.TB, from, to string) {
 // Renew puts another certificate in the place of the server's.
 func (s *Server) Renew(t testing.TB) { Certificate(t, s.dir) }
 
-// Certificate writes a self-signed certificate for localhost into dir as
-// cert.pem, whose path it returns, and its key as key.pem.
-func Certificate(t testing.TB, dir string) string {
+// Certificate writes a self-signed certificate for names, or for localhost, into
+// dir as cert.pem, whose path it returns, and its key as key.pem.
+func Certificate(t testing.TB, dir string, names ...string) string {
 	t.Helper()
+	if len(names) == 0 {
+		names = []string{"localhost"}
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -122,8 +129,8 @@ func Certificate(t testing.TB, dir string) string {
 	now := time.Now()
 	cert := &x509.Certificate{
 		SerialNumber: big.NewInt(now.UnixNano()),
-		Subject:      pkix.Name{CommonName: "localhost"},
-		DNSNames:     []string{"localhost"},
+		Subject:      pkix.Name{CommonName: names[0]},
+		DNSNames:     names,
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore:    now.Add(-time.Hour),
 		NotAfter:     now.Add(24 * time.Hour),

@@ -1,0 +1,94 @@
+package control
+
+import (
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// gatherCerts is how long changes of certificate files are let come together:
+// certificate and key are replaced one after the other.
+const gatherCerts = 200 * time.Millisecond
+
+// backup is how often a handshake looks at files that are watched as well.
+const backup = time.Minute
+
+// A certWatch has certificates read again when something happens in the
+// directories of their files, and in those that links lead to.
+type certWatch struct {
+	fs    *fsnotify.Watcher
+	ended sync.WaitGroup
+}
+
+// Watch has the files read again as soon as they change, until Close. Without
+// it, and where the system cannot tell, handshakes look now and then.
+func (c *Certificates) Watch() {
+	if c == nil {
+		return
+	}
+	fs, err := fsnotify.NewWatcher()
+	if err != nil {
+		c.log.Warn("certificates are only looked at by handshakes", "err", err)
+		return
+	}
+	w := &certWatch{fs: fs}
+	c.mu.Lock()
+	c.watch = w
+	c.mu.Unlock()
+	w.add(c)
+	w.ended.Go(func() { w.run(c) })
+}
+
+// Close ends the watch, if there is one. The certificates are good as they are.
+func (c *Certificates) Close() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	w := c.watch
+	c.watch = nil
+	c.mu.Unlock()
+	if w != nil {
+		w.fs.Close()
+		w.ended.Wait()
+	}
+}
+
+// add watches all directories of c that are not watched yet. What cannot be
+// watched is looked at by handshakes.
+func (w *certWatch) add(c *Certificates) {
+	if c.names != "" {
+		_ = w.fs.Add(c.names)
+	}
+	for _, file := range c.files() {
+		_ = w.fs.Add(filepath.Dir(file))
+		if real, err := filepath.EvalSymlinks(file); err == nil {
+			_ = w.fs.Add(filepath.Dir(real))
+		}
+	}
+}
+
+// run is the goroutine of a watch; it ends when fs is closed.
+func (w *certWatch) run(c *Certificates) {
+	quiet := time.NewTimer(gatherCerts)
+	defer quiet.Stop()
+	for {
+		select {
+		case _, ok := <-w.fs.Events:
+			if !ok {
+				return
+			}
+			quiet.Reset(gatherCerts)
+		case _, ok := <-w.fs.Errors: // events were dropped
+			if !ok {
+				return
+			}
+			quiet.Reset(gatherCerts)
+		case <-quiet.C:
+			c.refresh()
+			w.add(c)
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package control
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"imapd/control/config"
+)
+
+// A Reloader reads the configuration and all that it names again. All of it is
+// checked and made ready before any of it counts, so that a broken one is
+// refused as a whole and the old one goes on. Whoever has come in keeps what he
+// came in by.
+type Reloader struct {
+	Options *Options
+	Start   Start
+	Stdio   *Stdio // opens the files
+	Source  Source
+	Log     *slog.Logger
+	// Config and Certificates are those that count now.
+	Config       *config.Config
+	Certificates *Certificates
+	// Prepare makes ready whatever else serves new connections by a
+	// configuration. apply, which cannot fail, has them served so.
+	Prepare func(*config.Config, *Certificates) (apply func(), err error)
+
+	mu sync.Mutex // one reload at a time
+}
+
+// Reload is for NewDaemon. Its error has a line for each fault.
+func (r *Reloader) Reload() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	conf, err := r.read()
+	if err != nil {
+		return err
+	}
+	kept := conf.Succeed(r.Config)
+	certs, err := LoadCertificates(conf, r.Stdio.Open, r.Log)
+	if err != nil {
+		return err
+	}
+	apply, err := r.Prepare(conf, certs)
+	if err != nil {
+		return err
+	}
+	if l, ok := r.Source.(*Listener); ok {
+		if err := l.change(newAdmission(conf, r.Options, certs, r.Log)); err != nil {
+			return err
+		}
+	}
+	apply()
+	if _, daemon := r.Source.(*Listener); daemon {
+		certs.Watch()
+	}
+	r.Certificates.Close()
+	r.Config, r.Certificates = conf, certs
+	for _, name := range kept {
+		r.Log.Warn("option has changed and needs a restart", "option", name, "at", conf.Where(name))
+	}
+	return nil
+}
+
+// Close ends the watch of the certificates that count now.
+func (r *Reloader) Close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Certificates.Close()
+}
+
+// read returns the configuration if nothing is wrong with it.
+func (r *Reloader) read() (*config.Config, error) {
+	conf, problems, err := LoadConfig(r.Options, r.Start, r.Stdio.Open)
+	var wrong []error
+	for _, p := range problems {
+		if p.Warning {
+			r.Log.Warn(p.String())
+		} else {
+			wrong = append(wrong, errors.New(p.String()))
+		}
+	}
+	if conf != nil {
+		r.Stdio.Narrow(conf)
+		wrong = append(wrong, check(conf, r.Stdio.Open)...)
+	}
+	if err != nil && len(wrong) == 0 {
+		wrong = append(wrong, err)
+	}
+	return conf, errors.Join(wrong...)
+}
+
+// change has connections come in by t, at the addresses that its configuration names:
+// those that are open stay so, others are opened and closed. Where one cannot be
+// opened nothing changes.
+func (l *Listener) change(t admission) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	doors, opened, err := l.changed(t)
+	if err != nil {
+		closeDoors(opened)
+		return err
+	}
+	l.now.Store(&t)
+	l.gate.setLimits(t.conf.Limits)
+	for _, d := range opened {
+		l.begin(d)
+		l.log.Info("listening", "address", d.at)
+	}
+	for _, d := range l.doors {
+		if !slices.ContainsFunc(doors, func(stays door) bool { return stays.at == d.at }) {
+			d.Close()
+			l.log.Info("no longer listening", "address", d.at)
+		}
+	}
+	l.doors = doors
+	return nil
+}
+
+// changed returns all doors of t's configuration, and which of them are new.
+func (l *Listener) changed(t admission) (doors, opened []door, err error) {
+	switch {
+	case l.begin != nil && l.led != nil && l.led.start() == StartListen:
+		return l.led.changed(l.doors, t.conf)
+	case l.begin != nil && l.own:
+		return changeDoors(l.doors, t.conf, l.opt, t.certs)
+	}
+	return l.doors, nil, nil // the addresses are no matter of ours
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync/atomic"
+
+	"imapd/control"
+	"imapd/control/config"
+	"imapd/control/notice"
+	"imapd/control/proc"
+	"imapd/control/telemetry"
+	"imapd/imap"
+	"imapd/maildir"
+	"imapd/sasl"
+)
+
+// works are what all sessions of a process share.
+type works struct {
+	conf   *config.Config
+	log    *slog.Logger
+	who    *proc.Table
+	ending <-chan struct{}
+	stdio  *control.Stdio
+	source control.Source
+}
+
+// open makes them, and returns how to make a server over them that goes by one
+// reading of the configuration.
+func (w *works) open() (server func(*config.Config, *control.Certificates, imap.Authenticator) *imap.Server, end func()) {
+	c := w.conf
+	logs := telemetry.New(telemetry.Options{Dir: c.ConfigDirectory, BySession: c.TelemetryBySessionID, Log: w.log})
+	notices := control.NewNotices(w.source, notice.Options{Dir: c.ConfigDirectory, Service: c.Service, Poll: c.IdlePoll, Logs: logs.Scan, Log: w.log})
+	host := maildir.NewHost(imap.HostOptions(c, w.log))
+	return func(conf *config.Config, certs *control.Certificates, auth imap.Authenticator) *imap.Server {
+		return imap.New(imap.Options{
+			Config: conf, Host: host, Auth: auth, TLS: certs.Config(), Notices: notices, Log: w.log, Version: version,
+			Enter: func(host, session string) imap.Entry {
+				return w.who.Begin(proc.Info{Service: conf.Service, Host: host, Session: session})
+			},
+			Tap:      func(user, session string) imap.Tap { return logs.Open(user, session) },
+			Lend:     func(user, session string, give func(*os.File)) func() { return logs.Lend(user, session, give).Close },
+			Ending:   w.ending,
+			HandOver: w.stdio.HandsOver(),
+		})
+	}, func() { host.Close(); notices.Close() }
+}
+
+// changing makes works whose server is another after each reload. prepare makes
+// the next one, and what it returns has new sessions served by it.
+func (w *works) changing(start control.Start, checker func(*config.Config) (sasl.Checker, error)) (
+	serve func(context.Context, *control.Conn), prepare func(*config.Config, *control.Certificates) (func(), error), end func(),
+) {
+	server, end := w.open()
+	now := new(atomic.Pointer[imap.Server])
+	prepare = func(conf *config.Config, certs *control.Certificates) (func(), error) {
+		var auth imap.Authenticator // nobody logs in on a tunnel
+		if start != control.StartTunnel {
+			a, err := checker(conf)
+			if err != nil {
+				return nil, err
+			}
+			auth = a
+		}
+		next := server(conf, certs, auth)
+		return func() { now.Store(next) }, nil
+	}
+	return func(ctx context.Context, c *control.Conn) { now.Load().Serve(ctx, c) }, prepare, end
+}
