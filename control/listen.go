@@ -99,6 +99,7 @@ func InetdWait(s *Stdio, conf *config.Config, o *Options, certs *Certificates, l
 
 // newListener returns the Listener of doors, which are its own from now on.
 func newListener(conf *config.Config, o *Options, certs *Certificates, log *slog.Logger, doors []door) *Listener {
+	raiseFiles(conf, log)
 	l := &Listener{opt: o, log: log, gate: newGate(conf.Limits), doors: doors, left: make(chan struct{})}
 	a := newAdmission(conf, o, certs, log)
 	l.now.Store(&a)
@@ -124,6 +125,7 @@ func (l *Listener) Run(ctx context.Context, h Handler) error {
 	sessions, cut := later(ctx, func() time.Duration { return l.now.Load().conf.ShutdownGrace })
 	defer cut()
 	var serving sync.WaitGroup
+	defer rest()()
 	stop := l.notify.ready()
 	idle := l.receive(ctx, h, sessions, &serving)
 	stop()

@@ -10,8 +10,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
-	"regexp"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -120,7 +118,12 @@ func catch() <-chan os.Signal {
 }
 
 // fit is what a service may be called, since files are named after it.
-var fit = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+func fit(name string) bool {
+	odd := func(r rune) bool {
+		return r != '_' && r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}
+	return name != "" && !strings.ContainsFunc(name, odd)
+}
 
 // newMaster returns the Master, or the exit code and the error of a process
 // that cannot be one.
@@ -129,7 +132,7 @@ func newMaster(s *Stdio, conf *config.Config, o *Options, certs *Certificates, l
 	switch {
 	case id == "":
 		return nil, ExitSoftware, errors.New("could not getenv(CYRUS_ID); exiting")
-	case !fit.MatchString(conf.Service) || !fit.MatchString(id):
+	case !fit(conf.Service) || !fit(id):
 		return nil, ExitConfig, fmt.Errorf("service %q with the number %q: a file cannot be named so", conf.Service, id)
 	case o.TLS && certs == nil:
 		return nil, ExitConfig, ErrNoCertificate
@@ -217,9 +220,6 @@ func (m *Master) serve(ctx context.Context, c *Conn, h Handler) {
 	keepAlive(c.Conn, m.conf.TCPKeepalive)
 	one := &Single{newAdmission(m.conf, m.opt, m.certs, m.log), c, m.opt.TLS}
 	one.serve(ctx, h)
-	// As new: memory goes back to the system, and with it the files that are
-	// closed when nothing refers to them any more.
-	debug.FreeOSMemory()
 }
 
 // tell tells master something about this process.

@@ -50,6 +50,10 @@ func Tunnel(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log 
 	if err != nil {
 		return nil, err
 	}
+	if err := s.mayTunnel(); err != nil {
+		return nil, err
+	}
+	hint(who)
 	c, err := s.tunnel()
 	if err != nil {
 		return nil, err

@@ -33,6 +33,9 @@ func Rereader(o *Options, start Start, s *Stdio) func() (*config.Config, error) 
 // errNobody answers a start without any client.
 var errNobody = errors.New("standard input is no client; imapd -l listens for clients itself")
 
+// errNoMaster answers a start that looks like Cyrus's master's and is not.
+var errNoMaster = errors.New("CYRUS_SERVICE is set, but descriptor 3 does not lead to master, or 4 does not listen")
+
 // Open returns the Source that belongs to start, with all its addresses bound,
 // sets the umask and gives up root. The exit code goes with the error.
 //
@@ -78,6 +81,9 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 	case StartInetdWait:
 		source, err = InetdWait(stdio, conf, o, certs, log)
 	default:
+		if os.Getenv("CYRUS_SERVICE") != "" {
+			return nil, ExitUsage, errNoMaster
+		}
 		return nil, ExitUsage, errNobody
 	}
 	if err != nil {

@@ -66,7 +66,7 @@ func Adopt() (*Stdio, error) {
 	case unix.S_IFIFO, unix.S_IFREG:
 		s.Start = StartTunnel
 	case unix.S_IFCHR:
-		if _, err := unix.IoctlGetTermios(0, unix.TCGETS); err == nil {
+		if terminal(0) {
 			s.Start = StartTunnel
 		}
 	case unix.S_IFSOCK:
@@ -208,14 +208,19 @@ func sshClient() string {
 	return "[local]"
 }
 
+// mayTunnel returns why the client of a StartTunnel cannot be the caller.
+func (s *Stdio) mayTunnel() error {
+	for _, name := range networkEnv {
+		if os.Getenv(name) != "" {
+			return fmt.Errorf("%w (%s is set)", errNetwork, name)
+		}
+	}
+	return nil
+}
+
 // tunnel takes the client of a StartTunnel from the descriptors 0 and 1, which
 // lead to /dev/null from then on, as does 2 where it is the same file.
 func (s *Stdio) tunnel() (net.Conn, error) {
-	for _, name := range networkEnv {
-		if os.Getenv(name) != "" {
-			return nil, fmt.Errorf("%w (%s is set)", errNetwork, name)
-		}
-	}
 	if s.socket != nil && s.both {
 		return s.connection()
 	}
@@ -300,6 +305,20 @@ func silence(n int) error {
 		return fmt.Errorf("descriptor %d: %w", n, err)
 	}
 	return nil
+}
+
+// terminal tells whether the descriptor n is a terminal.
+func terminal(n int) bool {
+	_, err := unix.IoctlGetTermios(n, unix.TCGETS)
+	return err == nil
+}
+
+// hint tells a person at a terminal what this is. Through ssh it may be a
+// program that reads what we say.
+func hint(who *Caller) {
+	if terminal(0) && terminal(2) && os.Getenv("SSH_CONNECTION") == "" {
+		fmt.Fprintf(os.Stderr, "imapd: this is IMAP with the mail of %s; \"a LOGOUT\" ends it\r\n", who.Name)
+	}
 }
 
 // sameFile tells whether two descriptors lead to the same file or socket.

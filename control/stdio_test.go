@@ -200,7 +200,7 @@ func TestRefusedStarts(t *testing.T) {
 		say        string
 	}{
 		{name: "nobody", code: ExitUsage, say: "imapd -l"},
-		{name: "master", env: []string{"CYRUS_SERVICE=imap", "CYRUS_ID=0"}, code: ExitConfig, say: "not in this version"},
+		{name: "master's name without master", env: []string{"CYRUS_SERVICE=imap", "CYRUS_ID=0"}, code: ExitUsage, say: "CYRUS_SERVICE"},
 		{name: "a network server's pipe", stdin: pipe, env: []string{"REMOTE_HOST=192.0.2.1"}, code: ExitConfig, say: "REMOTE_HOST"},
 		{name: "TLS without a certificate", what: "-s", stdin: pipe, code: ExitConfig, say: "tls_server_cert"},
 		{name: "wrong option", what: "-x", code: ExitUsage, say: "-x"},
@@ -238,8 +238,8 @@ func TestFindStart(t *testing.T) {
 		t.Errorf("another process's sockets: %v", got)
 	}
 	t.Setenv("CYRUS_SERVICE", "imap")
-	if got := find(&Options{}); got != StartMaster {
-		t.Errorf("master: %v", got)
+	if got := find(&Options{}); got != StartTunnel {
+		t.Errorf("master's name without its descriptors: %v", got)
 	}
 	if got := find(&Options{Listen: true}); got != StartListen {
 		t.Errorf("-l: %v", got)

@@ -214,6 +214,19 @@ func TestSSH(t *testing.T) {
 	}
 }
 
+// TestTerminal talks to the server by hand.
+func TestTerminal(t *testing.T) {
+	t.Parallel()
+	peer.Need(t, "script")
+	s := peer.Imapd(t, basic(t), peer.Options{})
+	c := exec.Command("script", "-qec", peer.Binary(t)+" -C "+s.ConfFile(), "/dev/null")
+	c.Stdin = strings.NewReader("a SELECT INBOX\nb LOGOUT\n")
+	out, err := c.CombinedOutput()
+	if !regexp.MustCompile(`(?s)imapd: this is IMAP with the mail of \w+; .*\* PREAUTH .*\na OK .*\nb OK `).Match(out) || err != nil {
+		t.Errorf("got %q, %v", out, err)
+	}
+}
+
 // inetd is openbsd-inetd.
 func inetd(wait string) func(*peer.Room, *testing.T, []string) launched {
 	return func(r *peer.Room, t *testing.T, imapd []string) launched {
@@ -324,4 +337,24 @@ func TestNoTunnel(t *testing.T) {
 		}
 	}
 	r.Told(`imapd\[\d+\]: a network server hands over its client without a socket`)
+}
+
+// TestNoStorm has inetd start a server that cannot start, with wait: for each
+// client it does so once, and the client sees its connection closed.
+func TestNoStorm(t *testing.T) {
+	t.Parallel()
+	r := peer.NewRoom(t)
+	at := inetd("wait")(r, t, []string{"-C", r.File("imapd.conf", "configdirectory: nowhere\n")})
+	const clients = 5
+	for range clients {
+		conn := peer.Dial(t, at.network, at.addr, "")
+		if out, err := untilEnd(conn); err != nil || out != "" {
+			t.Errorf("the client gets %q, %v", out, err)
+		}
+	}
+	r.Logged(`imapd\[\d+\]: .*/imapd\.conf:1: configdirectory: "nowhere"`)
+	out, err := os.ReadFile(r.Dir + "/inetd.out")
+	if n := strings.Count(string(out), " execv "); err != nil || n != clients {
+		t.Errorf("%d processes for %d clients, %v", n, clients, err)
+	}
 }

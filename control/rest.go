@@ -1,0 +1,60 @@
+package control
+
+import (
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync"
+	"time"
+)
+
+// A server that was busy, as when ten thousand clients have come back at once,
+// holds much memory that it does not need any more: buffers in pools, stacks that
+// have grown (each collection halves them), and heap that the runtime gives back
+// to the system over hours. Connections that are idle are to cost little, so it is
+// given back when things have become quiet. That costs the time of three
+// collections, once after each busy time.
+const (
+	restEvery = 5 * time.Second  // how often to look
+	restLeast = 30 * time.Second // from one giving back to the next
+	restQuiet = 8 << 20          // octets allocated from look to look: less is quiet
+	restWorth = 4 << 20          // octets allocated since the last giving back: less is not worth it
+)
+
+// rest gives memory back in quiet times, until stop is called.
+func rest() (stop func()) {
+	done := make(chan struct{})
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		look := time.NewTicker(restEvery)
+		defer look.Stop()
+		before, last, when := allocated(), uint64(0), time.Time{}
+		for {
+			select {
+			case <-done:
+				return
+			case <-look.C:
+			}
+			now := allocated()
+			if now-before < restQuiet && now-last > restWorth && time.Since(when) > restLeast {
+				runtime.GC()
+				runtime.GC()
+				debug.FreeOSMemory()
+				now = allocated()
+				last, when = now, time.Now()
+			}
+			before = now
+		}
+	})
+	return func() {
+		close(done)
+		ended.Wait()
+	}
+}
+
+// allocated returns how many octets the process has allocated in all its life.
+func allocated() uint64 {
+	s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64()
+}

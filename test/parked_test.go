@@ -1,0 +1,223 @@
+package test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"imapd/test/peer"
+)
+
+// Most that one idle connection may cost the server, in octets of PSS.
+const (
+	parkedCost    = 16 << 10
+	parkedTLSCost = 32 << 10
+)
+
+// TestParked holds what connections cost that are logged in and idle: in the
+// clear and under TLS, each kind at a server of its own, over many users with
+// a full INBOX each. The clients are a process of their own.
+func TestParked(t *testing.T) {
+	users, messages, clear, secret := 20, 100, 2000, 500
+	if soaking() {
+		users, messages, clear, secret = 100, 1000, 10000, 2000
+	}
+	raiseFiles(t)
+	dir := peer.TempDir(t)
+	mkdir(t, filepath.Join(dir, "mail"))
+	var names []string
+	for i := range users {
+		name := fmt.Sprintf("u%d", i)
+		names = append(names, name)
+		stock(t, filepath.Join(dir, "mail", name), messages)
+	}
+	for _, kind := range []struct {
+		name string
+		tls  bool
+		n    int
+		most int64
+	}{
+		{"clear", false, clear, parkedCost},
+		{"TLS", true, secret, parkedTLSCost},
+	} {
+		t.Run(kind.name, func(t *testing.T) {
+			s := peer.Imapd(t, filepath.Join(dir, "mail", "%u"), peer.Options{Users: names, Imapd: []string{
+				"limit_connections: 20000", "limit_preauth_connections: 20000", "limit_preauth_per_address: 20000",
+			}})
+			warm := s.Login(t, names[0]) // what the first session needs, all share
+			warm.Do("SELECT INBOX")
+			warm.Do("LOGOUT")
+			before, slab := pss(t, s.PID), meminfo(t, "Slab")
+			crowd(t, s, kind.n, users, kind.tls)
+			var each int64
+			// What logging in has left behind goes with the next collections.
+			eventually(t, func() string {
+				return fmt.Sprintf("%d idle connections cost %d octets each, may cost %d", kind.n, each, kind.most)
+			}, func() bool {
+				each = (pss(t, s.PID) - before) / int64(kind.n)
+				return each <= kind.most
+			})
+			t.Logf("%d connections: %d octets each over %d KiB; kernel: slabs %+d octets each", kind.n, each, before>>10, (meminfo(t, "Slab")-slab)/int64(kind.n))
+			served(t, s, names[0])
+		})
+	}
+}
+
+// stock makes a Maildir with n messages.
+func stock(t *testing.T, dir string, n int) {
+	t.Helper()
+	for _, sub := range []string{"", "cur", "new", "tmp"} {
+		mkdir(t, filepath.Join(dir, sub))
+	}
+	for i := range n {
+		text := fmt.Sprintf("From: a@example.org\nSubject: %d\n\ntext\n", i)
+		write(t, fmt.Sprintf("%s/cur/%d.M%dP1.host,S=%d,W=%d:2,S", dir, 1700000000+i, i, len(text), len(text)+4), text)
+	}
+}
+
+// served holds that one connection more is greeted at once.
+func served(t *testing.T, s *peer.Server, user string) {
+	t.Helper()
+	begin := time.Now()
+	c := s.Login(t, user)
+	c.Do("SELECT INBOX")
+	took := time.Since(begin)
+	t.Logf("the next connection: %v", took)
+	if took > 50*time.Millisecond {
+		t.Errorf("the next connection is served after %v", took)
+	}
+}
+
+// raiseFiles lets this process, and those that it starts, open as many files as
+// the system allows.
+func raiseFiles(t *testing.T) {
+	t.Helper()
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		t.Fatal(err)
+	}
+	l.Cur = l.Max
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func pss(t *testing.T, pid int) int64 {
+	t.Helper()
+	return kib(t, fmt.Sprintf("/proc/%d/smaps_rollup", pid), "Pss")
+}
+
+func meminfo(t *testing.T, name string) int64 {
+	t.Helper()
+	return kib(t, "/proc/meminfo", name)
+}
+
+func kib(t *testing.T, file, name string) int64 {
+	t.Helper()
+	m := regexp.MustCompile(`(?m)^` + name + `:\s*(\d+) kB$`).FindStringSubmatch(read(t, file))
+	if m == nil {
+		t.Fatalf("no %s in %s", name, file)
+	}
+	n, _ := strconv.ParseInt(m[1], 10, 64)
+	return n << 10
+}
+
+// crowd has n clients log in and idle, until the test ends.
+func crowd(t *testing.T, s *peer.Server, n, users int, secret bool) {
+	t.Helper()
+	addr := s.Addr
+	if secret {
+		addr = s.TLSAddr
+	}
+	c := exec.Command(os.Args[0], "-test.run=^TestCrowdClients$", "--", addr, strconv.FormatBool(secret), strconv.Itoa(n), strconv.Itoa(users))
+	c.Stderr = os.Stderr
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	hold, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { hold.Close(); c.Wait() })
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("clients: %q, %v", line, err)
+	}
+}
+
+// TestCrowdClients is no test but the clients of crowd.
+func TestCrowdClients(t *testing.T) {
+	if flag.NArg() != 4 {
+		return
+	}
+	addr, secret, n, users := flag.Arg(0), flag.Arg(1) == "true", number(flag.Arg(2)), number(flag.Arg(3))
+	conns := make([]net.Conn, n)
+	errs := make(chan error, n)
+	turns := make(chan struct{}, 20)
+	var all sync.WaitGroup
+	for i := range conns {
+		all.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			var err error
+			if conns[i], err = idleAs(addr, secret, fmt.Sprintf("u%d", i%users)); err != nil {
+				errs <- err
+			}
+		})
+	}
+	all.Wait()
+	select {
+	case err := <-errs:
+		fmt.Println(err)
+	default:
+		fmt.Println("ready")
+		io.Copy(io.Discard, os.Stdin)
+	}
+	os.Exit(0)
+}
+
+// idleAs logs in, selects INBOX and begins to idle.
+func idleAs(addr string, secret bool, user string) (net.Conn, error) {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	if secret {
+		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+	}
+	r := bufio.NewReader(c)
+	for _, step := range []struct{ send, want string }{
+		{"", "* OK"}, {"a LOGIN " + user + " " + peer.Password, "a OK"}, {"b SELECT INBOX", "b OK"}, {"c IDLE", "+ "},
+	} {
+		if step.send != "" {
+			if _, err := io.WriteString(c, step.send+"\r\n"); err != nil {
+				return nil, err
+			}
+		}
+		for line := ""; !strings.HasPrefix(line, step.want); {
+			if line, err = r.ReadString('\n'); err != nil || strings.HasPrefix(line, "* BYE") {
+				return nil, fmt.Errorf("%s: %q, %w", step.send, line, err)
+			}
+		}
+	}
+	return c, nil
+}
