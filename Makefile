@@ -5,6 +5,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 SBINDIR ?= $(PREFIX)/sbin
 MANDIR  ?= $(PREFIX)/share/man
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
 DOCDIR  ?= $(PREFIX)/share/doc/imapd
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || cat VERSION 2>/dev/null || echo unknown)
@@ -20,10 +21,11 @@ imapd: FORCE
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $@ .
 
 install: imapd
-	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(DOCDIR)
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(DOCDIR) $(DESTDIR)$(BASHDIR)
 	install -m 755 imapd $(DESTDIR)$(SBINDIR)/imapd
 	ln -sf imapd $(DESTDIR)$(SBINDIR)/imapctl
 	for page in man/*.[58]; do install -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/; done
+	install -m 644 contrib/imapctl.bash $(DESTDIR)$(BASHDIR)/imapctl
 	install -m 644 README.md CHANGES LICENSE $(DESTDIR)$(DOCDIR)
 	cp -R contrib $(DESTDIR)$(DOCDIR)/
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"imapd/control"
+	"imapd/control/admin"
 	"imapd/control/config"
 	"imapd/imap"
 	"imapd/sasl"
@@ -18,6 +19,9 @@ import (
 var version = "devel"
 
 func main() {
+	if filepath.Base(os.Args[0]) == "imapctl" {
+		os.Exit(admin.Main(os.Args[1:], version))
+	}
 	// First of all: under inetd the client is on standard error.
 	stdio, err := control.Adopt()
 	if err != nil {
@@ -33,10 +37,6 @@ func main() {
 
 // run is the program. It returns the exit code.
 func run(stdio *control.Stdio, args []string) int {
-	if filepath.Base(args[0]) == "imapctl" {
-		control.Complain(stdio, "imapctl is not in this version")
-		return control.ExitUsage
-	}
 	o, err := control.ParseOptions(args[1:])
 	if err == nil {
 		err = control.Fits(o)
@@ -120,9 +120,10 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 	if err != nil {
 		return control.ExitOS, err
 	}
-	var end func()
-	handler.Serve, reload.Prepare, end = w.changing(start, checker)
+	now, prepare, end := w.changing(start, checker)
 	defer end()
+	reload.Prepare = prepare
+	handler.Serve = func(ctx context.Context, c *control.Conn) { now().Serve(ctx, c) }
 	first, err := reload.Prepare(conf, certs)
 	if err != nil {
 		return control.ExitConfig, err
@@ -135,6 +136,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		certs.Watch()
 		defer reload.Close()
 		daemon.Replace = l.HandOver
+		defer w.listen(daemon, now).Close()
 		log.Info("ready", "version", version)
 	}
 	defer control.Signals(daemon)()

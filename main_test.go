@@ -368,7 +368,9 @@ func TestAnswers(t *testing.T) {
 		{good, "imapd -x", 64, nil, []string{"-x", "usage: imapd"}},
 		{good, "imapd -lHCCONF", 78, nil, []string{"haproxy_trusted_networks"}},
 		{good, "imapd -C CONF", 64, nil, []string{"imapd -l"}},
-		{good, "imapctl who", 64, nil, []string{"imapctl is not in this version"}},
+		{good, "imapctl -C CONF who", 0, nil, nil},
+		{good, "imapctl version", 0, []string{"imapctl devel"}, nil},
+		{good, "imapctl -C CONF frobnicate", 64, nil, []string{"frobnicate", "usage: imapctl"}},
 		{good, "imapd -l -C /nonexistent", 78, nil, []string{"/nonexistent: configuration file: no such file"}},
 	} {
 		c := tt.s.command("")
@@ -393,6 +395,78 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("%s: output %q, errors %q", tt.words, out.String(), errs.String())
 		}
 	}
+}
+
+// start starts imapd -l with log as its standard error, and waits until it
+// greets.
+func (s *site) start(log *os.File, env ...string) *exec.Cmd {
+	s.t.Helper()
+	c := s.command("-l -C "+s.dir+"/imapd.conf", env...)
+	c.Stderr = log
+	must(s.t, c.Start())
+	log.Close()
+	s.t.Cleanup(func() { c.Process.Kill(); c.Wait() })
+	return c
+}
+
+// firstLine reads the log until imapd is ready, and returns that line.
+func firstLine(t *testing.T, log io.Reader) string {
+	t.Helper()
+	line, err := bufio.NewReader(log).ReadString('\n')
+	must(t, err)
+	return line
+}
+
+// TestJournal looks at the form of the log where systemd's journal reads it, and
+// where something else does although the variable is there.
+func TestJournal(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		shift uint64 // between the inode and what the variable says
+		want  string
+	}{
+		{0, `^<6>ready version=devel\n$`},
+		{1, `^[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ imapd\[\d+\]: ready version=devel\n$`},
+	} {
+		s := newSite(t)
+		fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		must(t, err)
+		ours, theirs := os.NewFile(uintptr(fds[0]), "journal"), os.NewFile(uintptr(fds[1]), "stderr")
+		defer ours.Close()
+		info, err := theirs.Stat()
+		must(t, err)
+		st := info.Sys().(*syscall.Stat_t)
+		s.start(theirs, fmt.Sprintf("JOURNAL_STREAM=%d:%d", st.Dev, st.Ino+tt.shift))
+		if line := firstLine(t, ours); !regexp.MustCompile(tt.want).MatchString(line) {
+			t.Errorf("got %q, want %s", line, tt.want)
+		}
+	}
+}
+
+// TestLogReaderHangs holds that a program which reads the log and stops, or
+// ends, costs no session: neither its life nor more than a moment.
+func TestLogReaderHangs(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "chatty: yes")
+	r, w, err := os.Pipe()
+	must(t, err)
+	s.start(w)
+	firstLine(t, r)
+	c := s.login("alice")
+	// More lines than a pipe and the client's own buffers hold.
+	for range 3000 {
+		c.send("n NOOP with much too much behind it, for the log to be long")
+		c.want("n BAD")
+		c.send("o NOOP")
+		c.want("o OK")
+	}
+	r.Close()
+	d := s.login("alice")
+	for range 10 {
+		d.send("n NOOP")
+		d.want("n OK")
+	}
+	c.logout()
 }
 
 // freePort returns an address of this machine where nobody listens.

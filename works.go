@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"imapd/control"
+	"imapd/control/admin"
 	"imapd/control/config"
 	"imapd/control/notice"
 	"imapd/control/proc"
@@ -24,6 +25,8 @@ type works struct {
 	ending <-chan struct{}
 	stdio  *control.Stdio
 	source control.Source
+
+	sessions imap.Sessions
 }
 
 // open makes them, and returns how to make a server over them that goes by one
@@ -42,18 +45,20 @@ func (w *works) open() (server func(*config.Config, *control.Certificates, imap.
 			Tap:      func(user, session string) imap.Tap { return logs.Open(user, session) },
 			Lend:     func(user, session string, give func(*os.File)) func() { return logs.Lend(user, session, give).Close },
 			Ending:   w.ending,
+			Sessions: &w.sessions,
 			HandOver: w.stdio.HandsOver(),
 		})
 	}, func() { host.Close(); notices.Close() }
 }
 
 // changing makes works whose server is another after each reload. prepare makes
-// the next one, and what it returns has new sessions served by it.
+// the next one, and what it returns has new sessions served by it, and now
+// return it.
 func (w *works) changing(start control.Start, checker func(*config.Config) (sasl.Checker, error)) (
-	serve func(context.Context, *control.Conn), prepare func(*config.Config, *control.Certificates) (func(), error), end func(),
+	now func() *imap.Server, prepare func(*config.Config, *control.Certificates) (func(), error), end func(),
 ) {
 	server, end := w.open()
-	now := new(atomic.Pointer[imap.Server])
+	current := new(atomic.Pointer[imap.Server])
 	prepare = func(conf *config.Config, certs *control.Certificates) (func(), error) {
 		var auth imap.Authenticator // nobody logs in on a tunnel
 		if start != control.StartTunnel {
@@ -64,7 +69,20 @@ func (w *works) changing(start control.Start, checker func(*config.Config) (sasl
 			auth = a
 		}
 		next := server(conf, certs, auth)
-		return func() { now.Store(next) }, nil
+		return func() { current.Store(next) }, nil
 	}
-	return func(ctx context.Context, c *control.Conn) { now.Load().Serve(ctx, c) }, prepare, end
+	return current.Load, prepare, end
+}
+
+// listen opens the socket of imapctl for a daemon; now returns the server of the
+// configuration that holds.
+func (w *works) listen(d *control.Daemon, now func() *imap.Server) *admin.Server {
+	return admin.Listen(admin.Options{
+		Dir: w.conf.ConfigDirectory, Daemon: d, End: w.sessions.End, Grace: w.conf.ShutdownGrace, Log: w.log,
+		Users: func() admin.Users {
+			users, _ := now().Auth().(admin.Users)
+			return users
+		},
+		Serve: func(ctx context.Context, c *control.Conn) { now().Serve(ctx, c) },
+	})
 }

@@ -48,6 +48,7 @@ const (
 	sayOpen     = 's' // front: there is none any more
 	sayEnd      = 'B' // front: the server ends, say goodbye after the command
 	sayCut      = 'C' // front: and now
+	sayKick     = 'K' // front: the administrator ends this session
 	sayLog      = 'T' // front: the telemetry file that comes with this
 	sayNoLog    = 't' // front: no telemetry any more
 )
@@ -244,6 +245,11 @@ func (a *Away) Ended() <-chan struct{} { return a.ended }
 // End has the session say goodbye after the command that it runs.
 func (a *Away) End() {
 	_ = a.channel.TrySend([]byte{sayEnd}) // fails where it has ended
+}
+
+// Kick has this session end for the administrator.
+func (a *Away) Kick() {
+	_ = a.channel.TrySend([]byte{sayKick}) // fails where it has ended
 }
 
 // Cut has the session say goodbye now. One that does not is cut off.

@@ -25,7 +25,7 @@ func Test(conf *config.Config, problems []config.Problem, open config.Opener, ou
 	if conf == nil {
 		return code
 	}
-	for _, err := range check(conf, open) {
+	for _, err := range Check(conf, open) {
 		fmt.Fprintln(complaints, err)
 		code = ExitConfig
 	}
@@ -52,9 +52,9 @@ func Complain(stdio *Stdio, messages ...string) {
 	}
 }
 
-// check returns what is wrong around a configuration that is right in itself:
+// Check returns what is wrong around a configuration that is right in itself:
 // certificates and passwords that cannot be read, a user who does not exist.
-func check(conf *config.Config, open config.Opener) []error {
+func Check(conf *config.Config, open config.Opener) []error {
 	var wrong []error
 	certs, err := LoadCertificates(conf, open, slog.New(slog.DiscardHandler))
 	if err != nil {

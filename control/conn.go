@@ -68,6 +68,9 @@ type Caller struct {
 	Name     string
 	UID, GID int
 	Home     string // absolute
+	// Admin is set where an administrator began the session, on the machine
+	// itself: a shutdown notice spares it, whoever it is for.
+	Admin bool
 }
 
 // Authenticated takes the connection off the count of those that have yet to

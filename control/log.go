@@ -3,9 +3,9 @@ package control
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
-	"log/syslog"
 	"os"
 	"strconv"
 	"strings"
@@ -34,42 +34,44 @@ type Log struct {
 	// Stderr tells that lines go to standard error.
 	Stderr bool
 
-	syslog *syslog.Writer // or nil
+	page   *page
+	closer func()
 }
 
 // OpenLog returns the log of a process that was started as start. Lines go to
-// standard error where imapd runs in the foreground (-l with a terminal, pipe
-// or file there), else to syslog; where there is neither they are lost.
+// standard error where systemd's journal reads it, and where imapd runs in the
+// foreground (-l with a terminal, pipe or file there); else to syslog, whether
+// or not there is a daemon yet.
 //
 // A line is what Cyrus writes: the message, then the attributes as key=value.
 // With log_format: json it is a JSON object.
 func OpenLog(conf *config.Config, start Start, stdio *Stdio) *Log {
 	l := &Log{}
-	var s sink = nowhere{}
+	inJournal := !stdio.Hidden && journal()
 	daemon := (start == StartListen || start == StartSystemd) && !stdio.Hidden
-	if daemon {
-		l.Stderr = foreground()
-	}
-	if !l.Stderr {
-		w, err := syslog.New(facilities[conf.SyslogFacility]|syslog.LOG_INFO, ident(conf, start))
-		if err == nil {
-			l.syslog, s = w, syslogSink{w}
-		} else {
-			l.Stderr = daemon
-		}
-	}
+	l.Stderr = inJournal || daemon && foreground()
+	system := newSyslogSink(conf, ident(conf, start), syslogPaths)
+	var s sink = system
+	l.closer = system.close
 	if l.Stderr {
-		s = newFileSink(os.Stderr, ident(conf, start), conf.LogFormat == config.LogJSON)
+		f, err := reopen(2, unix.O_WRONLY)
+		if err != nil {
+			f = os.Stderr
+		}
+		files := newFileSink(f, ident(conf, start), conf.LogFormat == config.LogJSON)
+		files.journal = inJournal
+		s, l.closer = files, func() { f.Close() }
 	}
-	l.Logger = slog.New(newHandler(conf, s))
+	h := newHandler(conf, &lossy{sink: s})
+	l.Logger, l.page = slog.New(h), h.page
 	return l
 }
 
 // Close ends the connection to syslog.
 func (l *Log) Close() {
-	if l.syslog != nil {
-		l.syslog.Close()
-	}
+	l.page.mu.Lock()
+	defer l.page.mu.Unlock()
+	l.closer()
 }
 
 // ident is how syslog names the program: with a prefix as Cyrus does, so that
@@ -84,12 +86,8 @@ func ident(conf *config.Config, start Start) string {
 	return "imapd"
 }
 
-// foreground tells whether somebody reads standard error: not /dev/null, and
-// not systemd's journal, which has syslog as well.
+// foreground tells whether somebody reads standard error: not /dev/null.
 func foreground() bool {
-	if os.Getenv("JOURNAL_STREAM") != "" {
-		return false
-	}
 	var st unix.Stat_t
 	if unix.Fstat(2, &st) != nil {
 		return false
@@ -101,10 +99,12 @@ func foreground() bool {
 	return err == nil
 }
 
-var facilities = map[string]syslog.Priority{
-	"mail": syslog.LOG_MAIL, "daemon": syslog.LOG_DAEMON, "news": syslog.LOG_NEWS, "user": syslog.LOG_USER,
-	"local0": syslog.LOG_LOCAL0, "local1": syslog.LOG_LOCAL1, "local2": syslog.LOG_LOCAL2, "local3": syslog.LOG_LOCAL3,
-	"local4": syslog.LOG_LOCAL4, "local5": syslog.LOG_LOCAL5, "local6": syslog.LOG_LOCAL6, "local7": syslog.LOG_LOCAL7,
+// journal tells whether systemd's journal reads standard error: the variable
+// that says so is inherited by programs whose standard error is another, so
+// it has device and inode in it. See systemd.exec(5).
+func journal() bool {
+	var st unix.Stat_t
+	return unix.Fstat(2, &st) == nil && os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
 
 // A sink takes finished lines, one at a time.
@@ -112,27 +112,13 @@ type sink interface {
 	line(level slog.Level, text string) error
 }
 
-type syslogSink struct{ w *syslog.Writer }
-
-func (s syslogSink) line(level slog.Level, text string) error {
-	switch {
-	case level >= slog.LevelError:
-		return s.w.Err(text)
-	case level >= slog.LevelWarn:
-		return s.w.Warning(text)
-	case level >= LevelNotice:
-		return s.w.Notice(text)
-	case level >= slog.LevelInfo:
-		return s.w.Info(text)
-	}
-	return s.w.Debug(text)
-}
-
-// fileSink writes lines as syslog daemons store them.
+// fileSink writes lines as syslog daemons store them, or with journal, which
+// knows date, host and name itself, as sd-daemon(3) says.
 type fileSink struct {
-	w          io.Writer
-	host, name string
-	bare       bool
+	w             io.Writer
+	host, name    string
+	bare, journal bool
+	torn          bool // the last line has no end
 }
 
 func newFileSink(w io.Writer, name string, bare bool) *fileSink {
@@ -140,20 +126,30 @@ func newFileSink(w io.Writer, name string, bare bool) *fileSink {
 	if err != nil {
 		host = "localhost"
 	}
-	return &fileSink{w, host, name + "[" + strconv.Itoa(os.Getpid()) + "]", bare}
+	return &fileSink{w: w, host: host, name: name + "[" + strconv.Itoa(os.Getpid()) + "]", bare: bare}
 }
 
-func (s *fileSink) line(_ slog.Level, text string) error {
-	if !s.bare {
+func (s *fileSink) line(level slog.Level, text string) error {
+	switch {
+	case s.journal:
+		text = "<" + strconv.Itoa(severity(level)) + ">" + text
+	case !s.bare:
 		text = time.Now().Format(time.Stamp) + " " + s.host + " " + s.name + ": " + text
 	}
-	_, err := io.WriteString(s.w, text+"\n")
+	if s.torn {
+		text = "\n" + text
+	}
+	if f, ok := s.w.(*os.File); ok {
+		if err := ifAny(f.SetWriteDeadline(time.Now().Add(logPatience))); err != nil {
+			return err
+		}
+	}
+	n, err := io.WriteString(s.w, text+"\n")
+	if n > 0 {
+		s.torn = err != nil
+	}
 	return err
 }
-
-type nowhere struct{}
-
-func (nowhere) line(slog.Level, string) error { return nil }
 
 // page is where one line at a time is put together.
 type page struct {
@@ -170,7 +166,7 @@ type handler struct {
 	inner slog.Handler
 }
 
-func newHandler(conf *config.Config, s sink) slog.Handler {
+func newHandler(conf *config.Config, s sink) *handler {
 	h := &handler{page: &page{sink: s}, level: slog.LevelInfo}
 	if conf.Debug {
 		h.level = slog.LevelDebug
@@ -199,7 +195,28 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	if err := h.inner.Handle(ctx, r); err != nil {
 		return err
 	}
-	return h.page.sink.line(r.Level, strings.TrimSuffix(h.page.text.String(), "\n"))
+	line := strings.TrimSuffix(h.page.text.String(), "\n")
+	if _, ok := h.inner.(*classic); ok {
+		line = oneLine(line)
+	}
+	return h.page.sink.line(r.Level, line)
+}
+
+// oneLine keeps a message that somebody made from foreign text from being
+// taken for two.
+func oneLine(text string) string {
+	if !strings.ContainsFunc(text, unicode.IsControl) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsControl(r) {
+			fmt.Fprintf(&b, `\x%02x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {

@@ -113,7 +113,12 @@ func LogBadLogin(log *slog.Logger, b BadLogin) {
 	default:
 		why = "[SASL(-1): generic failure: checkpass failed]"
 	}
-	line(log, LevelNotice, "badlogin: "+b.Host+" "+Escape(b.Mech)+" ("+user+") "+why,
+	// A filter counts words.
+	mech := strings.ReplaceAll(Escape(b.Mech), " ", `\x20`)
+	if mech == "" {
+		mech = "-"
+	}
+	line(log, LevelNotice, "badlogin: "+b.Host+" "+mech+" ("+user+") "+why,
 		slog.String("host", b.Host), slog.String("user", Escape(b.User)), slog.String("mech", b.Mech), slog.String("why", why))
 }
 

@@ -83,7 +83,7 @@ func (r *Reloader) read() (*config.Config, error) {
 	}
 	if conf != nil {
 		r.Stdio.Narrow(conf)
-		wrong = append(wrong, check(conf, r.Stdio.Open)...)
+		wrong = append(wrong, Check(conf, r.Stdio.Open)...)
 	}
 	if err != nil && len(wrong) == 0 {
 		wrong = append(wrong, err)

@@ -53,6 +53,13 @@ func errNoUser(file string) error {
 	return fmt.Errorf(`root started this: add the line "cyrus_user: NAME" to %s, where NAME is the user who owns the mail`, file)
 }
 
+// Identify returns the user and the group that cyrus_user and cyrus_group stand
+// for.
+func Identify(conf *config.Config) (uid, gid int, err error) {
+	id, err := identify(conf)
+	return id.uid, id.gid, err
+}
+
 // identify returns what cyrus_user and cyrus_group stand for.
 func identify(conf *config.Config) (identity, error) {
 	id, err := lookUpUser(conf.User)

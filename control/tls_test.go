@@ -193,11 +193,11 @@ func TestNoCertificate(t *testing.T) {
 	if _, err := Listen(conf, &Options{}, nil, discard); err == nil || !strings.Contains(err.Error(), "tls_server_cert") {
 		t.Errorf("got %v", err)
 	}
-	if wrong := check(conf, nil); len(wrong) != 1 || !strings.Contains(wrong[0].Error(), "imapd.conf:2: listen") {
+	if wrong := Check(conf, nil); len(wrong) != 1 || !strings.Contains(wrong[0].Error(), "imapd.conf:2: listen") {
 		t.Errorf("got %v", wrong)
 	}
 	conf = loadConfig(t, "tls_server_cert: /nonexistent", "tls_server_key: /nonexistent", "cyrus_user: no-such-user")
-	if wrong := check(conf, nil); len(wrong) != 2 || !strings.Contains(wrong[0].Error(), "imapd.conf:2: tls_server_cert: ") || !strings.Contains(wrong[1].Error(), "imapd.conf:4: cyrus_user: ") {
+	if wrong := Check(conf, nil); len(wrong) != 2 || !strings.Contains(wrong[0].Error(), "imapd.conf:2: tls_server_cert: ") || !strings.Contains(wrong[1].Error(), "imapd.conf:4: cyrus_user: ") {
 		t.Errorf("got %v", wrong)
 	}
 }

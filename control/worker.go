@@ -51,6 +51,10 @@ type Taken struct {
 	channel *privsep.Channel
 	log     telemetry.Far
 	said    string // to the list of who is on, last
+
+	mu     sync.Mutex
+	kicked bool
+	onKick func()
 }
 
 // newWorker returns the Source of this process.
@@ -197,6 +201,8 @@ func (w *Worker) hear(t *Taken, end func()) {
 			w.notice("", false)
 		case sayEnd:
 			w.end()
+		case sayKick:
+			t.kick()
 		case sayCut:
 			end()
 		}
@@ -273,6 +279,24 @@ func (t *Taken) Decline(why string) error {
 
 // Log returns the telemetry of the session.
 func (t *Taken) Log() *telemetry.Far { return &t.log }
+
+// OnKick has end called, soon or at once, when the administrator ends the
+// session.
+func (t *Taken) OnKick(end func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.onKick = end; t.kicked {
+		end()
+	}
+}
+
+func (t *Taken) kick() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.kicked = true; t.onKick != nil {
+		t.onKick()
+	}
+}
 
 // Present says, for the list of who is on, which mailbox is selected and what
 // command the session is at.

@@ -57,6 +57,14 @@ func (s *Session) handOver(who sasl.Identity, mech string) error {
 		return no("UNAVAILABLE", "Mail is not available, try again later")
 	}
 	s.user, s.away = &User{Identity: who}, away
+	s.rank.Store(ordinary)
+	if who.Admin {
+		s.rank.Store(admin)
+	}
+	s.gone.Store(away)
+	if s.kicked.Load() {
+		away.Kick() // meanwhile
+	}
 	s.peer.Authenticated()
 	return errAway
 }
@@ -101,6 +109,10 @@ func (s *Session) taken(t *control.Taken) error {
 	if err := json.Unmarshal(t.Identity, &who); err != nil {
 		return err
 	}
+	t.OnKick(func() {
+		s.kicked.Store(true)
+		s.wake()
+	})
 	s.tag = t.Tag
 	s.cmd = commands["LOGIN"] // or AUTHENTICATE: both are answered alike
 	if err := s.login(who, t.Mech); err != nil {

@@ -37,6 +37,9 @@ type Options struct {
 	HandOver HandOver
 	Lend     func(user, session string, give func(*os.File)) (end func())
 
+	// Sessions, where not nil, are to know those of this server too.
+	Sessions *Sessions
+
 	// Enter lists a session among those who are on, from its first moment.
 	// It returns never nil; a nil Enter means that no list is kept.
 	Enter func(host, session string) Entry
@@ -108,6 +111,9 @@ func New(o Options) *Server {
 	return s
 }
 
+// Auth returns who knows the passwords; nil if nobody does.
+func (srv *Server) Auth() Authenticator { return srv.opt.Auth }
+
 // Serve runs one session on conn until it ends and closes conn. It returns when nothing of
 // the session is left. When ctx is done, the session is cut short: the command that
 // it runs does not end, and if possible it is told BYE.
@@ -145,6 +151,9 @@ func (srv *Server) begin(s *Session) (stop func() bool) {
 	} else if enter := srv.opt.Enter; enter != nil {
 		s.entry = enter(s.peer.Host, s.id)
 	}
+	if l := srv.opt.Sessions; l != nil {
+		l.add(s)
+	}
 	srv.add(s)
 	return context.AfterFunc(s.ctx, s.cut)
 }
@@ -168,7 +177,7 @@ func refusalText(why control.Refusal) string {
 // mayStay reports whether a shutdown notice spares a user who comes in
 // authenticated.
 func (srv *Server) mayStay(u *control.Caller) bool {
-	return u != nil && srv.opt.Config.IsAdmin(u.Name)
+	return u != nil && (u.Admin || srv.opt.Config.IsAdmin(u.Name))
 }
 
 // recover keeps a mistake in this program from ending the other sessions.
@@ -228,6 +237,9 @@ func (srv *Server) add(s *Session) {
 func (srv *Server) remove(s *Session) {
 	if s.entry != nil {
 		s.entry.End()
+	}
+	if l := srv.opt.Sessions; l != nil {
+		l.remove(s)
 	}
 	srv.mu.Lock()
 	delete(srv.sessions, s)

@@ -34,8 +34,9 @@ type Session struct {
 	ssf  int  // strength in bits of what protects the wire, 0 for nothing
 	dec  *wire.Decoder
 
-	entry Entry         // nil where no list is kept
-	away  *control.Away // the session goes on elsewhere; nil while it is here
+	entry Entry                        // nil where no list is kept
+	away  *control.Away                // the session goes on elsewhere; nil while it is here
+	gone  atomic.Pointer[control.Away] // the same, for others
 
 	user  *User // nil until authenticated
 	box   *Box  // nil unless a mailbox is selected; implies user != nil
@@ -58,6 +59,7 @@ type Session struct {
 	rank    atomic.Int32 // stranger, ordinary or admin
 	idling  atomic.Bool  // in IDLE: changed may wake the session
 	stirred atomic.Bool  // and is about to
+	kicked  atomic.Bool  // the administrator ends it
 }
 
 // Ranks of sessions: what bears on how the server ends them.

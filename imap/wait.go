@@ -95,9 +95,12 @@ func (s *Session) over() error {
 	return s.expelled()
 }
 
-// expelled returns the BYE of the shutdown notice, if there is one and it does
-// not spare this session. A command with many responses asks between them.
+// expelled returns the BYE that the administrator wants: for this session, or by
+// a shutdown notice that does not spare it. A command with many responses asks between them.
 func (s *Session) expelled() error {
+	if s.kicked.Load() {
+		return &byeError{Code: "UNAVAILABLE", Text: "Session ended by the administrator"}
+	}
 	if text, down := s.shutdown(); down && s.rank.Load() != admin {
 		return &byeError{Code: "ALERT", Text: text}
 	}

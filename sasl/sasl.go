@@ -173,6 +173,16 @@ func (a *Authenticator) Login(ctx context.Context, authzid, authcid, password st
 	return Identity{User: user, Login: login, Admin: slices.Contains(a.admins, target)}, nil
 }
 
+// Lookup returns the user of that name, without a password, for whom an
+// administrator acts. Its errors are those of Login.
+func (a *Authenticator) Lookup(ctx context.Context, name string) (User, error) {
+	name, err := Canonical(name, a.lower)
+	if err != nil {
+		return User{}, err
+	}
+	return a.ask(func(b Backend) (User, error) { return b.Lookup(ctx, name) })
+}
+
 // ask returns the first success of the back ends. Without one, a back end that
 // could not answer outweighs those that said no: it might have said yes.
 func (a *Authenticator) ask(question func(Backend) (User, error)) (User, error) {

@@ -30,7 +30,7 @@ var ranks = []struct {
 	{"imap/wire", 0}, {"imap/body", 0}, {"control/config", 0}, {"maildir/vfs", 0},
 	{"maildir/*", 10},
 	{"maildir", 20},
-	{"control/*", 29}, {"sasl", 30}, {"control", 30},
+	{"control/admin", 35}, {"control/*", 29}, {"sasl", 30}, {"control", 30},
 	{"imap", 40},
 	{".", 50},
 	{"test/peer", 60}, {"test/*", 61}, {"test", 62},

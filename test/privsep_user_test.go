@@ -207,6 +207,24 @@ func TestUserNotices(t *testing.T) {
 	}
 }
 
+// TestUserKick has imapctl end sessions that are in processes of users.
+func TestUserKick(t *testing.T) {
+	t.Parallel()
+	s := usersSite(t, peer.Options{})
+	clear, secret, bob := s.Login(t, "alice"), loginTLS(t, s, "alice"), s.Login(t, "bob")
+	clear.Do("SELECT INBOX")
+	secret.Send("i IDLE")
+	secret.Wait("+ ")
+	c := exec.Command(peer.Binary(t), "-C", s.ConfFile(), "kick", "alice")
+	c.Args[0] = "imapctl"
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	clear.Wait("* BYE ")
+	secret.Wait("* BYE ")
+	bob.Do("NOOP")
+}
+
 // TestUserTelemetry makes and removes log/USER while sessions run in a process
 // that cannot look there.
 func TestUserTelemetry(t *testing.T) {

@@ -96,12 +96,15 @@ func (s *Server) DialTLS() (net.Conn, error) {
 	return tls.Dial("tcp", s.TLSAddr, &tls.Config{InsecureSkipVerify: true})
 }
 
+// LogFile returns the path of the server's log.
+func (s *Server) LogFile() string { return filepath.Join(s.dir, "server.log") }
+
 // Log returns what the server has logged until now.
 func (s *Server) Log() string {
 	if s.room != nil {
 		return s.room.Syslog()
 	}
-	b, err := os.ReadFile(filepath.Join(s.dir, "server.log"))
+	b, err := os.ReadFile(s.LogFile())
 	if err != nil {
 		return err.Error()
 	}

@@ -1,0 +1,161 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"imapd/control"
+	"imapd/sasl"
+)
+
+// daemon keeps what it was asked.
+type daemon struct {
+	mu    sync.Mutex
+	asked []string
+	err   error
+}
+
+func (d *daemon) say(what string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked = append(d.asked, what)
+	return d.err
+}
+
+func (d *daemon) Reload() error { return d.say("reload") }
+func (d *daemon) Drain()        { _ = d.say("drain") }
+
+type users struct{}
+
+func (users) Lookup(_ context.Context, user string) (sasl.User, error) {
+	switch user {
+	case "jane":
+		return sasl.User{Name: "jane", UID: 7, GID: 8, Home: "/home/jane"}, nil
+	case "broken":
+		return sasl.User{}, errors.New("the back end\nis away")
+	}
+	return sasl.User{}, sasl.ErrNoUser
+}
+
+// serve starts a Server for d, whose sessions greet, echo and say bye at their
+// end.
+func serve(t *testing.T, dir string, d *daemon) (path string) {
+	t.Helper()
+	s := Listen(Options{
+		Dir: dir, Daemon: d, Log: slog.New(slog.DiscardHandler),
+		End:   func(session string) bool { return session == "s1" },
+		Users: func() Users { return users{} },
+		Serve: func(ctx context.Context, c *control.Conn) {
+			defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
+			io.WriteString(c, "hello "+c.Preauth.Name+"\n")
+			io.Copy(c, c)
+			io.WriteString(c, "bye\n")
+		},
+	})
+	if s == nil {
+		t.Fatal("no server")
+	}
+	t.Cleanup(s.Close)
+	return filepath.Join(dir, "socket", "imapctl")
+}
+
+func TestRequests(t *testing.T) {
+	t.Parallel()
+	dir, _ := site(t)
+	d := &daemon{}
+	path := serve(t, dir, d)
+	for _, tt := range []struct{ in, want string }{
+		{"reload\n", "OK reloaded\n"},
+		{"drain\n", "OK draining\n"},
+		{"kick\ts1\n", "OK ended\n"},
+		{"kick\ts2\n", "NO the session has ended\n"},
+		{"session\tjane\n", "OK the session begins\nhello jane\nbye\n"},
+		{"session\tjoe\x1b\n", `NO there is no user joe\x1b` + "\n"},
+		{"session\tbroken\n", "* the back end\nNO is away\n"},
+		{"who\n", "NO unknown request\n"},
+		{"\n", "NO unknown request\n"},
+		{"reload\nreload\n", "NO more than one line\n"},
+		{strings.Repeat("x", 2000), "NO the request is too long\n"},
+		{"reload", "NO read the request: EOF\n"},
+	} {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetDeadline(time.Now().Add(time.Minute))
+		go func() { io.WriteString(c, tt.in); c.(*net.UnixConn).CloseWrite() }()
+		got, err := io.ReadAll(c)
+		if string(got) != tt.want && !(len(tt.in) > maxRequest && len(got) == 0) {
+			t.Errorf("%.20q: got %q, %v, want %q", tt.in, got, err, tt.want)
+		}
+		c.Close()
+	}
+	if got := strings.Join(d.asked, " "); got != "reload drain" {
+		t.Errorf("asked for %s", got)
+	}
+}
+
+// TestReloadFault holds that all of a configuration's faults reach the
+// administrator.
+func TestReloadFault(t *testing.T) {
+	t.Parallel()
+	dir, conf := site(t)
+	serve(t, dir, &daemon{err: errors.New("imapd.conf:1: no\nimapd.conf:2: neither")})
+	out, complaints, code := imapctl("-C", conf, "reload")
+	if code != 69 || out != "" || !strings.Contains(complaints, "imapd.conf:1: no") || !strings.Contains(complaints, "imapd.conf:2: neither") {
+		t.Errorf("exit %d, %q, %q", code, out, complaints)
+	}
+}
+
+// TestClose ends a session, removes the sockets, and leaves alone the name that
+// a newer daemon has taken.
+func TestClose(t *testing.T) {
+	t.Parallel()
+	dir, _ := site(t)
+	socket := filepath.Join(dir, "socket")
+	if err := os.Mkdir(socket, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	dead := filepath.Join(socket, "imapctl.999999999") // beyond any process
+	if err := os.WriteFile(dead, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := Listen(Options{Dir: dir, Log: slog.New(slog.DiscardHandler)})
+	if s == nil {
+		t.Fatal("no server")
+	}
+	if _, err := os.Lstat(dead); !os.IsNotExist(err) {
+		t.Errorf("the socket of a dead daemon: %v", err)
+	}
+	for _, name := range []string{s.path, filepath.Join(socket, "imapctl")} {
+		if info, err := os.Lstat(name); err != nil || info.Mode() != os.ModeSocket|0o600 {
+			t.Errorf("%s: %v, %v", name, info, err)
+		}
+	}
+	newer := filepath.Join(socket, "imapctl")
+	if err := os.Remove(newer); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(newer, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	entries, err := os.ReadDir(socket)
+	if err != nil || len(entries) != 1 || entries[0].Name() != "imapctl" {
+		t.Errorf("left %v, %v", entries, err)
+	}
+	var none *Server
+	none.Close()
+	if Listen(Options{Dir: "/nonexistent/dir", Log: slog.New(slog.DiscardHandler)}) != nil {
+		t.Error("a server without a socket")
+	}
+}

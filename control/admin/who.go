@@ -1,0 +1,92 @@
+package admin
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"imapd/control/proc"
+)
+
+var _ = register(Command{
+	Name: "who", Args: "[--json]", Help: "list who is on",
+	Options: []option{{long: "json"}},
+	Run:     (*call).who,
+})
+
+// A person is one session as who --json has it.
+type person struct {
+	PID     int       `json:"pid"`
+	ID      string    `json:"id"` // what kick takes: PID or PID.n
+	Service string    `json:"service"`
+	Host    string    `json:"host"`
+	User    string    `json:"user"`
+	Mailbox string    `json:"mailbox"`
+	Command string    `json:"command"`
+	Since   time.Time `json:"since"`
+	Session string    `json:"session"`
+}
+
+func (c *call) who() error {
+	all, err := c.list()
+	if err != nil {
+		return err
+	}
+	if c.set["json"] {
+		people := []person{}
+		for _, i := range all {
+			people = append(people, person{i.PID, name(i), i.Service, i.Host, i.User, i.Mailbox, i.Command, i.Since, i.Session})
+		}
+		e := json.NewEncoder(c.out)
+		e.SetIndent("", "  ")
+		return e.Encode(people)
+	}
+	// The columns of cyr_info proc. A field that is empty has a dash, or awk
+	// would count wrong.
+	w := tabwriter.NewWriter(c.out, 0, 0, 1, ' ', 0)
+	for _, i := range all {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", name(i), dash(i.Service), dash(i.Host), dash(i.User), dash(i.Mailbox), dash(i.Command))
+	}
+	return w.Flush()
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return printable(s)
+}
+
+// name returns what tells one session from all others: PID or PID.n.
+func name(i proc.Info) string {
+	if i.ID == "" {
+		return strconv.Itoa(i.PID)
+	}
+	return strconv.Itoa(i.PID) + "." + i.ID
+}
+
+// list returns who is on, of the service of -S if there is one, in the order
+// of their processes and arrival.
+func (c *call) list() ([]proc.Info, error) {
+	if err := c.load(); err != nil {
+		return nil, err
+	}
+	all, err := proc.Open(c.conf.ProcPath, slog.New(slog.DiscardHandler)).List()
+	if err != nil {
+		return nil, err
+	}
+	if c.service != "" {
+		all = slices.DeleteFunc(all, func(i proc.Info) bool { return i.Service != c.service })
+	}
+	slices.SortFunc(all, func(a, b proc.Info) int {
+		x, _ := strconv.Atoi(a.ID)
+		y, _ := strconv.Atoi(b.ID)
+		return cmp.Or(a.PID-b.PID, x-y)
+	})
+	return all, nil
+}
