@@ -255,7 +255,13 @@ func (a *Away) Kick() {
 // Cut has the session say goodbye now. One that does not is cut off.
 func (a *Away) Cut() {
 	_ = a.channel.TrySend([]byte{sayCut}) // fails where it has ended
-	time.AfterFunc(cutTime/2, func() { a.channel.Close() })
+	time.AfterFunc(cutTime/2, func() {
+		a.channel.Close()
+		if a.plain != nil { // the copying ends, whatever the worker does
+			a.plain.Close()
+			a.client.Close()
+		}
+	})
 }
 
 // Shutdown tells the session of the shutdown notice, or that there is none.

@@ -69,7 +69,11 @@ func Check(conf *config.Config, open config.Opener) []error {
 		}
 	}
 	if conf.User != "" {
-		if _, err := identify(conf); err != nil {
+		id, err := identify(conf)
+		if err == nil && conf.PrivilegeSeparation == config.SeparateUser {
+			_, err = identifyAuth(conf, id)
+		}
+		if err != nil {
 			wrong = append(wrong, err)
 		}
 	}

@@ -60,9 +60,10 @@ func newTicket() []byte {
 }
 
 // identifyAuth returns who the process that checks passwords runs as.
-func identifyAuth(conf *config.Config, front identity, file string) (identity, error) {
+func identifyAuth(conf *config.Config, front identity) (identity, error) {
 	if conf.AuthUser == "" {
-		return identity{}, fmt.Errorf(`privilege_separation: user: add the line "auth_user: NAME" to %s, where NAME is a user of the system who owns nothing and is not %s`, file, conf.User)
+		err := fmt.Errorf(`user: add the line "auth_user: NAME", where NAME is a user of the system who owns nothing and is not %s`, conf.User)
+		return identity{}, at(conf, "privilege_separation", err)
 	}
 	id, err := lookUpUser(conf.AuthUser)
 	if err != nil {
@@ -80,7 +81,7 @@ func identifyAuth(conf *config.Config, front identity, file string) (identity, e
 // startUsers starts the front and the process that checks passwords, and ties
 // them together.
 func (p *parent) startUsers(detail string, front identity) (server, auth *privsep.Child, err error) {
-	id, err := identifyAuth(p.conf, front, p.options.Config)
+	id, err := identifyAuth(p.conf, front)
 	if err != nil {
 		return nil, nil, err
 	}
