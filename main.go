@@ -56,9 +56,7 @@ func run(stdio *control.Stdio, args []string) int {
 		return control.Test(conf, problems, stdio.Open, os.Stdout, os.Stderr)
 	}
 	if err != nil {
-		for _, p := range problems {
-			control.Complain(stdio, p.String())
-		}
+		control.Complain(stdio, control.Explain(conf, problems, stdio.Open, err)...)
 		return control.ExitConfig
 	}
 	log := control.OpenLog(conf, start, stdio)
@@ -68,10 +66,17 @@ func run(stdio *control.Stdio, args []string) int {
 	}
 	stdio.Narrow(conf)
 	code, err := serve(start, stdio, conf, o, log.Logger)
-	if err != nil {
-		log.Error(err.Error())
+	if err == nil {
+		return code
+	}
+	all := []string{err.Error()}
+	if code == control.ExitConfig {
+		all = control.Explain(conf, nil, stdio.Open, err)
+	}
+	for _, text := range all {
+		log.Error(text)
 		if !log.Stderr {
-			fmt.Fprintln(os.Stderr, "imapd:", err)
+			fmt.Fprintln(os.Stderr, "imapd:", text)
 		}
 	}
 	return code

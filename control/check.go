@@ -6,6 +6,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
 
 	"imapd/control/config"
 )
@@ -68,6 +71,7 @@ func Check(conf *config.Config, open config.Opener) []error {
 			wrong = append(wrong, at(conf, "listen", fmt.Errorf("%v: %w", a, ErrNoCertificate)))
 		}
 	}
+	who := identity{uid: os.Geteuid(), gid: os.Getegid()}
 	if conf.User != "" {
 		id, err := identify(conf)
 		if err == nil && conf.PrivilegeSeparation == config.SeparateUser {
@@ -75,9 +79,65 @@ func Check(conf *config.Config, open config.Opener) []error {
 		}
 		if err != nil {
 			wrong = append(wrong, err)
+		} else if who.uid == 0 {
+			who = id
 		}
 	}
+	if err := who.mayLook(filepath.Join(conf.ConfigDirectory, "msg")); conf.ConfigDirectory != "" && err != nil {
+		wrong = append(wrong, at(conf, "configdirectory", err))
+	}
 	return wrong
+}
+
+// mayLook returns why id cannot see what lies in the directory name, as far as
+// its own mode tells. That there is none is no fault.
+func (id identity) mayLook(name string) error {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil
+	}
+	if !info.IsDir() {
+		return &os.PathError{Op: "notices", Path: name, Err: syscall.ENOTDIR}
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	mode := info.Mode().Perm()
+	switch {
+	case !ok || id.uid == 0:
+		return nil
+	case int(st.Uid) == id.uid:
+		mode >>= 6
+	case int(st.Gid) == id.gid || slices.Contains(id.groups, int(st.Gid)):
+		mode >>= 3
+	}
+	if mode&5 != 5 {
+		return &os.PathError{Op: "notices", Path: name, Err: syscall.EACCES}
+	}
+	return nil
+}
+
+// Explain returns all that is wrong with a configuration that kept a process from
+// starting: first what was found first, each once. conf may be nil.
+func Explain(conf *config.Config, problems []config.Problem, open config.Opener, first error) []string {
+	var all []string
+	tell := func(text string) {
+		if !slices.Contains(all, text) {
+			all = append(all, text)
+		}
+	}
+	for _, p := range problems {
+		if !p.Warning {
+			tell(p.String())
+		}
+	}
+	if len(all) == 0 && first != nil {
+		tell(first.Error())
+	}
+	if conf != nil {
+		for _, err := range Check(conf, open) {
+			tell(err.Error())
+		}
+	}
+	return all
 }
 
 // readable returns why the file path, if there is one, cannot be read.

@@ -179,15 +179,21 @@ func TestInetdWait(t *testing.T) {
 // it: else inetd starts the next at once.
 func TestTurnAway(t *testing.T) {
 	t.Parallel()
-	l, f := listening(t, "tcp", "127.0.0.1:0")
-	waiting := dial(t, l.Addr())
-	c := command(t, "-C /nonexistent")
-	c.Stdin, c.Stdout, c.Stderr = f, f, f
-	if err := c.Run(); c.ProcessState.ExitCode() != ExitConfig {
-		t.Fatalf("got %v", err)
+	starts := []string{"-C /nonexistent", "-s -C " + testConfig(t, "cyrus_user: 65534")}
+	if os.Getuid() == 0 {
+		starts = append(starts, "-C "+testConfig(t)) // without cyrus_user
 	}
-	if got, err := io.ReadAll(waiting); len(got) != 0 || err != nil {
-		t.Errorf("the client got %q, %v", got, err)
+	for _, what := range starts {
+		l, f := listening(t, "tcp", "127.0.0.1:0")
+		waiting := dial(t, l.Addr())
+		c := command(t, what)
+		c.Stdin, c.Stdout, c.Stderr = f, f, f
+		if err := c.Run(); c.ProcessState.ExitCode() != ExitConfig {
+			t.Errorf("%s: got %v", what, err)
+		}
+		if got, err := io.ReadAll(waiting); len(got) != 0 || err != nil {
+			t.Errorf("%s: the client got %q, %v", what, got, err)
+		}
 	}
 }
 

@@ -35,13 +35,14 @@ type Stdio struct {
 	// there now goes nowhere.
 	Hidden bool
 
-	socket  *os.File         // the socket that was on 0, or nil
-	both    bool             // it was on 1 as well
-	client  *passed          // the client whose socket systemd left on 3, or nil
-	signals <-chan os.Signal // those that master sends
-	passed  []passed         // the listening sockets that systemd left from 3 on
-	notify  *notifier        // systemd, or nil
-	member  *member          // nil where no parent of ours has started this process
+	socket    *os.File         // the socket that was on 0, or nil
+	both      bool             // it was on 1 as well
+	listening net.Listener     // made of socket, where that listens
+	client    *passed          // the client whose socket systemd left on 3, or nil
+	signals   <-chan os.Signal // those that master sends
+	passed    []passed         // the listening sockets that systemd left from 3 on
+	notify    *notifier        // systemd, or nil
+	member    *member          // nil where no parent of ours has started this process
 }
 
 // Adopt looks at the descriptors 0, 1 and 2. A socket on 0 is moved away, and
@@ -150,12 +151,15 @@ func (s *Stdio) FindStart(o *Options) Start {
 // process that cannot serve: as long as that client waits at the socket, inetd
 // starts one process after the other. Nothing is read or written.
 func (s *Stdio) TurnAway() {
-	if s.Start != StartInetdWait || s.socket == nil {
+	if s.Start != StartInetdWait {
 		return
 	}
-	l, err := net.FileListener(s.socket)
-	if err != nil {
-		return
+	l := s.listening
+	if l == nil {
+		var err error
+		if l, err = net.FileListener(s.socket); err != nil {
+			return
+		}
 	}
 	defer l.Close()
 	if d, ok := l.(interface{ SetDeadline(time.Time) error }); !ok || d.SetDeadline(time.Now().Add(time.Second)) != nil {
@@ -173,7 +177,7 @@ func (s *Stdio) listener() (net.Listener, error) {
 		return nil, fmt.Errorf("standard input: %w", err)
 	}
 	s.socket.Close()
-	s.socket = nil
+	s.listening = l
 	return l, nil
 }
 

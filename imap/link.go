@@ -182,6 +182,9 @@ func (l *link) wake() {
 func (l *link) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.ended {
+		return // a second call must not give it more time
+	}
 	l.woken, l.ended = true, true
 	l.base.SetReadDeadline(time.Unix(1, 0))
 	l.base.SetWriteDeadline(time.Now().Add(cutWait))

@@ -156,3 +156,34 @@ func TestBadConfigurationAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestAllFaults holds that a start tells everything at once that is wrong with a
+// configuration: what its lines say, and what they lead to.
+func TestAllFaults(t *testing.T) {
+	t.Parallel()
+	dir := peer.TempDir(t)
+	write(t, dir+"/msg", "a file")
+	conf := dir + "/imapd.conf"
+	lines := "maildir: " + dir + "/Maildir\nlisten: unix:" + dir + "/socket\ncyrus_user: no-such-user\nsasl_passwd_file: " + dir + "/none\n"
+	for _, tt := range []struct {
+		lines string
+		want  []string
+	}{
+		{"timuot: 5\ntls_server_key: " + dir + "/key\n", []string{
+			"configdirectory is missing", "unknown option timuot", "a key without tls_server_cert", "no-such-user", "/none: no such file"}},
+		{"configdirectory: " + dir + "\n", []string{"no-such-user", "/none: no such file", "/msg: not a directory"}},
+		{"configdirectory: " + dir + "\ntls_server_cert: " + dir + "/cert\n", []string{"no-such-user", "/none: no such file", "/cert: no such file"}},
+	} {
+		write(t, conf, tt.lines+lines)
+		out, err := exec.Command(peer.Binary(t), "-l", "-C", conf).CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 78 {
+			t.Errorf("%s: %v", tt.lines, err)
+		}
+		for _, want := range tt.want {
+			if strings.Count(string(out), want) != 1 {
+				t.Errorf("%q is not told once in\n%s", want, out)
+			}
+		}
+	}
+}

@@ -115,7 +115,7 @@ func TestUserProcesses(t *testing.T) {
 		conn := must(s.Dial())(t)
 		conn.SetDeadline(time.Now().Add(time.Minute))
 		fmt.Fprintf(conn, "a LOGIN %s %s\r\nb LOGOUT\r\n", user, peer.Password)
-		if text := string(must(rest(conn))(t)); !strings.Contains(text, "\r\na NO ") {
+		if text := string(must(remainder(conn))(t)); !strings.Contains(text, "\r\na NO ") {
 			t.Errorf("%s: %q", user, text)
 		}
 		conn.Close()
@@ -131,7 +131,7 @@ func TestUserPipelined(t *testing.T) {
 		conn := must(dial())(t)
 		conn.SetDeadline(time.Now().Add(time.Minute))
 		fmt.Fprintf(conn, "a LOGIN alice %s\r\nb SELECT INBOX\r\nc FETCH 1 BODY.PEEK[]\r\nd LOGOUT\r\n", peer.Password)
-		text := string(must(rest(conn))(t))
+		text := string(must(remainder(conn))(t))
 		for _, want := range []string{"\r\na OK ", "\r\nb OK ", "\r\nc OK ", "\r\n* BYE ", "\r\nd OK "} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%s: no %q in %q", name, want, text)
@@ -155,7 +155,7 @@ func TestUserCrash(t *testing.T) {
 		for limit := time.Now().Add(20 * time.Second); alive(pid) && time.Now().Before(limit); <-time.After(time.Millisecond) {
 		}
 		conn.SetDeadline(time.Now().Add(20 * time.Second))
-		left, err := rest(conn)
+		left, err := remainder(conn)
 		if netErr, ok := err.(net.Error); ok && netErr.Timeout() {
 			t.Errorf("alice's client does not hear that her process is gone: %q, %v", left, err)
 		}
@@ -440,8 +440,8 @@ func TestUserRefused(t *testing.T) {
 	}
 }
 
-// rest reads what comes until the end, or until the other side is gone.
-func rest(conn net.Conn) (text []byte, err error) {
+// remainder reads what comes until the end, or until the other side is gone.
+func remainder(conn net.Conn) (text []byte, err error) {
 	buffer := make([]byte, 4096)
 	for {
 		n, err := conn.Read(buffer)

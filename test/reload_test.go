@@ -40,7 +40,6 @@ func edit(t *testing.T, s *peer.Server, old, text string) {
 		t.Fatalf("no %q in %s", old, conf)
 	}
 	put(t, s.ConfFile(), strings.Replace(conf, old, text, 1))
-	peer.Own(t, filepath.Dir(s.ConfFile()))
 }
 
 // TestReload changes the configuration under a server with a session: what is new
@@ -95,7 +94,6 @@ func TestReload(t *testing.T) {
 	// New passwords.
 	passwd := filepath.Join(s.Dir(), "passwd")
 	put(t, passwd, strings.Replace(read(t, passwd), peer.Password, "Other-8", 1))
-	peer.Own(t, s.Dir())
 	notify(t, s, syscall.SIGHUP, "]: reloaded")
 	if answer := welcome(t, s, 1).ask("LOGIN " + s.User + " " + peer.Password); !strings.HasPrefix(answer, "NO") {
 		t.Errorf("the old password: %s", answer)
