@@ -174,7 +174,7 @@ func (m *Master) Run(ctx context.Context, h Handler) error {
 			return ErrTerminated
 		case err != nil:
 			return err
-		case m.hungUp() || m.served >= m.opt.Uses:
+		case m.hungUp() || m.served >= m.opt.Uses || m.program.old:
 			return nil
 		}
 		if err := m.tell(available); err != nil {
@@ -246,6 +246,10 @@ func (m *Master) tell(message uint32) error {
 type program struct {
 	path string
 	info os.FileInfo // nil where the file cannot be seen
+	// old says that it was replaced while the process started. Such a process
+	// serves one client first: should the two only look different, as on some
+	// file systems, master would fork without end.
+	old bool
 }
 
 // findProgram finds the file of this process by the name that it was called by,
@@ -254,7 +258,7 @@ func findProgram(name string) program {
 	self, err := os.Stat("/proc/self/exe")
 	if err == nil && strings.HasPrefix(name, "/") {
 		if info, err := os.Stat(name); err == nil && os.SameFile(info, self) {
-			return program{name, info}
+			return program{path: name, info: info}
 		}
 	}
 	path, err := os.Executable()
@@ -265,7 +269,7 @@ func findProgram(name string) program {
 	if err != nil {
 		return program{}
 	}
-	return program{path, info}
+	return program{path, info, self != nil && !os.SameFile(info, self)}
 }
 
 // changed tells whether the file was replaced or removed. What cannot be seen,

@@ -39,10 +39,9 @@ func TestMasterClean(t *testing.T) {
 		if err := visit(s, user); err != nil {
 			t.Fatal(err)
 		}
-		last := regexp.MustCompile(`imap\[(\d+)\]: login: `).FindAllStringSubmatch(s.Log(), -1)
-		if n == 0 {
-			pid = last[0][1]
-		} else if got := last[len(last)-1][1]; got != pid {
+		if got := server(t, s, n); n == 0 {
+			pid = got
+		} else if got != pid {
 			t.Fatalf("process %s serves, not %s", got, pid)
 		}
 		// What the next client finds.

@@ -235,6 +235,17 @@ func contains(pids []int, pid int) bool {
 	return false
 }
 
+// server returns the process that served the n-th login, from 0 on.
+func server(t *testing.T, s *peer.Server, n int) string {
+	t.Helper()
+	var all [][]string
+	eventually(t, func() string { return fmt.Sprintf("no login %d in\n%s", n, s.Log()) }, func() bool {
+		all = regexp.MustCompile(`imap\[(\d+)\]: login: `).FindAllStringSubmatch(s.Log(), -1)
+		return len(all) > n
+	})
+	return all[n][1]
+}
+
 // TestMasterUpgrade replaces the program: the next client has a process that
 // runs the new one.
 func TestMasterUpgrade(t *testing.T) {
@@ -243,12 +254,13 @@ func TestMasterUpgrade(t *testing.T) {
 	if err := visit(s, s.User); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, func() string { return fmt.Sprintf("%v wait, of %v", waiting(t, s), children(t, s)) },
+		func() bool { n := len(waiting(t, s)); return n >= 2 && n == len(children(t, s)) })
 	old := must(os.Stat(s.Program))(t)
 	s.CopyProgram(t, s.Program)
-	for range 3 {
+	for n := range 3 {
 		c := s.Login(t, s.User)
-		last := regexp.MustCompile(`imap\[(\d+)\]: login: `).FindAllStringSubmatch(s.Log(), -1)
-		if exe, err := os.Stat("/proc/" + last[len(last)-1][1] + "/exe"); err == nil && os.SameFile(exe, old) {
+		if exe, err := os.Stat("/proc/" + server(t, s, n+1) + "/exe"); err == nil && os.SameFile(exe, old) {
 			t.Error("the old program serves")
 		}
 		c.Do("LOGOUT")
