@@ -57,9 +57,11 @@ type parent struct {
 }
 
 // Parted tells whether this process has to become a parent instead of serving:
-// root has started it, for many clients, and whom to become is known.
+// root has started it with -l, or for many clients where every user gets a
+// process, and whom to become is known. (Who hands sockets over keeps an eye on
+// the process that it has started: with one uid that one serves.)
 func (s *Stdio) Parted(start Start, conf *config.Config) bool {
-	many := start == StartListen || start == StartSystemd || start == StartInetdWait
+	many := start == StartListen || conf.PrivilegeSeparation == config.SeparateUser && (start == StartSystemd || start == StartInetdWait)
 	if !many || s.member != nil || os.Geteuid() != 0 || conf.PrivilegeSeparation == config.SeparateNone || conf.User == "" {
 		return false
 	}
@@ -90,6 +92,7 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 		}
 		return ExitOS, err
 	}
+	forgetLauncher()
 	p.doors, p.ready = l.doors, l.from.ready
 	defer p.closeDoors()
 	if p.spawner, err = privsep.NewSpawner(); err != nil {
