@@ -126,10 +126,15 @@ func TestProblems(t *testing.T) {
 		{"tls_server_cert: a", []string{`imapd.conf:2: tls_server_cert, tls_server_key: "a" must be an absolute path`}},
 		{"maildir_prefix: INBOX", []string{`imapd.conf:2: maildir_prefix: "INBOX" must be a name with the separator "/" at its end`}},
 		{"xlist-spam: Spam", []string{"imapd.conf:2: xlist-spam: no special use; known are: all archive drafts flagged junk sent trash important memos scheduled snoozed"}},
-		{"sasl_pwcheck_method: auxprop saslauthd", []string{
-			"W:imapd.conf:2: sasl_pwcheck_method: auxprop is not in this version; passwd-file is",
-			"W:imapd.conf:2: sasl_pwcheck_method: saslauthd is not in this version; passwd-file is",
-			"imapd.conf:2: sasl_pwcheck_method: nobody could log in; this version has passwd-file"}},
+		{"sasl_pwcheck_method: auxprop pts", []string{
+			"W:imapd.conf:2: sasl_pwcheck_method: auxprop is not in this version; passwd-file and saslauthd are",
+			"W:imapd.conf:2: sasl_pwcheck_method: pts is not in this version; passwd-file and saslauthd are",
+			"imapd.conf:2: sasl_pwcheck_method: nobody could log in; this version has passwd-file and saslauthd"}},
+		{"sasl_pwcheck_method: saslauthd passwd-file\nsasl_saslauthd_path: mux\nsasl_minimum_layer: 257", []string{
+			`imapd.conf:3: sasl_saslauthd_path: "mux" must be an absolute path`,
+			`imapd.conf:4: sasl_minimum_layer: "257" must be from 0 to 256`}},
+		{"virtdomains: on", []string{"W:imapd.conf:2: virtdomains: on is taken as userid: names get no domain from an address"}},
+		{"proxyservers: gate group:wheel", []string{"W:imapd.conf:2: proxyservers: group:wheel: groups are not in this version"}},
 		{"readonly: yes", []string{"imapd.conf:2: readonly: yes is not in this version, and to run without it would be less safe"}},
 		{"tls_client_certs: require", []string{"imapd.conf:2: tls_client_certs: require is not in this version, and to run without it would be less safe"}},
 
@@ -476,4 +481,22 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestExamples holds that the files that sites copy have nothing wrong.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	files, _ := filepath.Glob("../../contrib/*.conf")
+	tested := 0
+	for _, file := range files {
+		if strings.HasPrefix(filepath.Base(file), "imapd") {
+			tested++
+			if _, problems, err := Load(file, "imap", nil); len(problems) > 0 || err != nil {
+				t.Error(problems, err)
+			}
+		}
+	}
+	if tested < 2 {
+		t.Errorf("%d files", tested)
+	}
 }
