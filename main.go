@@ -11,6 +11,7 @@ import (
 	"imapd/control"
 	"imapd/control/config"
 	"imapd/control/notice"
+	"imapd/control/proc"
 	"imapd/control/telemetry"
 	"imapd/imap"
 	"imapd/maildir"
@@ -27,7 +28,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "imapd:", err)
 		os.Exit(control.ExitOS)
 	}
-	os.Exit(run(stdio, os.Args))
+	code := run(stdio, os.Args)
+	if code != control.ExitOK {
+		stdio.TurnAway()
+	}
+	os.Exit(code)
 }
 
 // run is the program. It returns the exit code.
@@ -37,6 +42,9 @@ func run(stdio *control.Stdio, args []string) int {
 		return control.ExitUsage
 	}
 	o, err := control.ParseOptions(args[1:])
+	if err == nil {
+		err = control.Fits(o)
+	}
 	if err != nil {
 		control.Complain(stdio, err.Error())
 		fmt.Fprint(os.Stderr, control.Usage)
@@ -84,7 +92,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		return code, err
 	}
 	if o.Debugger {
-		if err := control.RunDebugger(conf.DebugCommand, os.Args[0]); err != nil {
+		if err := control.RunDebugger(conf.DebugCommand, os.Args[0], conf.Service); err != nil {
 			log.Warn("debug_command", "err", err)
 		}
 	}
@@ -94,47 +102,38 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 			return control.ExitConfig, err
 		}
 	}
-	ctx, stop := control.Signals(context.Background(), log, certs.Reload)
-	defer stop()
-
-	logs := telemetry.New(telemetry.Options{Dir: conf.ConfigDirectory, BySession: conf.TelemetryBySessionID, Log: log})
-	notices := notice.New(notice.Options{Dir: conf.ConfigDirectory, Service: control.Service, Poll: conf.IdlePoll, Logs: logs.Scan, Log: log})
-	defer notices.Close()
-	host := maildir.NewHost(hostOptions(conf, log))
-	defer host.Close()
-
-	server := imap.New(imap.Options{
-		Config:  conf,
-		Host:    host,
-		Auth:    auth,
-		TLS:     certs.Config(),
-		Notices: notices,
-		Tap:     func(user, session string) imap.Tap { return logs.Open(user, session) },
-		Log:     log,
-		Version: version,
-	})
-	if start == control.StartListen {
+	daemon, ctx := control.NewDaemon(context.Background(), log, certs.Reload)
+	if start != control.StartMaster { // which has signals of its own
+		defer control.Signals(daemon)()
+	}
+	who := control.Who(start, conf, log)
+	open := func() (server *imap.Server, end func()) {
+		logs := telemetry.New(telemetry.Options{Dir: conf.ConfigDirectory, BySession: conf.TelemetryBySessionID, Log: log})
+		notices := notice.New(notice.Options{Dir: conf.ConfigDirectory, Service: conf.Service, Poll: conf.IdlePoll, Logs: logs.Scan, Log: log})
+		host := maildir.NewHost(imap.HostOptions(conf, log))
+		return imap.New(imap.Options{
+			Config: conf, Host: host, Auth: auth, TLS: certs.Config(), Notices: notices, Log: log, Version: version,
+			Enter: func(host, session string) imap.Entry {
+				return who.Begin(proc.Info{Service: conf.Service, Host: host, Session: session})
+			},
+			Tap: func(user, session string) imap.Tap { return logs.Open(user, session) },
+		}), func() { host.Close(); notices.Close() }
+	}
+	handler := control.Handler{Refuse: imap.Refuse}
+	if start == control.StartMaster {
+		// For each client anew, so that nothing of one is left for the next.
+		handler.Serve = func(ctx context.Context, c *control.Conn) {
+			server, end := open()
+			defer end()
+			server.Serve(ctx, c)
+		}
+	} else {
+		server, end := open()
+		defer end()
+		handler.Serve = server.Serve
+	}
+	if start == control.StartListen || start == control.StartSystemd {
 		log.Info("ready", "version", version)
 	}
-	if err := source.Run(ctx, control.Handler{Serve: server.Serve, Refuse: imap.Refuse}); err != nil {
-		return control.ExitOS, err
-	}
-	return control.ExitOK, nil
-}
-
-func hostOptions(conf *config.Config, log *slog.Logger) maildir.Options {
-	fsync := map[config.Fsync]maildir.Fsync{
-		config.FsyncOptimized: maildir.FsyncOptimized,
-		config.FsyncAlways:    maildir.FsyncAlways,
-		config.FsyncNever:     maildir.FsyncNever,
-	}
-	lock := maildir.LockAlways
-	if conf.MaildirLock == config.LockNewUIDs {
-		lock = maildir.LockNewUIDs
-	}
-	return maildir.Options{
-		Fsync: fsync[conf.MaildirFsync], Lock: lock, ReadOnly: conf.MaildirReadonly, ImportIsync: conf.MaildirImportIsync, Poll: conf.IdlePoll,
-		IndexSingleHost: conf.IndexSingleHost, MaxMessage: conf.Limits.AppendLimit(),
-		Slots: conf.Limits.Disk, SlotsPerUser: conf.Limits.DiskPerUser, Log: log,
-	}
+	return control.ExitCode(source.Run(ctx, handler))
 }

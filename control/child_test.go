@@ -42,6 +42,7 @@ type told struct {
 	Preauth        *Caller
 	Remote         string
 	ZeroIsNull     bool
+	Env            []string // names
 }
 
 func child(what string) int {
@@ -50,6 +51,14 @@ func child(what string) int {
 		fmt.Fprintln(os.Stderr, "adopt:", err)
 		return ExitOS
 	}
+	code := serveAs(what, stdio)
+	if code != ExitOK {
+		stdio.TurnAway()
+	}
+	return code
+}
+
+func serveAs(what string, stdio *Stdio) int {
 	if what == "panic" {
 		fmt.Println("said on standard output")
 		fmt.Fprintln(os.Stderr, "said on standard error")
@@ -79,8 +88,8 @@ func child(what string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return code
 	}
-	ctx, stop := Signals(context.Background(), log.Logger, certs.Reload)
-	defer stop()
+	daemon, ctx := NewDaemon(context.Background(), log.Logger, certs.Reload)
+	defer Signals(daemon)()
 	if l, ok := source.(*Listener); ok {
 		fmt.Println(l.Addrs()[0].String())
 	}
@@ -98,12 +107,16 @@ func tell(c *Conn, start Start, stdio *Stdio) told {
 	syscall.Umask(umask)
 	null, _ := os.Stat("/dev/null")
 	zero, _ := os.Stdin.Stat()
+	env := os.Environ()
+	for i := range env {
+		env[i], _, _ = strings.Cut(env[i], "=")
+	}
 	return told{
 		Start: start, Hidden: stdio.Hidden,
 		UID: os.Getuid(), EUID: os.Geteuid(), GID: os.Getgid(), Groups: groups, Umask: umask,
 		Back: os.Getuid() != 0 && syscall.Setuid(0) == nil,
 		Host: c.Host, TLS: c.TLS, Private: c.Private, Preauth: c.Preauth, Remote: c.RemoteAddr().Network(),
-		ZeroIsNull: os.SameFile(null, zero),
+		ZeroIsNull: os.SameFile(null, zero), Env: env,
 	}
 }
 

@@ -121,7 +121,7 @@ func hostText(addr net.Addr) string {
 	if ip := addrOf(addr); ip.IsValid() {
 		return "[" + ip.String() + "]"
 	}
-	if addr.Network() == "unix" {
+	if addr != nil && addr.Network() == "unix" {
 		return "[unix socket]"
 	}
 	return "[local]"

@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"imapd/control/config"
@@ -24,8 +23,9 @@ const (
 	refuseTime = 100 * time.Millisecond
 )
 
-// A Listener is the Source of imapd -l: it listens on the addresses of the
-// configuration and serves every connection in a goroutine of its own.
+// A Listener is the Source of every start that brings many clients: it takes
+// the connections that come in at its doors and serves each in a goroutine of
+// its own.
 type Listener struct {
 	conf  *config.Config
 	certs *Certificates
@@ -33,80 +33,59 @@ type Listener struct {
 	log   *slog.Logger
 	gate  *gate
 	doors []door
+	// idle is how long Run goes on without a client before it ends; 0 is for
+	// ever.
+	idle time.Duration
 }
 
-type door struct {
-	net.Listener
-	tls bool
-}
-
-// Listen binds all addresses, or none. Connections wait until Run.
+// Listen returns the Listener of imapd -l: it binds all addresses of the
+// configuration, or none. Connections wait until Run.
 func Listen(conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Listener, error) {
-	l := &Listener{conf: conf, certs: certs, ssf: o.SSF, log: log, gate: newGate(conf.Limits)}
-	for _, a := range conf.Listen {
-		d, err := l.open(a, a.TLS || o.TLS)
-		if err != nil {
-			l.close()
-			return nil, fmt.Errorf("listen %v: %w", a, err)
-		}
-		l.doors = append(l.doors, d)
+	doors, err := bind(conf, o, certs)
+	if err != nil {
+		return nil, err
+	}
+	return newListener(conf, o, certs, log, doors), nil
+}
+
+// Activated returns the Listener of the sockets that systemd passes. With -T on
+// the command line it ends when it has had no client for so long: systemd
+// starts it again when one comes.
+func Activated(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Listener, error) {
+	doors, err := passedDoors(s.passed, o, certs)
+	if err != nil {
+		return nil, fmt.Errorf("sockets of systemd: %w", err)
+	}
+	l := newListener(conf, o, certs, log, doors)
+	if o.TimeoutGiven {
+		l.idle = time.Duration(o.Timeout) * time.Second
 	}
 	return l, nil
 }
 
-func (l *Listener) open(a config.Address, tls bool) (door, error) {
-	if tls && l.certs == nil {
-		return door{}, ErrNoCertificate
+// InetdWait returns the Listener of the socket that inetd, with wait, leaves on
+// descriptor 0. It ends when it has had no client for as long as -T says, and
+// inetd listens again.
+func InetdWait(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Listener, error) {
+	if o.TLS && certs == nil {
+		return nil, ErrNoCertificate
 	}
-	lc := net.ListenConfig{KeepAlive: -1}
-	if idle := l.conf.TCPKeepalive; idle > 0 {
-		lc.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: idle, Interval: time.Minute, Count: 5}
-	}
-	if a.Network == "unix" {
-		if err := removeStale(a.Address); err != nil {
-			return door{}, err
-		}
-	}
-	n, err := lc.Listen(context.Background(), a.Network, a.Address)
-	if err == nil && a.Network == "unix" {
-		// Whoever may reach the directory may log in.
-		err = os.Chmod(a.Address, 0o666)
-	}
+	n, err := s.listener()
 	if err != nil {
-		return door{}, err
+		return nil, err
 	}
-	return door{n, tls}, nil
+	l := newListener(conf, o, certs, log, []door{{n, o.TLS}})
+	l.idle = time.Duration(o.Timeout) * time.Second
+	return l, nil
 }
 
-// ErrNoCertificate is returned where TLS is asked for and cannot be had.
-var ErrNoCertificate = errors.New("TLS needs tls_server_cert and tls_server_key in the configuration")
-
-// removeStale removes a unix socket that a server left behind: nobody answers
-// there.
-func removeStale(name string) error {
-	info, err := os.Lstat(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode()&os.ModeSocket == 0 {
-		return errors.New("there is something else of that name")
-	}
-	c, err := net.DialTimeout("unix", name, time.Second)
-	if err == nil {
-		c.Close()
-		return errors.New("another server listens there")
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return err
-	}
-	return os.Remove(name)
+// newListener returns the Listener of doors, which are its own from now on.
+func newListener(conf *config.Config, o *Options, certs *Certificates, log *slog.Logger, doors []door) *Listener {
+	return &Listener{conf: conf, certs: certs, ssf: o.SSF, log: log, gate: newGate(conf.Limits), doors: doors}
 }
 
-// Addrs returns where l listens, in the order of the configuration: with the
-// real ports where it names port 0.
+// Addrs returns where l listens, in the order of its doors: with the real ports
+// where the configuration names port 0.
 func (l *Listener) Addrs() []net.Addr {
 	var addrs []net.Addr
 	for _, d := range l.doors {
@@ -115,25 +94,16 @@ func (l *Listener) Addrs() []net.Addr {
 	return addrs
 }
 
-func (l *Listener) close() {
-	for _, d := range l.doors {
-		d.Close()
-	}
-}
-
 // Run serves until ctx is done. Sessions have 10 seconds to end then, before
-// their connections are closed, and 10 more after that.
+// their connections are closed, and 10 more after that. It also ends when it
+// has been idle for too long: who comes then waits at the launcher's socket.
 func (l *Listener) Run(ctx context.Context, h Handler) error {
 	sessions, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	var accepting, serving sync.WaitGroup
-	for _, d := range l.doors {
-		accepting.Go(func() { l.accept(ctx, d, h, sessions, &serving) })
+	var serving sync.WaitGroup
+	if l.receive(ctx, h, sessions, &serving) {
+		return nil
 	}
-	<-ctx.Done()
-	l.close()
-	accepting.Wait()
-
 	ended := make(chan struct{})
 	go func() { // ends when the last session does
 		serving.Wait()
@@ -150,14 +120,54 @@ func (l *Listener) Run(ctx context.Context, h Handler) error {
 	return errors.New("sessions did not end")
 }
 
-// accept is the goroutine of one door. sessions is done when connections are to
+// receive takes connections in until ctx is done or, and then it returns true,
+// the process is idle. The doors are closed then.
+func (l *Listener) receive(ctx context.Context, h Handler, sessions context.Context, serving *sync.WaitGroup) bool {
+	idle := newIdler(l.idle)
+	defer idle.stop()
+	var accepting sync.WaitGroup
+	for {
+		for _, d := range l.doors {
+			accepting.Go(func() { l.accept(ctx, d, h, sessions, serving, idle) })
+		}
+		select {
+		case <-ctx.Done():
+			closeDoors(l.doors)
+			accepting.Wait()
+			return false
+		case <-idle.done():
+		}
+		// A client may come in at this very moment. Closing the doors and
+		// waiting for its end would keep the others out for hours.
+		l.deadline(time.Unix(1, 0))
+		accepting.Wait()
+		if idle.empty() {
+			closeDoors(l.doors)
+			serving.Wait()
+			return true
+		}
+		l.deadline(time.Time{})
+	}
+}
+
+// deadline sets how long the doors are open.
+func (l *Listener) deadline(t time.Time) {
+	for _, d := range l.doors {
+		if n, ok := d.Listener.(interface{ SetDeadline(time.Time) error }); ok {
+			_ = n.SetDeadline(t) // fails at a closed door, which is as good
+		}
+	}
+}
+
+// accept is the goroutine of one door. It ends when the door is closed or its
+// deadline passes. sessions is done when connections are to
 // be closed whatever their sessions do.
-func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions context.Context, serving *sync.WaitGroup) {
+func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions context.Context, serving *sync.WaitGroup, idle *idler) {
 	short := false
 	for {
 		c, err := d.Accept()
 		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 				return
 			}
 			if !short {
@@ -178,7 +188,9 @@ func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions conte
 			l.refuse(d, c, h, err)
 			continue
 		}
+		idle.enter()
 		serving.Go(func() {
+			defer idle.leave()
 			defer leave(nil)
 			defer ticket.exit()
 			defer c.Close()
@@ -190,6 +202,7 @@ func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions conte
 
 // serve makes a Conn of c and hands it over.
 func (l *Listener) serve(ctx context.Context, d door, c net.Conn, t *ticket, h Handler) {
+	keepAlive(c, l.conf.TCPKeepalive)
 	conn := &Conn{
 		Conn:     c,
 		Host:     hostText(c.RemoteAddr()),
@@ -201,6 +214,15 @@ func (l *Listener) serve(ctx context.Context, d door, c net.Conn, t *ticket, h H
 		return
 	}
 	h.Serve(ctx, conn)
+}
+
+// keepAlive has TCP ask a client that has been silent for idle whether it is
+// still there; 0 turns that off. A socket that takes no keep-alive serves as
+// well.
+func keepAlive(c net.Conn, idle time.Duration) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: idle > 0, Idle: idle, Interval: time.Minute, Count: 5})
+	}
 }
 
 // startTLS does the handshake of a connection that is under TLS from its first

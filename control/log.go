@@ -46,19 +46,20 @@ type Log struct {
 func OpenLog(conf *config.Config, start Start, stdio *Stdio) *Log {
 	l := &Log{}
 	var s sink = nowhere{}
-	if start == StartListen && !stdio.Hidden {
+	daemon := (start == StartListen || start == StartSystemd) && !stdio.Hidden
+	if daemon {
 		l.Stderr = foreground()
 	}
 	if !l.Stderr {
-		w, err := syslog.New(facilities[conf.SyslogFacility]|syslog.LOG_INFO, ident(conf))
+		w, err := syslog.New(facilities[conf.SyslogFacility]|syslog.LOG_INFO, ident(conf, start))
 		if err == nil {
 			l.syslog, s = w, syslogSink{w}
 		} else {
-			l.Stderr = start == StartListen && !stdio.Hidden
+			l.Stderr = daemon
 		}
 	}
 	if l.Stderr {
-		s = newFileSink(os.Stderr, ident(conf), conf.LogFormat == config.LogJSON)
+		s = newFileSink(os.Stderr, ident(conf, start), conf.LogFormat == config.LogJSON)
 	}
 	l.Logger = slog.New(newHandler(conf, s))
 	return l
@@ -73,9 +74,12 @@ func (l *Log) Close() {
 
 // ident is how syslog names the program: with a prefix as Cyrus does, so that
 // its filters (fail2ban) fit.
-func ident(conf *config.Config) string {
-	if conf.SyslogPrefix != "" {
-		return conf.SyslogPrefix + "/" + Service
+func ident(conf *config.Config, start Start) string {
+	switch {
+	case conf.SyslogPrefix != "":
+		return conf.SyslogPrefix + "/" + serviceName(start)
+	case start == StartMaster:
+		return serviceName(start)
 	}
 	return "imapd"
 }

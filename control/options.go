@@ -18,10 +18,12 @@ const Usage = `usage: imapd [-C config-file] [-U uses] [-T timeout] [-D] [-s] [-
 
 // Exit codes, as sysexits.h names them.
 const (
-	ExitOK     = 0
-	ExitUsage  = 64 // a wrong option
-	ExitOS     = 71 // the system refused what it should have given
-	ExitConfig = 78 // the configuration is wrong
+	ExitOK       = 0
+	ExitUsage    = 64 // a wrong option
+	ExitSoftware = 70 // the launcher does not say what it should
+	ExitOS       = 71 // the system refused what it should have given
+	ExitTempFail = 75 // under master(8): a signal ended it
+	ExitConfig   = 78 // the configuration is wrong
 )
 
 // Options are what the command line says. See imapd(8).
@@ -29,9 +31,11 @@ type Options struct {
 	// Config is the configuration file; ConfigGiven tells that -C named it.
 	Config      string
 	ConfigGiven bool
-	// Uses and Timeout (seconds) bound the life of a process under master(8);
-	// they have no meaning elsewhere.
+	// Uses and Timeout (seconds) bound the life of a process under master(8).
+	// Timeout does so under inetd with wait too, and, where the command line
+	// has it (TimeoutGiven), under systemd.
 	Uses, Timeout int
+	TimeoutGiven  bool
 	// Debugger runs debug_command before anybody is served.
 	Debugger bool
 	// TLS puts every connection under TLS from its first octet.
@@ -126,7 +130,7 @@ func (o *Options) argument(c byte, arg string) error {
 	case 'U':
 		o.Uses = n
 	case 'T':
-		o.Timeout = n
+		o.Timeout, o.TimeoutGiven = n, true
 	case 'p':
 		o.SSF = n
 	}

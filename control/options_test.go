@@ -25,7 +25,7 @@ func TestParseOptions(t *testing.T) {
 		{"-U 5", with(func(o *Options) { o.Uses = 5 })},
 		{"-U30", with(func(o *Options) { o.Uses = 30 })},
 		{"-U -1", with(func(o *Options) { o.Uses = 0 })},
-		{"-T 0", with(func(o *Options) { o.Timeout = 0 })},
+		{"-T 0", with(func(o *Options) { o.Timeout, o.TimeoutGiven = 0, true })},
 		{"-D", with(func(o *Options) { o.Debugger = true })},
 		{"-s -p 2", with(func(o *Options) { o.TLS, o.SSF = true, 2 })},
 		{"-sp2", with(func(o *Options) { o.TLS, o.SSF = true, 2 })},
@@ -68,7 +68,7 @@ func TestDebugCommand(t *testing.T) {
 		{"100%% %s %d %s %s", "100% /sbin/imapd 42 imap %s"},
 		{"date +%Y %", "date +%Y %"},
 	} {
-		if got := debugCommand(tt.in, "/sbin/imapd", 42); got != tt.want {
+		if got := debugCommand(tt.in, "/sbin/imapd", 42, "imap"); got != tt.want {
 			t.Errorf("%q: got %q, want %q", tt.in, got, tt.want)
 		}
 	}

@@ -3,9 +3,7 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"time"
@@ -24,27 +22,25 @@ type Single struct {
 }
 
 // Inetd returns the Source of the client whose socket the launcher left on
-// descriptor 0.
+// descriptor 0, or systemd (Accept=yes) on 3.
 func Inetd(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Single, error) {
-	if s.socket == nil {
+	if s.socket == nil && s.client == nil {
 		return nil, errors.New("standard input is not a socket")
 	}
 	c, err := s.connection()
 	if err != nil {
 		return nil, err
 	}
-	if t, ok := c.(*net.TCPConn); ok && conf.TCPKeepalive > 0 {
-		// A socket that takes no keep-alive serves as well.
-		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: conf.TCPKeepalive, Interval: time.Minute, Count: 5})
-	}
+	keepAlive(c, conf.TCPKeepalive)
 	conn := &Conn{Conn: c, Host: hostText(c.RemoteAddr())}
 	// stunnel connects from this machine and tells for whom.
 	if ip, err := netip.ParseAddr(os.Getenv("REMOTE_HOST")); err == nil && addrOf(c.RemoteAddr()).IsLoopback() {
 		conn.Host = "[" + ip.Unmap().WithZone("").String() + "]"
 	}
-	conn.Private = o.TLS || o.SSF >= 2 || c.RemoteAddr().Network() == "unix"
+	tls := o.TLS || s.client != nil && secure(s.client.name, c.LocalAddr())
+	conn.Private = tls || o.SSF >= 2 || c.RemoteAddr().Network() == "unix"
 	conn.SSF = outside(o.SSF, c.RemoteAddr())
-	return newSingle(conn, conf, o, certs, log)
+	return newSingle(conn, tls, conf, certs, log)
 }
 
 // Tunnel returns the Source of the client on standard input and output: it is
@@ -58,15 +54,15 @@ func Tunnel(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log 
 	if err != nil {
 		return nil, err
 	}
-	return newSingle(&Conn{Conn: c, Host: "[local]", Private: true, Preauth: who}, conf, o, certs, log)
+	return newSingle(&Conn{Conn: c, Host: sshClient(), Private: true, Preauth: who}, o.TLS, conf, certs, log)
 }
 
-func newSingle(c *Conn, conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Single, error) {
-	if o.TLS && certs == nil {
+func newSingle(c *Conn, tls bool, conf *config.Config, certs *Certificates, log *slog.Logger) (*Single, error) {
+	if tls && certs == nil {
 		c.Close()
-		return nil, fmt.Errorf("-s: %w", ErrNoCertificate)
+		return nil, ErrNoCertificate
 	}
-	return &Single{c, o.TLS, conf, certs, log}, nil
+	return &Single{c, tls, conf, certs, log}, nil
 }
 
 // Run serves the client. After ctx is done its session has 10 seconds to end

@@ -2,7 +2,6 @@ package control
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -16,7 +15,7 @@ import (
 // none: without -C a file that is missing or unreadable means the defaults
 // then.
 func LoadConfig(o *Options, start Start, open config.Opener) (*config.Config, []config.Problem, error) {
-	conf, problems, err := config.Load(o.Config, Service, open)
+	conf, problems, err := config.Load(o.Config, serviceName(start), open)
 	if start == StartTunnel && !o.ConfigGiven && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) && conf == nil {
 		return config.Default(), nil, nil
 	}
@@ -25,9 +24,6 @@ func LoadConfig(o *Options, start Start, open config.Opener) (*config.Config, []
 
 // errNobody answers a start without any client.
 var errNobody = errors.New("standard input is no client; imapd -l listens for clients itself")
-
-// errLater answers the starts that are known but not implemented.
-var errLater = errors.New("not in this version")
 
 // Open returns the Source that belongs to start, with all its addresses bound,
 // sets the umask and gives up root. The exit code goes with the error.
@@ -53,17 +49,18 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 	case StartTunnel:
 		source, err = Tunnel(stdio, conf, o, certs, log)
 	case StartMaster:
-		err = fmt.Errorf("start by Cyrus's master (CYRUS_SERVICE is set): %w", errLater)
+		source, code, err = newMaster(stdio, conf, o, certs, log)
 	case StartSystemd:
-		err = fmt.Errorf("start by systemd's socket activation (LISTEN_FDS is set): %w", errLater)
+		source, err = Activated(stdio, conf, o, certs, log)
 	case StartInetdWait:
-		err = fmt.Errorf("start by inetd with wait (standard input listens): %w; use nowait", errLater)
+		source, err = InetdWait(stdio, conf, o, certs, log)
 	default:
 		return nil, ExitUsage, errNobody
 	}
 	if err != nil {
 		return nil, code, err
 	}
+	forgetLauncher()
 	if start == StartTunnel {
 		return source, ExitOK, nil
 	}
@@ -75,4 +72,16 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 		log.Warn(warn)
 	}
 	return source, ExitOK, nil
+}
+
+// ExitCode returns the exit code for what Run of a Source has returned, and the
+// error that is to be told with it.
+func ExitCode(err error) (int, error) {
+	switch {
+	case err == nil:
+		return ExitOK, nil
+	case errors.Is(err, ErrTerminated):
+		return ExitTempFail, nil
+	}
+	return ExitOS, err
 }

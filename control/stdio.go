@@ -3,8 +3,12 @@ package control
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
+	"net/netip"
 	"os"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,15 +16,14 @@ import (
 // A Start is how imapd was started: who brings connections.
 type Start int
 
-// The ways to be started. Those that come with a later version are told apart
-// so that they can be refused by name.
+// The ways to be started.
 const (
 	StartNone      Start = iota // nobody: standard input is not a client
 	StartListen                 // -l: imapd listens itself
-	StartInetd                  // inetd nowait: a client's socket is on 0
+	StartInetd                  // inetd nowait: a client's socket is on 0, or systemd left it on 3
 	StartTunnel                 // a pipe, a terminal, a socket pair of our own
 	StartMaster                 // Cyrus's master(8)
-	StartSystemd                // systemd's socket activation
+	StartSystemd                // systemd's socket activation: listening sockets from 3 on
 	StartInetdWait              // inetd wait: a listening socket is on 0
 )
 
@@ -32,17 +35,23 @@ type Stdio struct {
 	// there now goes nowhere.
 	Hidden bool
 
-	socket *os.File // the socket that was on 0, or nil
-	both   bool     // it was on 1 as well
+	socket  *os.File         // the socket that was on 0, or nil
+	both    bool             // it was on 1 as well
+	client  *passed          // the client whose socket systemd left on 3, or nil
+	signals <-chan os.Signal // those that master sends
+	passed  []passed         // the listening sockets that systemd left from 3 on
 }
 
 // Adopt looks at the descriptors 0, 1 and 2. A socket on 0 is moved away, and
 // all three descriptors that lead to it lead to /dev/null from then on. It has
 // to run before anything writes: inetd puts the client on all three, and what
 // a panic prints must not reach it. (The Go runtime has opened /dev/null where
-// one of the three was closed.)
+// one of the three was closed.) No descriptor that the launcher left open
+// beyond these goes on to a child.
 func Adopt() (*Stdio, error) {
 	s := &Stdio{}
+	// A kernel that cannot do it leaves the launcher's mistakes as they are.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	var st unix.Stat_t
 	if err := unix.Fstat(0, &st); err != nil {
 		return nil, fmt.Errorf("standard input: %w", err)
@@ -96,11 +105,12 @@ func socketStart(fd int) (Start, error) {
 	return StartInetd, nil
 }
 
-// ownPeer tells whether fd is a unix socket whose other end was made by our own
-// user, as mbsync's Tunnel and ssh's ProxyCommand do.
+// ownPeer tells whether fd is one of a pair of unix sockets that was made by our
+// own user, as mbsync's Tunnel and ssh's ProxyCommand do. A socket with a name
+// is none: a server has listened there and accepted it.
 func ownPeer(fd int) bool {
-	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-	if err != nil || domain != unix.AF_UNIX {
+	addr, err := unix.Getsockname(fd)
+	if a, ok := addr.(*unix.SockaddrUnix); err != nil || !ok || a.Name != "@" { // how x/sys reads no name
 		return false
 	}
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
@@ -108,17 +118,50 @@ func ownPeer(fd int) bool {
 }
 
 // FindStart returns how imapd was started: what the command line says first,
-// then what the environment says, then what standard input is.
+// then what the environment says, then what standard input is. It takes over
+// what systemd passes, and is called once.
 func (s *Stdio) FindStart(o *Options) Start {
+	passed := takePassed()
 	switch {
 	case o.Listen:
-		return StartListen
-	case os.Getenv("CYRUS_SERVICE") != "":
-		return StartMaster
-	case os.Getenv("LISTEN_FDS") != "" && os.Getenv("LISTEN_PID") == fmt.Sprint(os.Getpid()):
-		return StartSystemd
+		s.Start = StartListen
+	case underMaster():
+		s.Start, s.signals = StartMaster, catch()
+	case len(passed) == 1 && passed[0].err == nil && !passed[0].listens:
+		s.Start, s.client = StartInetd, &passed[0]
+	case passed != nil:
+		s.Start, s.passed = StartSystemd, passed
 	}
 	return s.Start
+}
+
+// TurnAway closes the connection of the client for whom inetd has started a
+// process that cannot serve: as long as that client waits at the socket, inetd
+// starts one process after the other. Nothing is read or written.
+func (s *Stdio) TurnAway() {
+	if s.Start != StartInetdWait || s.socket == nil {
+		return
+	}
+	l, err := net.FileListener(s.socket)
+	if err != nil {
+		return
+	}
+	defer l.Close()
+	if d, ok := l.(interface{ SetDeadline(time.Time) error }); !ok || d.SetDeadline(time.Now().Add(time.Second)) != nil {
+		return
+	}
+	if c, err := l.Accept(); err == nil {
+		c.Close()
+	}
+}
+
+// listener returns what listens on descriptor 0.
+func (s *Stdio) listener() (net.Listener, error) {
+	l, err := net.FileListener(s.socket) // makes its own duplicate
+	if err != nil {
+		return nil, fmt.Errorf("standard input: %w", err)
+	}
+	return l, nil
 }
 
 // errNetwork refuses to take a network client for the caller of imapd.
@@ -127,6 +170,30 @@ var errNetwork = errors.New("a network server hands over its client without a so
 // networkEnv are the variables by which stunnel, tcpserver, ncat, socat and
 // xinetd tell of the client that they serve.
 var networkEnv = []string{"REMOTE_HOST", "REMOTE_ADDR", "TCPREMOTEIP", "SSLREMOTEIP", "NCAT_REMOTE_ADDR", "SOCAT_PEERADDR", "PROTO"}
+
+// forgetLauncher removes what launchers say in the environment, once it has been
+// looked at: it is about one client, and no child needs it.
+func forgetLauncher() {
+	for _, v := range os.Environ() {
+		name, _, _ := strings.Cut(v, "=")
+		for _, prefix := range []string{"LISTEN_", "REMOTE_", "TCPREMOTE", "TCPLOCAL", "IPCREMOTE", "IPCLOCAL", "IPCCONN", "SSLREMOTE", "SSL_CLIENT_", "NCAT_", "SOCAT_"} {
+			if name == "PROTO" || strings.HasPrefix(name, prefix) {
+				os.Unsetenv(name)
+			}
+		}
+	}
+}
+
+// sshClient returns the address that sshd(8) says it serves, in brackets, or
+// what is to be logged without. The user could have made it up, but who may run
+// imapd may write to syslog as well.
+func sshClient() string {
+	from, _, _ := strings.Cut(os.Getenv("SSH_CONNECTION"), " ")
+	if ip, err := netip.ParseAddr(from); err == nil {
+		return "[" + ip.Unmap().WithZone("").String() + "]"
+	}
+	return "[local]"
+}
 
 // tunnel takes the client of a StartTunnel from the descriptors 0 and 1, which
 // lead to /dev/null from then on, as does 2 where it is the same file.
@@ -167,8 +234,12 @@ func (s *Stdio) tunnel() (net.Conn, error) {
 	return &stream{in: in, out: out}, nil
 }
 
-// connection returns the client whose socket was on descriptor 0.
+// connection returns the client whose socket was on descriptor 0, or 3.
 func (s *Stdio) connection() (net.Conn, error) {
+	if s.client != nil {
+		defer s.client.file.Close()
+		return net.FileConn(s.client.file)
+	}
 	c, err := net.FileConn(s.socket) // makes its own duplicate
 	s.socket.Close()
 	if err != nil {

@@ -192,16 +192,6 @@ func TestTunnelFiles(t *testing.T) {
 // Starts that are refused, with the exit code and a word of the reason.
 func TestRefusedStarts(t *testing.T) {
 	t.Parallel()
-	listening, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listening.Close() }) // after the parallel subtests
-	listener, err := listening.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
 	for _, tt := range []struct {
 		name, what string
 		env        []string
@@ -211,7 +201,6 @@ func TestRefusedStarts(t *testing.T) {
 	}{
 		{name: "nobody", code: ExitUsage, say: "imapd -l"},
 		{name: "master", env: []string{"CYRUS_SERVICE=imap", "CYRUS_ID=0"}, code: ExitConfig, say: "not in this version"},
-		{name: "inetd wait", stdin: func(*testing.T) *os.File { return listener }, code: ExitConfig, say: "nowait"},
 		{name: "a network server's pipe", stdin: pipe, env: []string{"REMOTE_HOST=192.0.2.1"}, code: ExitConfig, say: "REMOTE_HOST"},
 		{name: "TLS without a certificate", what: "-s", stdin: pipe, code: ExitConfig, say: "tls_server_cert"},
 		{name: "wrong option", what: "-x", code: ExitUsage, say: "-x"},
@@ -237,26 +226,22 @@ func TestRefusedStarts(t *testing.T) {
 	}
 }
 
-// systemd's variables count only for the process that they were made for.
+// What the command line says counts before the environment, and that before
+// standard input. systemd's variables count only for the process that they were
+// made for, and are gone in any case.
 func TestFindStart(t *testing.T) {
-	s := &Stdio{Start: StartTunnel}
-	for _, name := range []string{"CYRUS_SERVICE", "LISTEN_FDS", "LISTEN_PID"} {
-		t.Setenv(name, "")
-	}
+	find := func(o *Options) Start { return (&Stdio{Start: StartTunnel}).FindStart(o) }
+	t.Setenv("CYRUS_SERVICE", "")
 	t.Setenv("LISTEN_FDS", "1")
 	t.Setenv("LISTEN_PID", "1")
-	if got := s.FindStart(&Options{}); got != StartTunnel {
+	if got := find(&Options{}); got != StartTunnel || os.Getenv("LISTEN_FDS") != "" {
 		t.Errorf("another process's sockets: %v", got)
 	}
-	t.Setenv("LISTEN_PID", jsonOf(t, os.Getpid()))
-	if got := s.FindStart(&Options{}); got != StartSystemd {
-		t.Errorf("systemd: %v", got)
-	}
 	t.Setenv("CYRUS_SERVICE", "imap")
-	if got := s.FindStart(&Options{}); got != StartMaster {
+	if got := find(&Options{}); got != StartMaster {
 		t.Errorf("master: %v", got)
 	}
-	if got := s.FindStart(&Options{Listen: true}); got != StartListen {
+	if got := find(&Options{Listen: true}); got != StartListen {
 		t.Errorf("-l: %v", got)
 	}
 }
@@ -305,12 +290,4 @@ func pipe(t *testing.T) *os.File {
 	}
 	t.Cleanup(func() { r.Close(); w.Close() })
 	return r
-}
-
-func jsonOf(t *testing.T, v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }

@@ -11,12 +11,14 @@ var _ = register(Extension{
 		selected("CLOSE", noArgs, (*Session).closeBox).with(Silent),
 		selected("UNSELECT", noArgs, func(s *Session, _ *Box, _ none) error {
 			s.unselect()
+			s.present("")
 			return nil
 		}).with(Silent),
 	},
 })
 
 func (s *Session) closeBox(b *Box, _ none) error {
+	defer s.present("")
 	defer s.unselect()
 	if b.readOnly {
 		return nil

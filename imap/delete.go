@@ -17,6 +17,7 @@ func (s *Session) delete(u *User, a nameArg) error {
 	}
 	if own {
 		s.unselect()
+		s.present("")
 		s.untagged("OK [CLOSED] Mailbox closed, for it was deleted.")
 	}
 	s.sendOldName(`\NonExistent`, a.name, a.sent)

@@ -37,6 +37,8 @@ func (s *Session) idle(_ *User, d *wire.Decoder) error {
 		s.sync() // what happened before the watch began
 	}
 	s.out = append(s.out, "+ idling\r\n"...)
+	s.present("Idle")
+	defer s.present("")
 	if err := s.wait(true); err != nil {
 		return err
 	}

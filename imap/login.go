@@ -63,8 +63,12 @@ func (s *Session) verify(authzid, authcid, password string) (sasl.Identity, erro
 
 // login makes who the session's user; mech is for the log.
 func (s *Session) login(who sasl.Identity, mech string) error {
+	if err := s.admit(who.Name); err != nil {
+		return err
+	}
 	store, err := s.srv.openStore(s.ctx, who.User)
 	if err != nil {
+		s.present("")
 		s.log.Error("cannot open the user's mail", "user", who.Name, "error", err)
 		return no("UNAVAILABLE", "Mail is not available, try again later")
 	}

@@ -227,6 +227,9 @@ func (s *Session) bye(err error) {
 	switch {
 	case s.werr != nil || err == nil || errors.Is(err, errSilent):
 	case s.ctx.Err() != nil || errors.Is(err, errCut):
+		if errors.Is(context.Cause(s.ctx), control.ErrTerminated) {
+			break // no BYE: Cyrus says none
+		}
 		bye = &byeError{Text: "Server is shutting down"}
 		var why control.Refusal
 		if errors.As(context.Cause(s.ctx), &why) {

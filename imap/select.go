@@ -51,6 +51,7 @@ func (s *Session) selectBox(u *User, a SelectArgs, examine bool) error {
 	if err := a.resync.allowed(s); err != nil {
 		return err
 	}
+	defer s.present("")
 	m, err := u.Store.Mailbox(s.ctx, a.Name)
 	if s.box != nil {
 		s.unselect()

@@ -29,6 +29,10 @@ type Options struct {
 	Log     *slog.Logger  // nil: slog.Default()
 	Version string        // of the program, for the greeting and ID
 
+	// Enter lists a session among those who are on, from its first moment.
+	// It returns never nil; a nil Enter means that no list is kept.
+	Enter func(host, session string) Entry
+
 	// Tap opens the telemetry of a session that user has just begun; it
 	// returns nil for none. A nil Tap means no telemetry at all.
 	Tap func(user, session string) Tap
@@ -48,6 +52,19 @@ type Notices interface {
 	Shutdown() (text string, ok bool)
 	Refresh()                 // looks now, instead of when it is told to
 	Changed() <-chan struct{} // closed when either may have changed
+}
+
+// An Entry is a session's place in the list of who is on. It is called from the
+// session's goroutine only.
+type Entry interface {
+	// Admit makes user the session's user unless maxUser sessions of the same
+	// user, or maxHost from the same host, are in the list already; 0 means any
+	// number. It returns how many are.
+	Admit(user string, maxUser, maxHost int) (perUser, perHost int, ok bool)
+	// Set says what the session is at. It costs nothing where that is what was
+	// said last.
+	Set(user, mailbox, command string)
+	End()
 }
 
 // A Tap records what passes between a client and its session. It is called
@@ -99,6 +116,10 @@ func (srv *Server) Serve(ctx context.Context, conn *control.Conn) {
 	if text, down := s.shutdown(); down && !srv.mayStay(conn.Preauth) {
 		s.bye(&byeError{Code: "ALERT", Text: text})
 		return
+	}
+	if enter := srv.opt.Enter; enter != nil {
+		s.entry = enter(conn.Host, s.id)
+		defer s.entry.End()
 	}
 	srv.add(s)
 	defer srv.remove(s)

@@ -33,6 +33,8 @@ type Session struct {
 	ssf  int  // strength in bits of what protects the wire, 0 for nothing
 	dec  *wire.Decoder
 
+	entry Entry // nil where no list is kept
+
 	user  *User // nil until authenticated
 	box   *Box  // nil unless a mailbox is selected; implies user != nil
 	props Props

@@ -18,6 +18,8 @@ import (
 // Default returned it and may be read by any number of goroutines; a reload
 // makes another one. Its slices and maps belong to it.
 type Config struct {
+	// Service is the name of the service that the configuration is for.
+	Service string
 	// ConfigDirectory holds msg/, log/ and proc/. It is absolute and not
 	// "/", or empty when there is no configuration file.
 	ConfigDirectory string
@@ -38,6 +40,9 @@ type Config struct {
 	// User and Group are what a server that root started becomes before it
 	// accepts; empty where they are not set.
 	User, Group string
+	// ProcPath is the directory that lists who is on; empty where
+	// ConfigDirectory is.
+	ProcPath string
 	// Umask is the file mode creation mask of the process.
 	Umask int
 
@@ -75,6 +80,9 @@ type Config struct {
 	VirtDomains VirtDomains
 	// FailedLoginPause is how long the answer to a failed login waits.
 	FailedLoginPause time.Duration
+	// MaxLoginsPerUser and MaxLoginsPerHost bound the sessions of one user
+	// and from one host in all processes; 0 where they do not.
+	MaxLoginsPerUser, MaxLoginsPerHost int
 	// UsernameToLower makes user names lower case before they are used.
 	UsernameToLower bool
 

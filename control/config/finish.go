@@ -24,6 +24,9 @@ func (l *loader) finish() {
 	if n, err := strconv.ParseUint(c.raw.umask, 8, 32); err == nil {
 		c.Umask = int(n)
 	}
+	if c.ProcPath == "" && c.ConfigDirectory != "" {
+		c.ProcPath = c.ConfigDirectory + "/proc"
+	}
 	for i := range c.SuppressCapabilities {
 		c.SuppressCapabilities[i] = strings.ToUpper(c.SuppressCapabilities[i])
 	}

@@ -18,7 +18,7 @@ func Default() *Config {
 }
 
 func defaults() *Config {
-	c := &Config{where: map[string]place{}, SpecialUse: map[string]string{}}
+	c := &Config{Service: "imap", where: map[string]place{}, SpecialUse: map[string]string{}}
 	for _, table := range [][]option{options, limits} {
 		for i := range table {
 			if o := &table[i]; o.def != "" {
@@ -45,6 +45,7 @@ func Load(file, service string, open Opener) (*Config, []Problem, error) {
 		return nil, []Problem{p}, fmt.Errorf("configuration file: %w", err)
 	}
 	l := loader{c: defaults(), file: file, service: strings.ToLower(service), problems: r.problems}
+	l.c.Service = service
 	l.choose(r.entries)
 	l.assign()
 	l.finish()
