@@ -104,7 +104,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 	}
 	daemon, ctx := control.NewDaemon(context.Background(), log, certs.Reload)
 	if start != control.StartMaster { // which has signals of its own
-		defer control.Signals(daemon)()
+		defer control.Signals(daemon, start)()
 	}
 	who := control.Who(start, conf, log)
 	open := func() (server *imap.Server, end func()) {

@@ -89,7 +89,7 @@ func serveAs(what string, stdio *Stdio) int {
 		return code
 	}
 	daemon, ctx := NewDaemon(context.Background(), log.Logger, certs.Reload)
-	defer Signals(daemon)()
+	defer Signals(daemon, StartListen)()
 	if l, ok := source.(*Listener); ok {
 		fmt.Println(l.Addrs()[0].String())
 	}

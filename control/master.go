@@ -214,6 +214,7 @@ func (m *Master) serve(ctx context.Context, c *Conn, h Handler) {
 	keepAlive(c.Conn, m.conf.TCPKeepalive)
 	c.Host = hostText(c.RemoteAddr())
 	c.Private = m.opt.TLS || m.opt.SSF >= 2 || c.RemoteAddr().Network() == "unix"
+	c.SSF = outside(m.opt.SSF, c.RemoteAddr())
 	one := &Single{c, m.opt.TLS, m.conf, m.certs, m.log}
 	_ = one.Run(ctx, h) // never fails
 }
