@@ -13,6 +13,7 @@ import (
 	"imapd/control/notice"
 	"imapd/control/proc"
 	"imapd/control/telemetry"
+	_ "imapd/control/warm"
 	"imapd/imap"
 	"imapd/maildir"
 	"imapd/sasl"

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
-	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -118,7 +117,12 @@ func catch() <-chan os.Signal {
 }
 
 // fit is what a service may be called, since files are named after it.
-var fit = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+func fit(name string) bool {
+	odd := func(r rune) bool {
+		return r != '_' && r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}
+	return name != "" && !strings.ContainsFunc(name, odd)
+}
 
 // newMaster returns the Master, or the exit code and the error of a process
 // that cannot be one.
@@ -127,7 +131,7 @@ func newMaster(s *Stdio, conf *config.Config, o *Options, certs *Certificates, l
 	switch {
 	case id == "":
 		return nil, ExitSoftware, errors.New("could not getenv(CYRUS_ID); exiting")
-	case !fit.MatchString(conf.Service) || !fit.MatchString(id):
+	case !fit(conf.Service) || !fit(id):
 		return nil, ExitConfig, fmt.Errorf("service %q with the number %q: a file cannot be named so", conf.Service, id)
 	case o.TLS && certs == nil:
 		return nil, ExitConfig, ErrNoCertificate
