@@ -64,6 +64,9 @@ func (d dictionary) find(name string) (k known, ok bool) {
 	if d.here(name) {
 		return known{fate: "here"}, true
 	}
+	if strings.HasPrefix(name, "xlist-") {
+		return known{fate: "xlist"}, true
+	}
 	for n, says := range d.lines {
 		if n == name {
 			return says, true
@@ -71,9 +74,6 @@ func (d dictionary) find(name string) (k known, ok bool) {
 		if prefix, some := strings.CutSuffix(n, "*"); some && len(name) > len(prefix) && strings.HasPrefix(name, prefix) {
 			k, ok = known{fate: "silent"}, true
 		}
-	}
-	if strings.HasPrefix(name, "xlist-") {
-		return known{fate: "xlist"}, true
 	}
 	return k, ok
 }
