@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,14 +21,7 @@ import (
 func TestStartCost(t *testing.T) {
 	floor, ours := peer.Floor(t), peer.Binary(t)
 	s := peer.Imapd(t, basic(t), peer.Options{})
-	secure := s.ConfFile()
-	text, err := os.ReadFile(secure)
-	if err != nil {
-		t.Fatal(err)
-	}
-	plain := filepath.Join(s.Dir(), "plain.conf")
-	write(t, plain, regexp.MustCompile(`(?m)^(tls_|listen).*\n`).ReplaceAllString(string(text), ""))
-	peer.Own(t, plain)
+	plain := must(s.PlainConf())(t)
 	runs, tries := 25, 8
 	if os.Getenv("IMAPD_SOAK") != "" {
 		runs = 200
@@ -37,7 +29,7 @@ func TestStartCost(t *testing.T) {
 	for _, start := range []struct {
 		conf string
 		most float64
-	}{{plain, 1.5}, {secure, 1.75}} {
+	}{{plain, 1.5}, {s.ConfFile(), 1.75}} {
 		least := 100.0
 		for try := 0; try < tries && least > start.most; try++ {
 			var a, b []time.Duration

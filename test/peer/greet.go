@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -42,6 +43,17 @@ func Floor(t testing.TB) string {
 		t.Fatal(floor.err)
 	}
 	return floor.path
+}
+
+// PlainConf writes the configuration of s once more, without TLS, and returns the
+// path.
+func (s *Server) PlainConf() (string, error) {
+	text, err := os.ReadFile(s.conf)
+	if err != nil {
+		return "", err
+	}
+	plain := filepath.Join(s.dir, "plain.conf")
+	return plain, os.WriteFile(plain, regexp.MustCompile(`(?m)^(tls_|listen).*\n`).ReplaceAll(text, nil), 0o644)
 }
 
 // Greeted starts a program as inetd does, as the owner of the mail, for one
