@@ -11,6 +11,7 @@ import (
 	"imapd/control"
 	"imapd/control/admin"
 	"imapd/control/config"
+	_ "imapd/control/warm"
 	"imapd/imap"
 	"imapd/sasl"
 )
@@ -144,6 +145,6 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		defer w.listen(daemon, now).Close()
 		log.Info("ready", "version", version)
 	}
-	defer control.Signals(daemon)()
+	defer control.Signals(daemon, start)()
 	return control.ExitCode(source.Run(ctx, handler))
 }

@@ -114,7 +114,7 @@ func (s *Session) taken(t *control.Taken) error {
 		s.wake()
 	})
 	s.tag = t.Tag
-	s.cmd = commands["LOGIN"] // or AUTHENTICATE: both are answered alike
+	s.cmd = commands.find("LOGIN") // or AUTHENTICATE: both are answered alike
 	if err := s.login(who, t.Mech); err != nil {
 		_ = t.Decline(err.Error()) // if that fails the session ends all the same
 		return errAway

@@ -100,6 +100,7 @@ type Server struct {
 	sessions map[*Session]struct{}
 	stop     chan struct{} // ends watch; nil while there is no session
 	stopped  chan struct{} // closed when watch has ended
+	young    *time.Timer   // begins watch
 }
 
 // New returns a server. It starts nothing.
@@ -228,10 +229,16 @@ func (srv *Server) add(s *Session) {
 	defer srv.mu.Unlock()
 	srv.sessions[s] = struct{}{}
 	if srv.stop == nil {
-		srv.stop, srv.stopped = make(chan struct{}), make(chan struct{})
-		go srv.watch(srv.stop, srv.stopped)
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		srv.stop, srv.stopped = stop, stopped
+		srv.young = time.AfterFunc(young, func() { srv.watch(stop, stopped) })
 	}
 }
+
+// young is how old the first session gets before anybody watches for it. What a
+// process for one client starts before it greets costs more than many a client
+// asks of it; what changes meanwhile is seen when the watch begins.
+const young = 100 * time.Millisecond
 
 // remove takes s out of all lists. The last session takes the goroutine in watch with it.
 func (srv *Server) remove(s *Session) {
@@ -245,13 +252,16 @@ func (srv *Server) remove(s *Session) {
 	delete(srv.sessions, s)
 	stop, stopped := srv.stop, srv.stopped
 	last := len(srv.sessions) == 0 && stop != nil
+	begun := !last || !srv.young.Stop()
 	if last {
 		srv.stop, srv.stopped = nil, nil
 	}
 	srv.mu.Unlock()
 	if last {
 		close(stop)
-		<-stopped
+		if begun {
+			<-stopped
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -359,8 +360,8 @@ func TestTable(t *testing.T) {
 
 func TestKnown(t *testing.T) {
 	t.Parallel()
-	d := readDictionary()
-	for name, k := range d.names {
+	names := maps.Collect(dictionary{}.all)
+	for name, k := range names {
 		switch k.fate {
 		case "here", "silent", "ignored", "later":
 		case "refuse":
@@ -368,15 +369,15 @@ func TestKnown(t *testing.T) {
 				t.Errorf("%s: no value", name)
 			}
 		case "renamed":
-			if _, ok := d.names[k.arg]; !ok || d.names[k.arg].fate == "renamed" {
+			if _, ok := names[k.arg]; !ok || names[k.arg].fate == "renamed" {
 				t.Errorf("%s: renamed %s, which is no name", name, k.arg)
 			}
 		default:
 			t.Errorf("%s: fate %q", name, k.fate)
 		}
 	}
-	if len(d.names) < 600 {
-		t.Errorf("only %d names", len(d.names))
+	if len(names) < 600 {
+		t.Errorf("only %d names", len(names))
 	}
 }
 
@@ -439,7 +440,6 @@ func FuzzLoad(f *testing.F) {
 	f.Add("configdirectory: /x\ntimeout: 1d2h3m4s5\nmaxword: 10 KiB\nimap_x: \\\n y\n@include: x\n")
 	f.Add("configdirectory: /x\nlisten: imap://[::1]:143 unix:/x\nmaildir: ~/%u%%\nxlist-sent: a\numask: 7\n")
 	f.Add("configdirectory:/x\nquotawarn: 3\nlmtp_timeout:3\nadmins: group:x\ntls_server_cert: /a,/b\nlimit_connections: 0x10")
-	dict := readDictionary()
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.Contains(text, "@") {
 			return // no other files
@@ -450,7 +450,7 @@ func FuzzLoad(f *testing.F) {
 		if len(r.entries)+len(r.problems) > lines {
 			t.Errorf("%d entries and %d problems of %d lines", len(r.entries), len(r.problems), lines)
 		}
-		l := loader{c: defaults(), file: "fuzz", service: "imap", problems: r.problems, dict: dict}
+		l := loader{c: defaults(), file: "fuzz", service: "imap", problems: r.problems}
 		l.choose(r.entries)
 		l.assign()
 		l.finish()
@@ -472,7 +472,7 @@ func FuzzLoad(f *testing.F) {
 			}
 			again := new(reader)
 			again.text("again", b.String())
-			l2 := loader{c: defaults(), file: "again", service: "imap", problems: again.problems, dict: readDictionary()}
+			l2 := loader{c: defaults(), file: "again", service: "imap", problems: again.problems}
 			l2.choose(again.entries)
 			l2.assign()
 			l2.finish()
