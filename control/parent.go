@@ -85,6 +85,7 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 	if err := p.load(); err != nil {
 		return ExitConfig, err
 	}
+	furnish(conf, id)
 	l, err := openDoors(start, stdio, conf, o, log)
 	if err != nil {
 		if errors.Is(err, ErrNoCertificate) {
