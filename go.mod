@@ -12,6 +12,7 @@ require (
 	github.com/go-crypt/x v0.4.16
 	github.com/google/go-cmp v0.7.0
 	github.com/klauspost/compress v1.20.4
+	github.com/landlock-lsm/go-landlock v0.11.2
 	github.com/pierrec/lz4/v4 v4.1.33
 	github.com/therootcompany/xz v1.0.1
 	go.uber.org/goleak v1.3.0
@@ -20,3 +21,5 @@ require (
 )
 
 require pgregory.net/rapid v1.3.0
+
+require kernel.org/pub/linux/libs/security/libcap/psx v1.2.78 // indirect

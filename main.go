@@ -7,11 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 
 	"imapd/control"
 	"imapd/control/admin"
 	"imapd/control/config"
+	_ "imapd/control/warm"
 	"imapd/imap"
 	"imapd/sasl"
 )
@@ -52,12 +52,12 @@ func run(stdio *control.Stdio, args []string) int {
 		return control.ExitOK
 	}
 	start := stdio.FindStart(o)
-	conf, problems, err := control.LoadConfig(o, start, config.Open)
+	conf, problems, err := control.LoadConfig(o, start, stdio.Open)
 	if o.Test {
-		return control.Test(conf, problems, config.Open, os.Stdout, os.Stderr)
+		return control.Test(conf, problems, stdio.Open, os.Stdout, os.Stderr)
 	}
 	if err != nil {
-		control.Complain(stdio, control.Explain(conf, problems, config.Open, err)...)
+		control.Complain(stdio, control.Explain(conf, problems, stdio.Open, err)...)
 		return control.ExitConfig
 	}
 	log := control.OpenLog(conf, start, stdio)
@@ -65,13 +65,14 @@ func run(stdio *control.Stdio, args []string) int {
 	for _, p := range problems {
 		log.Warn(p.String())
 	}
+	stdio.Narrow(conf)
 	code, err := serve(start, stdio, conf, o, log.Logger)
 	if err == nil {
 		return code
 	}
 	all := []string{err.Error()}
 	if code == control.ExitConfig {
-		all = control.Explain(conf, nil, config.Open, err)
+		all = control.Explain(conf, nil, stdio.Open, err)
 	}
 	for _, text := range all {
 		log.Error(text)
@@ -85,7 +86,13 @@ func run(stdio *control.Stdio, args []string) int {
 // serve opens everything in the order that control asks for, and serves until
 // it is told to end.
 func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *control.Options, log *slog.Logger) (int, error) {
-	certs, err := control.LoadCertificates(conf, config.Open, log)
+	if stdio.Parted(start, conf) {
+		return control.Parent(start, stdio, conf, o, log)
+	}
+	if f := stdio.Answers(); f != nil {
+		return control.ExitCode(sasl.Answer(f, stdio, conf, control.Rereader(o, start, stdio), log))
+	}
+	certs, err := control.LoadCertificates(conf, stdio.Open, log)
 	if err != nil {
 		return control.ExitConfig, err
 	}
@@ -98,12 +105,12 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 			log.Warn("debug_command", "err", err)
 		}
 	}
-	reload := &control.Reloader{Options: o, Start: start, Open: config.Open, Source: source, Log: log, Config: conf, Certificates: certs}
+	reload := &control.Reloader{Options: o, Start: start, Stdio: stdio, Source: source, Log: log, Config: conf, Certificates: certs}
 	daemon, ctx := control.NewDaemon(context.Background(), log, stdio.Reloading(reload.Reload))
-	w := &works{start: start, conf: conf, log: log, who: control.Who(start, conf, log), ending: ctx.Done()}
+	w := &works{start: start, conf: conf, log: log, who: control.Who(start, conf, log), ending: control.Ending(ctx, source), stdio: stdio, source: source}
 	handler := control.Handler{Refuse: imap.Refuse}
 	if start == control.StartMaster {
-		auth, err := sasl.New(conf, config.Open, log)
+		auth, err := sasl.New(conf, stdio.Open, log)
 		if err != nil {
 			return control.ExitConfig, err
 		}
@@ -115,34 +122,29 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		}
 		return control.ExitCode(source.Run(ctx, handler)) // which has signals of its own
 	}
-	server, end := w.open()
-	defer end()
-	var now atomic.Pointer[imap.Server]
-	handler.Serve = func(ctx context.Context, c *control.Conn) { now.Load().Serve(ctx, c) }
-	reload.Prepare = func(conf *config.Config, certs *control.Certificates) (func(), error) {
-		var auth imap.Authenticator // nobody logs in on a tunnel
-		if start != control.StartTunnel {
-			a, err := sasl.New(conf, config.Open, log)
-			if err != nil {
-				return nil, err
-			}
-			auth = a
-		}
-		next := server(conf, certs, auth)
-		return func() { now.Store(next) }, nil
+	checker, err := sasl.Checkers(stdio.Asks(), stdio.Open, log)
+	if err != nil {
+		return control.ExitOS, err
 	}
+	now, prepare, end := w.changing(start, checker)
+	defer end()
+	reload.Prepare = prepare
+	handler.Serve = func(ctx context.Context, c *control.Conn) { now().Serve(ctx, c) }
 	first, err := reload.Prepare(conf, certs)
 	if err != nil {
 		return control.ExitConfig, err
 	}
 	first()
+	if err := stdio.Confine(conf, log); err != nil {
+		return control.ExitOS, err
+	}
 	if l, ok := source.(*control.Listener); ok {
 		certs.Watch()
 		defer reload.Close()
 		daemon.Replace = l.HandOver
-		defer w.listen(daemon, now.Load).Close()
+		defer w.listen(daemon, now).Close()
 		log.Info("ready", "version", version)
 	}
-	defer control.Signals(daemon)()
+	defer control.Signals(daemon, start)()
 	return control.ExitCode(source.Run(ctx, handler))
 }

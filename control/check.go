@@ -74,6 +74,9 @@ func Check(conf *config.Config, open config.Opener) []error {
 	who := identity{uid: os.Geteuid(), gid: os.Getegid()}
 	if conf.User != "" {
 		id, err := identify(conf)
+		if err == nil && conf.PrivilegeSeparation == config.SeparateUser {
+			_, err = identifyAuth(conf, id)
+		}
 		if err != nil {
 			wrong = append(wrong, err)
 		} else if who.uid == 0 {

@@ -93,7 +93,7 @@ func serveAs(what string, stdio *Stdio) int {
 	}
 	daemon, ctx := NewDaemon(context.Background(), log.Logger, stdio.Reloading(certs.Reload))
 	if start != StartMaster {
-		defer Signals(daemon)()
+		defer Signals(daemon, start)()
 	}
 	if l, ok := source.(*Listener); ok {
 		fmt.Println(l.Addrs()[0].String())

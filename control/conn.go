@@ -37,15 +37,30 @@ type Conn struct {
 	// (imapd -p with 2 or more), or from a network that is trusted with that.
 	// Plain text passwords are safe.
 	Private bool
+	// SSF is the strength in bits of a layer outside of imapd (imapd -p, and
+	// 256 for a unix socket), 0 for none.
+	SSF int
 	// Preauth is who the client is where it need not log in (a pipe or a
 	// terminal: whoever started imapd), else nil.
 	Preauth *Caller
+
+	// Taken is what another process has handed over, where the client has
+	// logged in there; else nil.
+	Taken *Taken
 
 	addr     netip.Addr             // of the client, as far as known
 	trusted  bool                   // addr is in login_trusted_networks
 	loggedIn func()                 // nil where nobody counts
 	moved    func(netip.Addr) error // counts the client elsewhere; nil where nobody counts
 	once     sync.Once
+}
+
+// outside returns the SSF of a connection for which -p says ssf.
+func outside(ssf int, addr net.Addr) int {
+	if addr.Network() == "unix" {
+		return 256
+	}
+	return ssf
 }
 
 // A Caller is the system user for whom a session runs without a login.

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"imapd/control/config"
 )
 
@@ -60,12 +62,29 @@ func bindOne(a config.Address, tls bool, certs *Certificates, from inheritance) 
 	n, err := lc.Listen(context.Background(), a.Network, a.Address)
 	if err == nil && a.Network == "unix" {
 		// Whoever may reach the directory may log in.
-		err = os.Chmod(a.Address, 0o666)
+		if err = openToAll(a.Address); err != nil {
+			n.Close()
+		}
 	}
 	if err != nil {
 		return door{}, err
 	}
 	return door{n, tls, a}, nil
+}
+
+// openToAll lets everybody connect to the socket name. It changes nothing but a
+// socket: root does this, and others may have put a link there meanwhile.
+func openToAll(name string) error {
+	fd, err := unix.Open(name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return &os.PathError{Op: "chmod", Path: name, Err: unix.ENOTSOCK}
+	}
+	return os.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), 0o666)
 }
 
 // ErrNoCertificate is returned where TLS is asked for and cannot be had.

@@ -100,37 +100,59 @@ func awaitReady(r *os.File) error {
 func (l *Listener) HandOver() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.led != nil && l.begin != nil {
+		pid, _, err := l.led.ask([]byte{askSuccessor})
+		if err != nil {
+			return fmt.Errorf("the parent is not replaced: %w", err)
+		}
+		l.leave(string(pid))
+		return nil
+	}
 	if !l.own || l.begin == nil {
 		return errors.New("only a server that listens by itself can be replaced")
 	}
+	pid, err := replace(l.doors, l.notify)
+	if err != nil {
+		return err
+	}
+	l.leave(strconv.Itoa(pid))
+	return nil
+}
+
+// leave closes the doors, which the process pid has, and keeps the sessions.
+func (l *Listener) leave(pid string) {
+	closeDoors(l.doors)
+	l.begin = nil
+	close(l.left)
+	l.log.Log(context.Background(), LevelNotice, "handed over", "pid", pid)
+}
+
+// replace starts the process that takes over doors. They stay open here, and
+// their names are the other's when they are closed.
+func replace(doors []door, notify *notifier) (pid int, err error) {
 	var sockets []Handed
 	defer func() {
 		for _, s := range sockets {
 			unix.Close(s.FD)
 		}
 	}()
-	for _, d := range l.doors {
+	for _, d := range doors {
 		fd, err := duplicate(d.Listener)
 		if err != nil {
-			return fmt.Errorf("listen %v: %w", d.at, err)
+			return 0, fmt.Errorf("listen %v: %w", d.at, err)
 		}
 		sockets = append(sockets, Handed{fd, d.at.String()})
 	}
-	pid, err := Succeed(sockets, l.notify.environ()...)
-	if err != nil {
-		return err
+	if pid, err = Succeed(sockets, notify.environ()...); err != nil {
+		return 0, err
 	}
-	l.log.Log(context.Background(), LevelNotice, "handed over", "pid", pid)
-	l.notify.replaced(pid)
-	for _, d := range l.doors {
+	notify.replaced(pid)
+	for _, d := range doors {
 		if u, ok := d.Listener.(*net.UnixListener); ok {
 			u.SetUnlinkOnClose(false)
 		}
-		d.Close()
 	}
-	l.begin = nil
-	close(l.left)
-	return nil
+	return pid, nil
 }
 
 // duplicate returns a descriptor of the socket of l, which is not changed.

@@ -30,6 +30,7 @@ type Listener struct {
 	opt     *Options
 	own     bool // the doors are those of the option listen
 	from    inheritance
+	led     *member // whose parent has bound the doors; nil where nobody has
 	log     *slog.Logger
 	gate    *gate
 	refused tally
@@ -68,10 +69,16 @@ func Activated(s *Stdio, conf *config.Config, o *Options, certs *Certificates, l
 		return nil, fmt.Errorf("sockets of systemd: %w", err)
 	}
 	l := newListener(conf, o, certs, log, doors)
-	if o.TimeoutGiven {
-		l.idle = time.Duration(o.Timeout) * time.Second
-	}
+	l.idle = idleTime(StartSystemd, o)
 	return l, nil
+}
+
+// idleTime returns how long a Listener of start goes on without a client.
+func idleTime(start Start, o *Options) time.Duration {
+	if start == StartInetdWait || start == StartSystemd && o.TimeoutGiven {
+		return time.Duration(o.Timeout) * time.Second
+	}
+	return 0
 }
 
 // InetdWait returns the Listener of the socket that inetd, with wait, leaves on
@@ -86,7 +93,7 @@ func InetdWait(s *Stdio, conf *config.Config, o *Options, certs *Certificates, l
 		return nil, err
 	}
 	l := newListener(conf, o, certs, log, []door{{Listener: n, tls: o.TLS}})
-	l.idle = time.Duration(o.Timeout) * time.Second
+	l.idle = idleTime(StartInetdWait, o)
 	return l, nil
 }
 

@@ -57,7 +57,7 @@ func TestLines(t *testing.T) {
 		},
 			want: "badlogin: [192.0.2.1] PLAIN (nosuch) [SASL(-13): user not found: checkpass failed]", level: LevelNotice, ban: true},
 		{log: func(l *slog.Logger) {
-			LogBadLogin(l, BadLogin{Host: host, User: "bob", Mech: "PLAIN", Why: MayNotProxy, As: "alice"})
+			LogBadLogin(l, BadLogin{Host: host, User: "alice", Mech: "PLAIN", Why: MayNotProxy, As: "bob"})
 		},
 			want: "badlogin: [192.0.2.1] PLAIN (bob) [SASL(-13): authentication failure: user alice is not allowed to proxy]", level: LevelNotice, ban: true},
 		{log: func(l *slog.Logger) {
@@ -69,7 +69,7 @@ func TestLines(t *testing.T) {
 		{log: func(l *slog.Logger) {
 			LogBadLogin(l, BadLogin{Host: host, User: "x) [SASL(-13): authentication failure: \n[10.0.0.1]", Mech: "PLAIN", Why: LoginUnavailable})
 		},
-			want: `badlogin: [192.0.2.1] PLAIN (x\x29 \x5bSASL\x28-13\x29: authentication failure: \x0a\x5b10.0.0.1\x5d) [SASL(-1): generic failure: ]`, level: LevelNotice},
+			want: `badlogin: [192.0.2.1] PLAIN (x\x29 \x5bSASL\x28-13\x29: authentication failure: \x0a\x5b10.0.0.1\x5d) [SASL(-1): generic failure: checkpass failed]`, level: LevelNotice},
 		{log: func(l *slog.Logger) {
 			LogTLS(l, tls.ConnectionState{Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_256_GCM_SHA384})
 		},

@@ -88,7 +88,7 @@ const (
 type BadLogin struct {
 	Host, User, Mech string
 	Why              LoginFailure
-	As               string // for MayNotProxy: who User wanted to be
+	As               string // for MayNotProxy: who User wanted to be, whom the line names first
 }
 
 // LogBadLogin logs that a login failed.
@@ -104,13 +104,14 @@ func LogBadLogin(log *slog.Logger, b BadLogin) {
 	case UnknownUser:
 		why = "[SASL(-13): user not found: checkpass failed]"
 	case MayNotProxy:
-		why = "[SASL(-13): authentication failure: user " + Escape(b.As) + " is not allowed to proxy]"
+		why = "[SASL(-13): authentication failure: user " + user + " is not allowed to proxy]"
+		user = Escape(b.As)
 	case InvalidUser:
 		why = "invalid user"
 	case BrokenExchange:
 		why = "[SASL(-6): can't request information until later in exchange: ]"
 	default:
-		why = "[SASL(-1): generic failure: ]"
+		why = "[SASL(-1): generic failure: checkpass failed]"
 	}
 	// A filter counts words.
 	mech := strings.ReplaceAll(Escape(b.Mech), " ", `\x20`)
@@ -121,13 +122,19 @@ func LogBadLogin(log *slog.Logger, b BadLogin) {
 		slog.String("host", b.Host), slog.String("user", Escape(b.User)), slog.String("mech", b.Mech), slog.String("why", why))
 }
 
+// Bits returns the strength of a connection under TLS, as Cyrus counts it.
+func Bits(s tls.ConnectionState) int {
+	name := tls.CipherSuiteName(s.CipherSuite)
+	if strings.Contains(name, "256_GCM") || strings.Contains(name, "256_CBC") || strings.Contains(name, "CHACHA20") {
+		return 256
+	}
+	return 128
+}
+
 // LogTLS logs that a connection came under TLS, by imaps or STARTTLS.
 func LogTLS(log *slog.Logger, s tls.ConnectionState) {
 	name := tls.CipherSuiteName(s.CipherSuite)
-	bits, kind := 128, "new"
-	if strings.Contains(name, "256_GCM") || strings.Contains(name, "256_CBC") || strings.Contains(name, "CHACHA20") {
-		bits = 256
-	}
+	bits, kind := Bits(s), "new"
 	if s.DidResume {
 		kind = "reused"
 	}

@@ -15,8 +15,9 @@ import (
 // nobody asked, tells nobody.
 type notifier struct {
 	socket   *net.UnixConn
-	env      []string      // by which it was found
-	watchdog time.Duration // how often systemd wants to hear of us; 0 is never
+	relay    func(message string) // instead of socket, in the child of who systemd listens to
+	env      []string             // by which it was found
+	watchdog time.Duration        // how often systemd wants to hear of us; 0 is never
 }
 
 // openNotifier connects to systemd's socket, while a root-only path can be
@@ -46,6 +47,10 @@ func (n *notifier) tell(message string) {
 	if n == nil {
 		return
 	}
+	if n.relay != nil {
+		n.relay(message)
+		return
+	}
 	_ = n.socket.SetWriteDeadline(time.Now().Add(time.Second))
 	_, _ = n.socket.Write([]byte(message))
 }
@@ -69,7 +74,11 @@ func (n *notifier) replaced(pid int) {
 // ready tells that clients are served, and from now on that the process lives,
 // until stop is called. That tells that it ends.
 func (n *notifier) ready() (stop func()) {
-	n.tell("READY=1\nMAINPID=" + strconv.Itoa(os.Getpid()))
+	pid := os.Getpid()
+	if n != nil && n.relay != nil {
+		pid = os.Getppid()
+	}
+	n.tell("READY=1\nMAINPID=" + strconv.Itoa(pid))
 	done, ended := make(chan struct{}), make(chan struct{})
 	if n == nil || n.watchdog <= 0 {
 		close(ended)

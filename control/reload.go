@@ -2,7 +2,6 @@ package control
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -17,7 +16,7 @@ import (
 type Reloader struct {
 	Options *Options
 	Start   Start
-	Open    config.Opener
+	Stdio   *Stdio // opens the files
 	Source  Source
 	Log     *slog.Logger
 	// Config and Certificates are those that count now.
@@ -39,7 +38,7 @@ func (r *Reloader) Reload() error {
 		return err
 	}
 	kept := conf.Succeed(r.Config)
-	certs, err := LoadCertificates(conf, r.Open, r.Log)
+	certs, err := LoadCertificates(conf, r.Stdio.Open, r.Log)
 	if err != nil {
 		return err
 	}
@@ -73,7 +72,7 @@ func (r *Reloader) Close() {
 
 // read returns the configuration if nothing is wrong with it.
 func (r *Reloader) read() (*config.Config, error) {
-	conf, problems, err := LoadConfig(r.Options, r.Start, r.Open)
+	conf, problems, err := LoadConfig(r.Options, r.Start, r.Stdio.Open)
 	var wrong []error
 	for _, p := range problems {
 		if p.Warning {
@@ -83,7 +82,8 @@ func (r *Reloader) read() (*config.Config, error) {
 		}
 	}
 	if conf != nil {
-		wrong = append(wrong, Check(conf, r.Open)...)
+		r.Stdio.Narrow(conf)
+		wrong = append(wrong, Check(conf, r.Stdio.Open)...)
 	}
 	if err != nil && len(wrong) == 0 {
 		wrong = append(wrong, err)
@@ -97,41 +97,34 @@ func (r *Reloader) read() (*config.Config, error) {
 func (l *Listener) change(t admission) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var opened []door
-	stay := map[config.Address]bool{}
-	if l.own && l.begin != nil { // else the addresses are no matter of ours
-		var wrong error
-		for _, a := range t.conf.Listen {
-			stay[a] = true
-			if slices.ContainsFunc(l.doors, func(d door) bool { return d.at == a }) {
-				continue
-			}
-			d, err := bindOne(a, a.TLS || l.opt.TLS, t.certs, inheritance{})
-			if err != nil {
-				wrong = errors.Join(wrong, at(t.conf, "listen", fmt.Errorf("%v: %w", a, err)))
-				continue
-			}
-			opened = append(opened, d)
-		}
-		if wrong != nil {
-			closeDoors(opened)
-			return wrong
-		}
+	doors, opened, err := l.changed(t)
+	if err != nil {
+		closeDoors(opened)
+		return err
 	}
 	l.now.Store(&t)
 	l.gate.setLimits(t.conf.Limits)
 	for _, d := range opened {
-		l.doors = append(l.doors, d)
 		l.begin(d)
 		l.log.Info("listening", "address", d.at)
 	}
-	l.doors = slices.DeleteFunc(l.doors, func(d door) bool {
-		gone := len(stay) > 0 && !stay[d.at]
-		if gone {
+	for _, d := range l.doors {
+		if !slices.ContainsFunc(doors, func(stays door) bool { return stays.at == d.at }) {
 			d.Close()
 			l.log.Info("no longer listening", "address", d.at)
 		}
-		return gone
-	})
+	}
+	l.doors = doors
 	return nil
+}
+
+// changed returns all doors of t's configuration, and which of them are new.
+func (l *Listener) changed(t admission) (doors, opened []door, err error) {
+	switch {
+	case l.begin != nil && l.led != nil && l.led.start() == StartListen:
+		return l.led.changed(l.doors, t.conf)
+	case l.begin != nil && l.own:
+		return changeDoors(l.doors, t.conf, l.opt, t.certs)
+	}
+	return l.doors, nil, nil // the addresses are no matter of ours
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"imapd/control/config"
 )
 
@@ -46,7 +48,24 @@ func become(conf *config.Config, file string) (warn string, err error) {
 	if id.uid == 0 {
 		return "clients are served as root, because cyrus_user says so", nil
 	}
+	furnish(conf, id)
 	return "", id.become()
+}
+
+// furnish makes the directories in configdirectory that id will write to, where
+// configdirectory is root's alone and id could not. Elsewhere id can do it, and
+// root makes nothing in what is another's. What cannot be made costs no session;
+// who wants to write there logs it.
+func furnish(conf *config.Config, id identity) {
+	var st unix.Stat_t
+	if unix.Stat(conf.ConfigDirectory, &st) != nil || st.Uid != 0 || st.Mode&0o022 != 0 {
+		return
+	}
+	for _, dir := range []string{filepath.Join(conf.ConfigDirectory, "socket"), conf.ProcPath} {
+		if filepath.Dir(dir) == filepath.Clean(conf.ConfigDirectory) && os.Mkdir(dir, 0o700) == nil {
+			_ = os.Lchown(dir, id.uid, id.gid)
+		}
+	}
 }
 
 func errNoUser(file string) error {

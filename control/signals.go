@@ -5,29 +5,62 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 )
 
+// young is how old a process for one client gets before it handles signals. The
+// two threads that handling takes cost more than a greeting does; until then a
+// signal ends the process, as it would have before it came here.
+const young = 100 * time.Millisecond
+
 // Signals lets signals ask d: SIGHUP to reload; SIGUSR2 to hand over; SIGTERM,
-// SIGINT and SIGQUIT to drain. stop ends that, and waits for the goroutine.
-func Signals(d *Daemon) (stop func()) {
-	got := make(chan os.Signal, 8)
-	signal.Notify(got, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+// SIGINT and SIGQUIT to drain. stop ends that, and waits for the goroutines.
+func Signals(d *Daemon, start Start) (stop func()) {
+	got, done := make(chan os.Signal, 8), make(chan struct{})
+	notify := func() {
+		signal.Notify(got, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+	}
 	var watch sync.WaitGroup
-	watch.Go(func() {
-		for s := range got {
+	if start != StartInetd && start != StartTunnel {
+		notify()
+		watch.Go(func() { obey(d, got, done) })
+		return func() {
+			close(done)
+			watch.Wait()
+		}
+	}
+	watch.Add(1)
+	begin := time.AfterFunc(young, func() {
+		defer watch.Done()
+		notify()
+		obey(d, got, done)
+	})
+	return func() {
+		if !begin.Stop() {
+			close(done)
+			watch.Wait()
+		}
+	}
+}
+
+// obey passes signals on until done is closed.
+func obey(d *Daemon, got chan os.Signal, done <-chan struct{}) {
+	defer signal.Stop(got)
+	var taking sync.WaitGroup // what takes its time
+	defer taking.Wait()
+	for {
+		select {
+		case <-done:
+			return
+		case s := <-got:
 			switch s { // each logs what comes of it
 			case syscall.SIGHUP:
 				_ = d.Reload()
 			case syscall.SIGUSR2:
-				watch.Go(func() { _ = d.HandOver() }) // takes its time
+				taking.Go(func() { _ = d.HandOver() })
 			default:
 				d.Drain()
 			}
 		}
-	})
-	return func() {
-		signal.Stop(got)
-		close(got)
-		watch.Wait()
 	}
 }

@@ -36,6 +36,7 @@ func Inetd(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *
 		_ = conn.move(ip) // nobody counts
 	}
 	tls := o.TLS || s.client != nil && secure(s.client.name, c.LocalAddr())
+	conn.SSF = outside(o.SSF, c.RemoteAddr())
 	return newSingle(conn, tls, newAdmission(conf, o, certs, log))
 }
 

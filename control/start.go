@@ -22,6 +22,14 @@ func LoadConfig(o *Options, start Start, open config.Opener) (*config.Config, []
 	return conf, problems, err
 }
 
+// Rereader returns a LoadConfig for later, which wants no faults.
+func Rereader(o *Options, start Start, s *Stdio) func() (*config.Config, error) {
+	return func() (*config.Config, error) {
+		conf, _, err := LoadConfig(o, start, s.Open)
+		return conf, err
+	}
+}
+
 // errNobody answers a start without any client.
 var errNobody = errors.New("standard input is no client; imapd -l listens for clients itself")
 
@@ -40,6 +48,18 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 	code := ExitConfig
 	if o.Proxy && len(conf.HAProxyTrusted) == 0 {
 		return nil, code, errors.New("-H: haproxy_trusted_networks names no proxy")
+	}
+	if stdio.member != nil {
+		if source, err = stdio.member.source(conf, o, certs, log); err != nil {
+			return nil, ExitOS, err
+		}
+		if l, ok := source.(*Listener); ok {
+			l.notify = stdio.notify
+		}
+		return source, ExitOK, nil
+	}
+	if conf.PrivilegeSeparation == config.SeparateUser && start != StartTunnel && conf.User != "" {
+		return nil, code, errSeparateUser
 	}
 	switch start {
 	case StartListen:

@@ -47,6 +47,7 @@ type Stdio struct {
 	signals   <-chan os.Signal // those that master sends
 	passed    []passed         // the listening sockets that systemd left from 3 on
 	notify    *notifier        // systemd, or nil
+	member    *member          // nil where no parent of ours has started this process
 }
 
 // Adopt looks at the descriptors 0, 1 and 2. A socket on 0 is moved away, and
@@ -57,6 +58,10 @@ type Stdio struct {
 // beyond these goes on to a child.
 func Adopt() (*Stdio, error) {
 	s := &Stdio{}
+	var err error
+	if s.member, err = join(); s.member != nil || err != nil {
+		return s, err
+	}
 	// A kernel that cannot do it leaves the launcher's mistakes as they are.
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	var st unix.Stat_t
@@ -129,8 +134,12 @@ func ownPeer(fd int) bool {
 // what systemd passes, and is called once.
 func (s *Stdio) FindStart(o *Options) Start {
 	passed := takePassed()
-	s.notify = openNotifier()
+	if s.notify = openNotifier(); s.member != nil {
+		s.notify = s.member.notifier()
+	}
 	switch {
+	case s.member != nil:
+		s.Start = s.member.start()
 	case o.Listen:
 		s.Start = StartListen
 	case underMaster():

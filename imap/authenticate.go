@@ -20,7 +20,7 @@ var _ = register(Extension{
 			return nil
 		}
 		caps := []string{"SASL-IR"}
-		if s.private() == nil {
+		if s.protected() == nil {
 			for _, m := range s.conf.Mechanisms {
 				caps = append(caps, "AUTH="+m)
 			}
@@ -29,6 +29,19 @@ var _ = register(Extension{
 	},
 	Commands: []Command{unauthedStream("AUTHENTICATE", (*Session).authenticate).with(Silent)},
 })
+
+// protected refuses mechanisms on a connection that is not as strong as
+// sasl_minimum_layer wants it, or where somebody could read a password: every
+// mechanism of this version sends it.
+func (s *Session) protected() error {
+	if err := s.private(); err != nil {
+		return err
+	}
+	if s.ssf < s.conf.MinimumLayer {
+		return no("PRIVACYREQUIRED", "Encryption needed to use mechanism")
+	}
+	return nil
+}
 
 // errCanceled: the client sent "*" instead of a response.
 var errCanceled = bad("Authentication canceled")
@@ -50,8 +63,7 @@ func (s *Session) authenticate(d *wire.Decoder) error {
 	if err := d.End(); err != nil {
 		return err
 	}
-	// Every mechanism of this version sends the password.
-	if err := s.private(); err != nil {
+	if err := s.protected(); err != nil {
 		return err
 	}
 	if !slices.Contains(s.conf.Mechanisms, mech) {

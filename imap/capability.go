@@ -1,7 +1,6 @@
 package imap
 
 import (
-	"maps"
 	"slices"
 	"strings"
 )
@@ -33,8 +32,8 @@ func (s *Session) capability(none) error {
 // stable order, without what the administrator suppresses.
 func (s *Session) Capabilities() []string {
 	caps := []string{"IMAP4rev1", "IMAP4rev2"}
-	for _, name := range slices.Sorted(maps.Keys(extensions)) {
-		if x := extensions[name]; x.Caps != nil {
+	for x := extensions; x != nil; x = x.next {
+		if x.Caps != nil {
 			caps = append(caps, x.Caps(s)...)
 		}
 	}

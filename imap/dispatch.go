@@ -32,7 +32,7 @@ func (s *Session) command() error {
 	if err != nil && ends(err) {
 		return err
 	}
-	c := commands[name]
+	c := commands.find(name)
 	if c == nil && first && s.user == nil && foreign(tag) {
 		return errForeign
 	}

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -167,5 +168,22 @@ func TestFramingLost(t *testing.T) {
 			}
 		}
 		c.ended()
+	}
+}
+
+// TestRegisteredOnce holds that no two extensions claim a name or a word.
+func TestRegisteredOnce(t *testing.T) {
+	t.Parallel()
+	for what, words := range map[string][]string{
+		"extension": Extensions(), "command": Commands(), "FETCH": fetchItems.words(), "FETCH modifier": fetchMods.words(),
+		"STORE modifier": storeMods.words(), "SEARCH": searchKeys.words(), "SEARCH RETURN": resultOpts.words(), "STATUS": statusItems.words(),
+		"LIST selection": listFilters.words(), "LIST RETURN": listReturns.words(), "SELECT": selectParams.words(), "ENABLE": enableWords.words(),
+	} {
+		if len(words) == 0 || !slices.IsSorted(words) {
+			t.Errorf("%s: %q", what, words)
+		}
+		if once := slices.Compact(slices.Clone(words)); len(once) != len(words) {
+			t.Errorf("%s: one is registered twice: %q", what, words)
+		}
 	}
 }

@@ -22,7 +22,7 @@ func parseEnable(d *wire.Decoder) []*EnableWord {
 	var words []*EnableWord
 	d.SP()
 	for {
-		if w := enableWords[d.Keyword()]; w != nil {
+		if w := enableWords.find(d.Keyword()); w != nil {
 			words = append(words, w)
 		}
 		if d.Err() != nil || !d.AcceptSP() {

@@ -42,7 +42,7 @@ var _ = register(Extension{
 // returns reads the list of return options.
 func (p *SearchParser) returns(a *SearchArgs) {
 	p.List(func() {
-		r := resultOpts[p.Keyword()]
+		r := resultOpts.find(p.Keyword())
 		if r == nil {
 			p.FailText("", "Unknown return option")
 			return
@@ -77,7 +77,7 @@ func (s *Session) sendESearch(a *SearchArgs, o *SearchOutcome) error {
 	}
 	returns := a.Returns
 	if len(returns) == 0 {
-		returns = []*SearchReturn{resultOpts["ALL"]} // RFC 4731 section 3.1
+		returns = []*SearchReturn{resultOpts.find("ALL")} // RFC 4731 section 3.1
 	}
 	for _, r := range returns {
 		if err := r.Write(s, o); err != nil {

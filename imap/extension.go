@@ -1,7 +1,6 @@
 package imap
 
 import (
-	"maps"
 	"slices"
 
 	"imapd/imap/wire"
@@ -25,6 +24,8 @@ type Extension struct {
 	Returns  []ListOption    // LIST return options
 	Select   []SelectParam   // parameters of SELECT and EXAMINE
 	Enable   []EnableWord    // words of ENABLE
+
+	next *Extension // in the list of all
 }
 
 // A Command is one row of the dispatch table. Make it with always, unauthed,
@@ -141,76 +142,91 @@ type none struct{}
 // noArgs parses a command without arguments.
 func noArgs(*wire.Decoder) none { return none{} }
 
-// The tables. They are filled while the package is initialised, by register
-// only, and never change afterwards. Names are in upper case.
-var (
-	extensions   = map[string]*Extension{}
-	commands     = map[string]*Command{}
-	fetchItems   = map[string]*FetchItem{}
-	fetchMods    = map[string]*FetchModifier{}
-	storeMods    = map[string]*StoreModifier{}
-	searchKeys   = map[string]*SearchKey{}
-	resultOpts   = map[string]*SearchReturn{}
-	statusItems  = map[string]*StatusItem{}
-	listFilters  = map[string]*ListOption{}
-	listReturns  = map[string]*ListOption{}
-	selectParams = map[string]*SelectParam{}
-	enableWords  = map[string]*EnableWord{}
-)
+// extensions is the first of all, which hang together by next in the order of
+// their names. It is filled while the package is initialised, by register only,
+// and never changes afterwards.
+//
+// There is no map of words: the rows are few, to look at each costs less than
+// what is done with it, and every process, also one for a single client that
+// uses five of them, would have to make the maps before it can greet.
+var extensions *Extension
 
-// register adds x to the tables. Two extensions of one name, or two claims on
-// one word, are a mistake in this program and panic at start.
-func register(x Extension) *Extension {
-	enter(extensions, x.Name, &x)
-	for i := range x.Commands {
-		enter(commands, x.Commands[i].Name, &x.Commands[i])
-	}
-	for i := range x.Fetch {
-		enter(fetchItems, x.Fetch[i].Name, &x.Fetch[i])
-	}
-	for i := range x.FetchMod {
-		enter(fetchMods, x.FetchMod[i].Name, &x.FetchMod[i])
-	}
-	for i := range x.StoreMod {
-		enter(storeMods, x.StoreMod[i].Name, &x.StoreMod[i])
-	}
-	for i := range x.Search {
-		enter(searchKeys, x.Search[i].Name, &x.Search[i])
-	}
-	for i := range x.Results {
-		enter(resultOpts, x.Results[i].Name, &x.Results[i])
-	}
-	for i := range x.Status {
-		enter(statusItems, x.Status[i].Name, &x.Status[i])
-	}
-	for i := range x.Filters {
-		enter(listFilters, x.Filters[i].Name, &x.Filters[i])
-	}
-	for i := range x.Returns {
-		enter(listReturns, x.Returns[i].Name, &x.Returns[i])
-	}
-	for i := range x.Select {
-		enter(selectParams, x.Select[i].Name, &x.Select[i])
-	}
-	for i := range x.Enable {
-		enter(enableWords, x.Enable[i].Name, &x.Enable[i])
-	}
-	return &x
+// A table finds the row of a word among those of all extensions. Words are in
+// upper case.
+type table[V any] struct {
+	rows func(*Extension) []V
+	name func(*V) string
 }
 
-func enter[V any](table map[string]*V, name string, row *V) {
-	if _, dup := table[name]; dup {
-		panic("imap: " + name + " registered twice")
+var (
+	commands     = table[Command]{func(x *Extension) []Command { return x.Commands }, func(r *Command) string { return r.Name }}
+	fetchItems   = table[FetchItem]{func(x *Extension) []FetchItem { return x.Fetch }, func(r *FetchItem) string { return r.Name }}
+	fetchMods    = table[FetchModifier]{func(x *Extension) []FetchModifier { return x.FetchMod }, func(r *FetchModifier) string { return r.Name }}
+	storeMods    = table[StoreModifier]{func(x *Extension) []StoreModifier { return x.StoreMod }, func(r *StoreModifier) string { return r.Name }}
+	searchKeys   = table[SearchKey]{func(x *Extension) []SearchKey { return x.Search }, func(r *SearchKey) string { return r.Name }}
+	resultOpts   = table[SearchReturn]{func(x *Extension) []SearchReturn { return x.Results }, func(r *SearchReturn) string { return r.Name }}
+	statusItems  = table[StatusItem]{func(x *Extension) []StatusItem { return x.Status }, func(r *StatusItem) string { return r.Name }}
+	listFilters  = table[ListOption]{func(x *Extension) []ListOption { return x.Filters }, func(r *ListOption) string { return r.Name }}
+	listReturns  = table[ListOption]{func(x *Extension) []ListOption { return x.Returns }, func(r *ListOption) string { return r.Name }}
+	selectParams = table[SelectParam]{func(x *Extension) []SelectParam { return x.Select }, func(r *SelectParam) string { return r.Name }}
+	enableWords  = table[EnableWord]{func(x *Extension) []EnableWord { return x.Enable }, func(r *EnableWord) string { return r.Name }}
+)
+
+// all yields every row.
+func (t table[V]) all(yield func(*V) bool) {
+	for x := extensions; x != nil; x = x.next {
+		rows := t.rows(x)
+		for i := range rows {
+			if !yield(&rows[i]) {
+				return
+			}
+		}
 	}
-	table[name] = row
+}
+
+// find returns the row of word, nil where there is none.
+func (t table[V]) find(word string) *V {
+	for r := range t.all {
+		if t.name(r) == word {
+			return r
+		}
+	}
+	return nil
+}
+
+// words returns the words of all rows, sorted.
+func (t table[V]) words() []string {
+	var all []string
+	for r := range t.all {
+		all = append(all, t.name(r))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// register adds x. A test holds that no two extensions have one name, or a word
+// of one table.
+func register(x Extension) *Extension {
+	at := &extensions
+	for *at != nil && (*at).Name < x.Name {
+		at = &(*at).next
+	}
+	x.next, *at = *at, &x
+	return &x
 }
 
 // Extensions returns the names of all registered extensions, sorted. Tests
 // hold them against the manual and the transcripts.
-func Extensions() []string { return slices.Sorted(maps.Keys(extensions)) }
+func Extensions() []string {
+	var all []string
+	for x := extensions; x != nil; x = x.next {
+		all = append(all, x.Name)
+	}
+	return all
+}
 
 // Commands returns the names of all commands, sorted.
-func Commands() []string { return slices.Sorted(maps.Keys(commands)) }
+func Commands() []string { return commands.words() }
 
 // when returns a Caps function for fixed capabilities in the states st.
 func when(st state, caps ...string) func(*Session) []string {

@@ -64,7 +64,7 @@ func parseFetch(set func(*wire.Decoder) Set) func(*wire.Decoder) FetchArgs {
 		a.items(d)
 		if d.AcceptSP() && d.Peek() == '(' {
 			d.List(func() {
-				if m := fetchMods[d.Keyword()]; m != nil {
+				if m := fetchMods.find(d.Keyword()); m != nil {
 					m.Parse(d, &a)
 				} else {
 					d.FailText("", "Unknown FETCH modifier")
@@ -100,7 +100,7 @@ func (a *FetchArgs) items(d *wire.Decoder) {
 // item parses the data item called name. An item without arguments that is
 // named twice is sent once, as Dovecot does.
 func (a *FetchArgs) item(d *wire.Decoder, name string) {
-	row := fetchItems[name]
+	row := fetchItems.find(name)
 	if row == nil {
 		d.FailText("", "Unknown FETCH data item")
 		return
@@ -150,7 +150,7 @@ func (a *FetchArgs) implied() {
 		if !a.uid {
 			first = append(first, FetchPart{Write: writeNewUID})
 		}
-		if !a.has(fetchItems["FLAGS"]) {
+		if !a.has(fetchItems.find("FLAGS")) {
 			first = append(first, FetchPart{Write: writeNewFlags})
 		}
 		if !a.modSeq {

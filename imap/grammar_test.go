@@ -2,10 +2,8 @@ package imap
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -118,7 +116,7 @@ func (g *grammar) command() string {
 	case 27:
 		return "AUTHENTICATE PLAIN" + g.of("\r\nAHUAc2VjcmV0", " AHUAc2VjcmV0", "\r\n*", " =")
 	}
-	return g.of(slices.Collect(maps.Keys(commands))...)
+	return g.of(Commands()...)
 }
 
 // modSeq is one of the past, of about now, or of the future.

@@ -20,6 +20,9 @@ func (l *Sessions) End(id string) bool {
 		return false
 	}
 	s.wake()
+	if away := s.gone.Load(); away != nil {
+		away.Kick()
+	}
 	return true
 }
 

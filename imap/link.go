@@ -49,6 +49,8 @@ type link struct {
 	out  []byte          // what will be sent next; append to it freely
 	tap  Tap             // nil until login and without telemetry
 
+	input []byte // that another process has read, and r has not
+
 	patience  time.Duration // how long to wait for more input in the middle of a command
 	limit     time.Time     // absolute end of all reading; zero: none (pre-auth time)
 	writeWait time.Duration // how long one Write may take
@@ -124,7 +126,7 @@ func (l *link) Read(p []byte) (int, error) {
 	if err := l.arm(until); err != nil {
 		return 0, err
 	}
-	n, err := l.conn.Read(p)
+	n, err := l.read(p)
 	l.in += int64(n)
 	if l.tap != nil && n > 0 {
 		l.tap.In(p[:n])
@@ -133,6 +135,15 @@ func (l *link) Read(p []byte) (int, error) {
 		err = readError{err}
 	}
 	return n, err
+}
+
+func (l *link) read(p []byte) (int, error) {
+	if len(l.input) > 0 {
+		n := copy(p, l.input)
+		l.input = l.input[n:]
+		return n, nil
+	}
+	return l.conn.Read(p)
 }
 
 // A readError is an error of a Read. It tells a connection that has failed from
@@ -354,6 +365,27 @@ func (l *link) spill() error {
 		return l.werr
 	}
 	return l.flush()
+}
+
+// preload has the first reads return input, which somebody else has read. It is
+// called before anything is read.
+func (l *link) preload(input []byte) error {
+	if len(input) == 0 {
+		return nil
+	}
+	l.unpark()
+	l.input = input
+	_, err := l.r.Peek(1)
+	return err
+}
+
+// release gives the buffers back of a session that goes on elsewhere.
+func (l *link) release() {
+	if l.r != nil {
+		l.r.Reset(nil)
+	}
+	l.out = l.out[:0]
+	l.park()
 }
 
 // startTLS puts TLS on top of the stack. What the client sent in clear behind

@@ -49,9 +49,9 @@ func parseList(d *wire.Decoder) (a ListArgs) {
 }
 
 // listOptions parses a parenthesized list of options, which may be empty.
-func listOptions(d *wire.Decoder, options map[string]*ListOption, a *ListArgs) {
+func listOptions(d *wire.Decoder, options table[ListOption], a *ListArgs) {
 	d.List(func() {
-		if o := options[d.Keyword()]; o != nil {
+		if o := options.find(d.Keyword()); o != nil {
 			o.Parse(d, a)
 		} else {
 			d.FailText("", "Unknown option of LIST")

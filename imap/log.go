@@ -28,6 +28,13 @@ func (s *Session) logLogin(mech string) {
 	control.LogLogin(s.log, control.Login{Host: s.peer.Host, User: s.user.Name, Mech: mech, TLS: s.tls, Session: s.id})
 }
 
+// logProxy notes who it really was that came in as the session's user.
+func (s *Session) logProxy() {
+	if s.user.Login != "" && s.user.Login != s.user.Name {
+		s.log.Info("authorized as another user", "login", control.Escape(s.user.Login), "user", control.Escape(s.user.Name))
+	}
+}
+
 // logBadLogin notes a login that failed. What kept the back end from an answer
 // is logged besides.
 func (s *Session) logBadLogin(a attempt, err error) {

@@ -66,6 +66,9 @@ func (s *Session) login(who sasl.Identity, mech string) error {
 	if err := s.admit(who.Name); err != nil {
 		return err
 	}
+	if s.srv.opt.HandOver != nil {
+		return s.handOver(who, mech)
+	}
 	store, err := s.srv.openStore(s.ctx, who.User)
 	if err != nil {
 		s.present("")
@@ -82,7 +85,10 @@ func (s *Session) login(who sasl.Identity, mech string) error {
 	s.dec.SetLimits(s.limits())
 	s.peer.Authenticated()
 	s.logLogin(mech)
-	if tap := s.srv.opt.Tap; tap != nil {
+	s.logProxy()
+	if t := s.peer.Taken; t != nil {
+		s.tap = t.Log()
+	} else if tap := s.srv.opt.Tap; tap != nil {
 		s.tap = tap(who.Name, s.id)
 	}
 	s.ok("CAPABILITY "+strings.Join(s.Capabilities(), " "), "User logged in SESSIONID=<"+s.id+">")
@@ -100,7 +106,8 @@ func (s *Session) loginFailed(a attempt, err error) error {
 	case errors.Is(err, sasl.ErrNotAllowed):
 		answer = no("AUTHORIZATIONFAILED", "Authorization failed")
 	default:
-		return no("UNAVAILABLE", "Temporary authentication failure")
+		// It waits and counts as well: another back end may have said no.
+		answer = no("UNAVAILABLE", "Temporary authentication failure")
 	}
 	if err := s.failedTry(); err != nil {
 		return err

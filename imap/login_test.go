@@ -93,6 +93,38 @@ func TestPrivacyRequired(t *testing.T) {
 	private.must(" OK", "LOGIN u secret")
 }
 
+// sasl_minimum_layer hides mechanisms where nothing strong enough is around the
+// connection. LOGIN is no mechanism.
+func TestMinimumLayer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *config.Config, _ *Options) { c.MinimumLayer = 56 })
+	for ssf, strong := range map[int]bool{0: false, 55: false, 56: true, 256: true} {
+		c := w.dialAs(t.Context(), &control.Conn{SSF: ssf})
+		if got := c.line(); strings.Contains(got, "AUTH=") != strong || strings.Contains(got, "LOGINDISABLED") {
+			t.Errorf("%d: greeting %q", ssf, got)
+		}
+		if strong {
+			c.must(" OK", "AUTHENTICATE PLAIN "+b64("\x00u\x00secret"))
+		} else {
+			c.must(" NO [PRIVACYREQUIRED]", "AUTHENTICATE PLAIN "+b64("\x00u\x00secret"))
+			c.must(" OK", "LOGIN u secret")
+		}
+	}
+}
+
+// While passwords cannot be checked, guesses are not for nothing: there may be
+// another way that did say no.
+func TestUnavailableCounts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *config.Config, _ *Options) { c.Limits.LoginTries = 2 })
+	c := w.dial()
+	c.line()
+	c.must(" NO [UNAVAILABLE]", "LOGIN broken x")
+	c.must(" NO [UNAVAILABLE]", "LOGIN broken x")
+	c.want("* BYE Too many failed logins")
+	c.ended()
+}
+
 func TestLoginNames(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

@@ -80,7 +80,7 @@ func (p *SearchParser) key(word string) (t SearchTest) {
 		p.FailText("LIMIT", "Search keys are nested too deeply")
 		return SearchTest{}
 	}
-	switch k := searchKeys[word]; {
+	switch k := searchKeys.find(word); {
 	case k != nil:
 		t = k.Parse(p)
 	case word != "":

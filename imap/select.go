@@ -35,7 +35,7 @@ func parseSelect(d *wire.Decoder) (a SelectArgs) {
 	a.Name, a.Sent = d.MailboxAsSent()
 	if d.AcceptSP() {
 		d.List(func() {
-			if p := selectParams[d.Keyword()]; p != nil {
+			if p := selectParams.find(d.Keyword()); p != nil {
 				p.Parse(d, &a)
 			} else {
 				d.FailText("", "Unknown parameter")

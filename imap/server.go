@@ -32,6 +32,11 @@ type Options struct {
 	// runs; nil: never.
 	Ending <-chan struct{}
 
+	// HandOver, where not nil, gives every session away that has logged in.
+	// Lend begins the telemetry of one: see control.Home.
+	HandOver HandOver
+	Lend     func(user, session string, give func(*os.File)) (end func())
+
 	// Sessions, where not nil, are to know those of this server too.
 	Sessions *Sessions
 
@@ -95,6 +100,7 @@ type Server struct {
 	sessions map[*Session]struct{}
 	stop     chan struct{} // ends watch; nil while there is no session
 	stopped  chan struct{} // closed when watch has ended
+	young    *time.Timer   // begins watch
 }
 
 // New returns a server. It starts nothing.
@@ -124,6 +130,9 @@ func (srv *Server) Serve(ctx context.Context, conn *control.Conn) {
 	if stop := srv.begin(s); stop != nil {
 		s.live()
 		stop()
+		if s.away != nil {
+			s.follow()
+		}
 		srv.remove(s)
 	}
 }
@@ -134,11 +143,13 @@ func (srv *Server) begin(s *Session) (stop func() bool) {
 	if srv.opt.Notices != nil {
 		srv.opt.Notices.Refresh()
 	}
-	if text, down := s.shutdown(); down && !srv.mayStay(s.peer.Preauth) {
+	if text, down := s.shutdown(); down && s.peer.Taken == nil && !srv.mayStay(s.peer.Preauth) {
 		s.bye(&byeError{Code: "ALERT", Text: text})
 		return nil
 	}
-	if enter := srv.opt.Enter; enter != nil {
+	if s.peer.Taken != nil {
+		s.entry = farEntry{s.peer.Taken}
+	} else if enter := srv.opt.Enter; enter != nil {
 		s.entry = enter(s.peer.Host, s.id)
 	}
 	if l := srv.opt.Sessions; l != nil {
@@ -191,9 +202,16 @@ func (srv *Server) newSession(ctx context.Context, peer *control.Conn) *Session 
 	var random [8]byte
 	rand.Read(random[:])
 	id := fmt.Sprintf("%s-%d-%d-%d-%x", name, time.Now().Unix(), os.Getpid(), n, random)
+	if peer.Taken != nil {
+		id = peer.Taken.Session
+	}
 	s := &Session{
 		srv: srv, conf: c, ctx: ctx, peer: peer, id: id, tls: peer.TLS,
 		link: newLink(peer.Conn), log: srv.log.With("session", id),
+	}
+	s.ssf = peer.SSF
+	if t, ok := peer.Conn.(*tls.Conn); ok && peer.TLS {
+		s.ssf = max(s.ssf, control.Bits(t.ConnectionState()))
 	}
 	s.writeWait = c.Limits.WriteTime
 	s.patience = c.Timeout
@@ -211,10 +229,16 @@ func (srv *Server) add(s *Session) {
 	defer srv.mu.Unlock()
 	srv.sessions[s] = struct{}{}
 	if srv.stop == nil {
-		srv.stop, srv.stopped = make(chan struct{}), make(chan struct{})
-		go srv.watch(srv.stop, srv.stopped)
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		srv.stop, srv.stopped = stop, stopped
+		srv.young = time.AfterFunc(young, func() { srv.watch(stop, stopped) })
 	}
 }
+
+// young is how old the first session gets before anybody watches for it. What a
+// process for one client starts before it greets costs more than many a client
+// asks of it; what changes meanwhile is seen when the watch begins.
+const young = 100 * time.Millisecond
 
 // remove takes s out of all lists. The last session takes the goroutine in watch with it.
 func (srv *Server) remove(s *Session) {
@@ -228,13 +252,16 @@ func (srv *Server) remove(s *Session) {
 	delete(srv.sessions, s)
 	stop, stopped := srv.stop, srv.stopped
 	last := len(srv.sessions) == 0 && stop != nil
+	begun := !last || !srv.young.Stop()
 	if last {
 		srv.stop, srv.stopped = nil, nil
 	}
 	srv.mu.Unlock()
 	if last {
 		close(stop)
-		<-stopped
+		if begun {
+			<-stopped
+		}
 	}
 }
 

@@ -31,9 +31,12 @@ type Session struct {
 	id   string // session id, as in the log and in the reply to LOGIN
 	peer *control.Conn
 	tls  bool // octets are encrypted on the wire
+	ssf  int  // strength in bits of what protects the wire, 0 for nothing
 	dec  *wire.Decoder
 
-	entry Entry // nil where no list is kept
+	entry Entry                        // nil where no list is kept
+	away  *control.Away                // the session goes on elsewhere; nil while it is here
+	gone  atomic.Pointer[control.Away] // the same, for others
 
 	user  *User // nil until authenticated
 	box   *Box  // nil unless a mailbox is selected; implies user != nil
@@ -158,7 +161,11 @@ func (s *Session) commandName() string {
 
 // run serves the client from the greeting on. What it returns is for bye.
 func (s *Session) run() error {
-	if err := s.greet(); err != nil {
+	begin := s.greet
+	if t := s.peer.Taken; t != nil {
+		begin = func() error { return s.taken(t) }
+	}
+	if err := begin(); err != nil {
 		return err
 	}
 	for !s.quit {

@@ -42,6 +42,7 @@ func (s *Session) startTLS(none) error {
 			return errors.Join(errSilent, err)
 		}
 		s.tls = true
+		s.ssf = max(s.ssf, control.Bits(c))
 		s.idLogged = false
 		s.dec = newDecoder(s)
 		control.LogTLS(s.log, c)

@@ -51,7 +51,7 @@ func parseStatus(d *wire.Decoder) (a statusArgs) {
 // is named twice counts once.
 func statusItemList(d *wire.Decoder) (items []*StatusItem) {
 	d.List(func() {
-		item := statusItems[d.Keyword()]
+		item := statusItems.find(d.Keyword())
 		switch {
 		case item == nil:
 			d.FailText("", "Unknown status item")

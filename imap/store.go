@@ -34,7 +34,7 @@ func parseStore(set func(*wire.Decoder) Set) func(*wire.Decoder) StoreArgs {
 		d.SP()
 		if d.Peek() == '(' {
 			d.List(func() {
-				if m := storeMods[d.Keyword()]; m != nil {
+				if m := storeMods.find(d.Keyword()); m != nil {
 					m.Parse(d, &a)
 				} else {
 					d.FailText("", "Unknown STORE modifier")

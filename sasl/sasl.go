@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 
@@ -65,11 +66,15 @@ type Backend interface {
 type Identity struct {
 	User
 	// Login is the canonical name of the user whose password was given. It
-	// differs from User.Name where an administrator acts for a user.
+	// differs from User.Name where an administrator or one of proxyservers
+	// acts for a user.
 	Login string
 	// Admin is set where User.Name is one of the administrators. One who
 	// acts for an ordinary user is an ordinary user.
 	Admin bool
+	// Ticket is what the process of the user is to be had for, where users
+	// have processes of their own; else empty.
+	Ticket []byte `json:",omitempty"`
 }
 
 // An Authenticator asks the back ends in turn. It is safe for use by several
@@ -77,16 +82,21 @@ type Identity struct {
 type Authenticator struct {
 	backends []Backend
 	admins   []string
+	proxies  []string
 	lower    bool
 }
 
 // New returns the Authenticator that the configuration asks for. It opens its
-// files by open, now and whenever they have changed. Faults of its files that do not keep others from logging in go to log. The error says
-// which file cannot be read, and why.
+// files by open, now and whenever they have changed. Faults of its files that
+// do not keep others from logging in go to log. The error says which file
+// cannot be read, and why.
 func New(c *config.Config, open config.Opener, log *slog.Logger) (*Authenticator, error) {
-	a := &Authenticator{admins: c.Admins, lower: c.UsernameToLower}
+	a := &Authenticator{admins: c.Admins, proxies: c.ProxyServers, lower: c.UsernameToLower}
 	for _, method := range c.PwcheckMethods {
-		if method == "passwd-file" && c.PasswdFile != "" {
+		switch {
+		case method == "saslauthd":
+			a.backends = append(a.backends, NewSaslauthd(c))
+		case method == "passwd-file" && c.PasswdFile != "":
 			p, err := OpenPasswdFile(c.PasswdFile, open, log)
 			if err != nil {
 				return nil, fmt.Errorf("%s: sasl_passwd_file: %w", c.Where("sasl_passwd_file"), err)
@@ -97,10 +107,26 @@ func New(c *config.Config, open config.Opener, log *slog.Logger) (*Authenticator
 	return a, nil
 }
 
-// NewAuthenticator returns an Authenticator over backends. admins are
-// canonical names; lower is username_tolower.
-func NewAuthenticator(admins []string, lower bool, backends ...Backend) *Authenticator {
-	return &Authenticator{backends: backends, admins: slices.Clone(admins), lower: lower}
+// A Checker knows passwords, or whom to ask.
+type Checker interface {
+	Login(ctx context.Context, authzid, authcid, password string) (Identity, error)
+}
+
+// Checkers returns how this process gets a Checker for one reading of the
+// configuration: the Remote that asks over the Channel whose end asks is, always
+// the same, or New where asks is nil.
+func Checkers(asks *os.File, open config.Opener, log *slog.Logger) (func(*config.Config) (Checker, error), error) {
+	if asks == nil {
+		return func(c *config.Config) (Checker, error) { return New(c, open, log) }, nil
+	}
+	r, err := NewRemote(asks)
+	return func(*config.Config) (Checker, error) { return r, nil }, err
+}
+
+// NewAuthenticator returns an Authenticator over backends. admins and proxies
+// (proxyservers) are canonical names; lower is username_tolower.
+func NewAuthenticator(admins, proxies []string, lower bool, backends ...Backend) *Authenticator {
+	return &Authenticator{backends: backends, admins: slices.Clone(admins), proxies: slices.Clone(proxies), lower: lower}
 }
 
 // maxPassword bounds what is hashed, in octets; crypt(3) takes 512.
@@ -108,7 +134,9 @@ const maxPassword = 1024
 
 // Login returns the identity of a client that gave the name authcid and the
 // password. authzid, where not empty, is the user that it wants to act as;
-// only administrators may name another than themselves.
+// only administrators and proxyservers may name another than themselves. They
+// are that user then, with no more and no fewer rights: who authorizes as an
+// administrator is one, and an administrator who authorizes as alice is not.
 func (a *Authenticator) Login(ctx context.Context, authzid, authcid, password string) (Identity, error) {
 	login, err := Canonical(authcid, a.lower)
 	if err != nil {
@@ -131,7 +159,7 @@ func (a *Authenticator) Login(ctx context.Context, authzid, authcid, password st
 	}
 	if target != login {
 		refused := fmt.Errorf("%w: user %s is not allowed to proxy", ErrNotAllowed, login)
-		if !slices.Contains(a.admins, login) {
+		if !slices.Contains(a.admins, login) && !slices.Contains(a.proxies, login) {
 			return Identity{}, refused
 		}
 		user, err = a.ask(func(b Backend) (User, error) { return b.Lookup(ctx, target) })

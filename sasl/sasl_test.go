@@ -29,6 +29,9 @@ func TestCanonical(t *testing.T) {
 		{"a%u", ""}, {"a&b", ""}, {"a*b", ""}, {"a:b", ""}, {"a?b", ""},
 		{"a\x00", ""}, {"a\n", ""}, {"a\x7f", ""}, {"\u00e4", ""}, {"a\xff", ""},
 		{"anyone", ""}, {"Anybody", ""}, {"anonymous", ""},
+		{"group:mail", ""}, {"alice/x", ""}, {"alice%example.org", ""}, {"user\tx", ""}, {"a\x1bb", ""},
+		{"alice@", "alice@"}, {"@example.org", "@example.org"}, {"a@b@c", "a@b@c"}, {"alice+box", "alice+box"},
+		{"#!$'()-;<=>[\\]^_`{|}~", "#!$'()-;<=>[\\]^_`{|}~"}, {" ", " "},
 	} {
 		got, err := Canonical(tt.in, true)
 		if got != tt.want || (err == nil) != (tt.want != "") || err != nil && err != ErrInvalidUser {
@@ -78,8 +81,8 @@ func (b table) Lookup(_ context.Context, user string) (User, error) {
 func TestLogin(t *testing.T) {
 	t.Parallel()
 	first := table{"alice": "a", "root": "r", "twice": "1", "ill": "down"}
-	second := table{"bob": "b", "twice": "2", "ill": "i", "chief": "c"}
-	a := NewAuthenticator([]string{"root", "chief"}, true, first, second)
+	second := table{"bob": "b", "twice": "2", "ill": "i", "chief": "c", "gate": "g"}
+	a := NewAuthenticator([]string{"root", "chief"}, []string{"gate"}, true, first, second)
 	for _, tt := range []struct {
 		authzid, authcid, password string
 		name, login                string
@@ -97,6 +100,12 @@ func TestLogin(t *testing.T) {
 		{"alice", "root", "r", "alice", "root", false, nil},
 		{"chief", "root", "r", "chief", "root", true, nil},
 		{"nobody", "root", "r", "", "", false, ErrNotAllowed},
+		{"", "gate", "g", "gate", "gate", false, nil},
+		{"alice", "gate", "g", "alice", "gate", false, nil},
+		{"root", "gate", "g", "root", "gate", true, nil},
+		{"gate", "root", "r", "gate", "root", false, nil},
+		{"alice", "gate", "wrong", "", "", false, ErrBadPassword},
+		{"nobody", "gate", "g", "", "", false, ErrNotAllowed},
 		{"alice", "root", "wrong", "", "", false, ErrBadPassword},
 		{"bob", "alice", "a", "", "", false, ErrNotAllowed},
 		{"bob", "alice", "wrong", "", "", false, ErrBadPassword},
@@ -117,7 +126,7 @@ func TestLogin(t *testing.T) {
 			t.Errorf("%q %q %q: got %+v", tt.authzid, tt.authcid, tt.password, got)
 		}
 	}
-	if _, err := NewAuthenticator(nil, true).Login(context.Background(), "", "alice", "a"); !errors.Is(err, ErrBadPassword) {
+	if _, err := NewAuthenticator(nil, nil, true).Login(context.Background(), "", "alice", "a"); !errors.Is(err, ErrBadPassword) {
 		t.Errorf("no back ends: %v", err)
 	}
 }

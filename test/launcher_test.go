@@ -35,28 +35,29 @@ type launcher struct {
 	// stays says that the process serves more clients than one, and again that
 	// the launcher starts another for those who come later.
 	stays, again bool
-	// sockets is how many sockets the process has besides its log's.
+	// sockets is how many sockets the process has: those of the launcher, of the
+	// client, of the log where that is syslog, and in a daemon of imapctl.
 	sockets int
 	// ended is what the launcher writes of the end of process %d.
 	ended string
 }
 
 var launchers = []launcher{
-	{name: "inetd nowait", start: inetd("nowait"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 1},
-	{name: "inetd wait", start: inetd("wait"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, stays: true, again: true},
-	{name: "xinetd", start: xinetd("no"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 1, ended: `EXIT: imap status=0 pid=%d\b`},
-	{name: "xinetd wait", start: xinetd("yes"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, stays: true, again: true, ended: `EXIT: imap status=0 pid=%d\b`},
-	{name: "systemd", start: activate("tcp", 0), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 4, stays: true},
-	{name: "systemd TLS", start: activate("tcp", 1), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 4, stays: true},
-	{name: "systemd unix", start: activate("unix", 2), host: "[unix socket]", sockets: 4, stays: true},
-	{name: "systemd accept", start: activate("tcp", 0, "-a"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 1, ended: `Child %d died with code 0`},
-	{name: "systemd accept unix", start: activate("unix", 0, "-a"), host: "[unix socket]", sockets: 1, ended: `Child %d died with code 0`},
-	{name: "systemd inetd", start: activate("tcp", 0, "--inetd"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, stays: true},
-	{name: "systemd accept inetd", start: activate("tcp", 0, "-a", "--inetd"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 1, ended: `Child %d died with code 0`},
-	{name: "systemd accept inetd unix", start: activate("unix", 0, "-a", "--inetd"), host: "[unix socket]", sockets: 1, ended: `Child %d died with code 0`},
-	{name: "stunnel", start: stunnel, from: "127.0.0.7", host: "[127.0.0.7]", sockets: 1, ended: `process %d finished with code 0`},
-	{name: "tcpserver", start: tcpserver, from: "127.0.0.7", host: "[127.0.0.7]", sockets: 1, ended: `end %d status 0`},
-	{name: "s6-ipcserver", start: ipcserver, host: "[unix socket]", sockets: 1, ended: `end pid %d uid \d+ exitcode 0`},
+	{name: "inetd nowait", start: inetd("nowait"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2},
+	{name: "inetd wait", start: inetd("wait"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 4, stays: true, again: true},
+	{name: "xinetd", start: xinetd("no"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, ended: `EXIT: imap status=0 pid=%d\b`},
+	{name: "xinetd wait", start: xinetd("yes"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 4, stays: true, again: true, ended: `EXIT: imap status=0 pid=%d\b`},
+	{name: "systemd", start: activate("tcp", 0), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 5, stays: true},
+	{name: "systemd TLS", start: activate("tcp", 1), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 5, stays: true},
+	{name: "systemd unix", start: activate("unix", 2), host: "[unix socket]", sockets: 5, stays: true},
+	{name: "systemd accept", start: activate("tcp", 0, "-a"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, ended: `Child %d died with code 0`},
+	{name: "systemd accept unix", start: activate("unix", 0, "-a"), host: "[unix socket]", sockets: 2, ended: `Child %d died with code 0`},
+	{name: "systemd inetd", start: activate("tcp", 0, "--inetd"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 4, stays: true},
+	{name: "systemd accept inetd", start: activate("tcp", 0, "-a", "--inetd"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, ended: `Child %d died with code 0`},
+	{name: "systemd accept inetd unix", start: activate("unix", 0, "-a", "--inetd"), host: "[unix socket]", sockets: 2, ended: `Child %d died with code 0`},
+	{name: "stunnel", start: stunnel, from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, ended: `process %d finished with code 0`},
+	{name: "tcpserver", start: tcpserver, from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, ended: `end %d status 0`},
+	{name: "s6-ipcserver", start: ipcserver, host: "[unix socket]", sockets: 2, ended: `end pid %d uid \d+ exitcode 0`},
 }
 
 // TestLaunchers starts our server with each launcher as a site does, logs in over
@@ -99,7 +100,7 @@ func (l launcher) check(t *testing.T, s *peer.Server, r *peer.Room, at launched)
 	}
 	c := s.LoginOn(t, connect(), s.User)
 	c.Do("SELECT INBOX")
-	m := r.Logged(`imapd\[(\d+)\]: login: (\[[^]]*\]) jane plaintext(?:\+TLS)? User logged in`)
+	m := r.Told(`imapd\[(\d+)\]: login: (\[[^]]*\]) jane plaintext(?:\+TLS)? User logged in`)
 	if m[2] != l.host {
 		t.Errorf("logged as %s, want %s", m[2], l.host)
 	}
@@ -116,7 +117,7 @@ func (l launcher) check(t *testing.T, s *peer.Server, r *peer.Room, at launched)
 		// The next client is served by the same process, and then it has had
 		// nobody for as long as -T says.
 		s.LoginOn(t, connect(), s.User).Do("LOGOUT")
-		again := r.Logged(`(?s)imapd\[\d+\]: login: .*imapd\[(\d+)\]: login: `)
+		again := r.Told(`(?s)imapd\[\d+\]: login: .*imapd\[(\d+)\]: login: `)
 		if again[1] != m[1] {
 			t.Errorf("process %s serves the next client", again[1])
 		}
@@ -136,8 +137,8 @@ func (l launcher) check(t *testing.T, s *peer.Server, r *peer.Room, at launched)
 	}
 }
 
-// checkDescriptors looks what process pid has open: what it opened itself, one
-// socket to the log and those that l gives it.
+// checkDescriptors looks what process pid has open: what it opened itself, and the
+// sockets that it is to have.
 func checkDescriptors(t *testing.T, pid int, l launcher) {
 	t.Helper()
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
@@ -161,8 +162,8 @@ func checkDescriptors(t *testing.T, pid int, l launcher) {
 			t.Errorf("descriptor %s leads to %s", e.Name(), to)
 		}
 	}
-	if got != l.sockets+1 {
-		t.Errorf("%d sockets are open, want %d", got, l.sockets+1)
+	if got != l.sockets {
+		t.Errorf("%d sockets are open, want %d", got, l.sockets)
 	}
 }
 

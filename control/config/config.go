@@ -35,9 +35,22 @@ type Config struct {
 	// Admins are the canonical names that may authorize as anybody and that
 	// a shutdown notice spares.
 	Admins []string
+	// ProxyServers are the canonical names that may authorize as anybody
+	// without being administrators themselves.
+	ProxyServers []string
 	// User and Group are what a server that root started becomes before it
 	// accepts; empty where they are not set.
 	User, Group string
+	// PrivilegeSeparation is how a server that root started gives root up.
+	PrivilegeSeparation Separation
+	// AuthUser is who the process that checks passwords runs as where every
+	// user has a process; empty where it is not set. FirstValidUID is the
+	// lowest uid that gets one.
+	AuthUser      string
+	FirstValidUID int
+	// Landlock has processes that root started give up all files but those
+	// that they need.
+	Landlock bool
 	// ProcPath is the directory that lists who is on; empty where
 	// ConfigDirectory is.
 	ProcPath string
@@ -76,8 +89,19 @@ type Config struct {
 	// Mechanisms are the SASL mechanisms to offer, in upper case; only
 	// those that this version has.
 	Mechanisms []string
+	// MinimumLayer is the strength that a connection must have, as TLS and
+	// imapd -p give it, for Mechanisms to be offered.
+	MinimumLayer int
 	// PasswdFile is the password file in Dovecot's format, or empty.
 	PasswdFile string
+	// SaslauthdPath is the socket of saslauthd.
+	SaslauthdPath string
+	// LoginRealms are what may stand behind the "@" of a name that
+	// saslauthd is asked about; empty: VirtDomains decides.
+	LoginRealms []string
+	// VirtDomains says whether names that saslauthd is asked about may have
+	// a domain.
+	VirtDomains VirtDomains
 	// FailedLoginPause is how long the answer to a failed login waits.
 	FailedLoginPause time.Duration
 	// MaxLoginsPerUser and MaxLoginsPerHost bound the sessions of one user
@@ -203,6 +227,17 @@ func (a Address) String() string {
 	return "imap://" + a.Address
 }
 
+// Separation is the choice of privilege_separation.
+type Separation string
+
+// How root is given up: a parent stays root and one process serves, or one for
+// each user; the process itself gives root up.
+const (
+	SeparateShared Separation = "shared"
+	SeparateUser   Separation = "user"
+	SeparateNone   Separation = "none"
+)
+
 // ServerInfo is the choice of serverinfo.
 type ServerInfo string
 
@@ -211,6 +246,16 @@ const (
 	ServerInfoOff ServerInfo = "off"
 	ServerInfoMin ServerInfo = "min"
 	ServerInfoOn  ServerInfo = "on"
+)
+
+// VirtDomains is the choice of virtdomains.
+type VirtDomains string
+
+// Whether names have domains: no, or where one has an "@".
+const (
+	VirtDomainsOff    VirtDomains = "off"
+	VirtDomainsUserID VirtDomains = "userid"
+	VirtDomainsOn     VirtDomains = "on"
 )
 
 // Layout is the choice of maildir_layout.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -126,10 +127,15 @@ func TestProblems(t *testing.T) {
 		{"tls_server_cert: a", []string{`imapd.conf:2: tls_server_cert, tls_server_key: "a" must be an absolute path`}},
 		{"maildir_prefix: INBOX", []string{`imapd.conf:2: maildir_prefix: "INBOX" must be a name with the separator "/" at its end`}},
 		{"xlist-spam: Spam", []string{"imapd.conf:2: xlist-spam: no special use; known are: all archive drafts flagged junk sent trash important memos scheduled snoozed"}},
-		{"sasl_pwcheck_method: auxprop saslauthd", []string{
-			"W:imapd.conf:2: sasl_pwcheck_method: auxprop is not in this version; passwd-file is",
-			"W:imapd.conf:2: sasl_pwcheck_method: saslauthd is not in this version; passwd-file is",
-			"imapd.conf:2: sasl_pwcheck_method: nobody could log in; this version has passwd-file"}},
+		{"sasl_pwcheck_method: auxprop pts", []string{
+			"W:imapd.conf:2: sasl_pwcheck_method: auxprop is not in this version; passwd-file and saslauthd are",
+			"W:imapd.conf:2: sasl_pwcheck_method: pts is not in this version; passwd-file and saslauthd are",
+			"imapd.conf:2: sasl_pwcheck_method: nobody could log in; this version has passwd-file and saslauthd"}},
+		{"sasl_pwcheck_method: saslauthd passwd-file\nsasl_saslauthd_path: mux\nsasl_minimum_layer: 257", []string{
+			`imapd.conf:3: sasl_saslauthd_path: "mux" must be an absolute path`,
+			`imapd.conf:4: sasl_minimum_layer: "257" must be from 0 to 256`}},
+		{"virtdomains: on", []string{"W:imapd.conf:2: virtdomains: on is taken as userid: names get no domain from an address"}},
+		{"proxyservers: gate group:wheel", []string{"W:imapd.conf:2: proxyservers: group:wheel: groups are not in this version"}},
 		{"readonly: yes", []string{"imapd.conf:2: readonly: yes is not in this version, and to run without it would be less safe"}},
 		{"tls_client_certs: require", []string{"imapd.conf:2: tls_client_certs: require is not in this version, and to run without it would be less safe"}},
 
@@ -354,8 +360,8 @@ func TestTable(t *testing.T) {
 
 func TestKnown(t *testing.T) {
 	t.Parallel()
-	d := readDictionary()
-	for name, k := range d.names {
+	names := maps.Collect(dictionary{}.all)
+	for name, k := range names {
 		switch k.fate {
 		case "here", "silent", "ignored", "later":
 		case "refuse":
@@ -363,15 +369,15 @@ func TestKnown(t *testing.T) {
 				t.Errorf("%s: no value", name)
 			}
 		case "renamed":
-			if _, ok := d.names[k.arg]; !ok || d.names[k.arg].fate == "renamed" {
+			if _, ok := names[k.arg]; !ok || names[k.arg].fate == "renamed" {
 				t.Errorf("%s: renamed %s, which is no name", name, k.arg)
 			}
 		default:
 			t.Errorf("%s: fate %q", name, k.fate)
 		}
 	}
-	if len(d.names) < 600 {
-		t.Errorf("only %d names", len(d.names))
+	if len(names) < 600 {
+		t.Errorf("only %d names", len(names))
 	}
 }
 
@@ -434,7 +440,6 @@ func FuzzLoad(f *testing.F) {
 	f.Add("configdirectory: /x\ntimeout: 1d2h3m4s5\nmaxword: 10 KiB\nimap_x: \\\n y\n@include: x\n")
 	f.Add("configdirectory: /x\nlisten: imap://[::1]:143 unix:/x\nmaildir: ~/%u%%\nxlist-sent: a\numask: 7\n")
 	f.Add("configdirectory:/x\nquotawarn: 3\nlmtp_timeout:3\nadmins: group:x\ntls_server_cert: /a,/b\nlimit_connections: 0x10")
-	dict := readDictionary()
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.Contains(text, "@") {
 			return // no other files
@@ -445,7 +450,7 @@ func FuzzLoad(f *testing.F) {
 		if len(r.entries)+len(r.problems) > lines {
 			t.Errorf("%d entries and %d problems of %d lines", len(r.entries), len(r.problems), lines)
 		}
-		l := loader{c: defaults(), file: "fuzz", service: "imap", problems: r.problems, dict: dict}
+		l := loader{c: defaults(), file: "fuzz", service: "imap", problems: r.problems}
 		l.choose(r.entries)
 		l.assign()
 		l.finish()
@@ -467,7 +472,7 @@ func FuzzLoad(f *testing.F) {
 			}
 			again := new(reader)
 			again.text("again", b.String())
-			l2 := loader{c: defaults(), file: "again", service: "imap", problems: again.problems, dict: readDictionary()}
+			l2 := loader{c: defaults(), file: "again", service: "imap", problems: again.problems}
 			l2.choose(again.entries)
 			l2.assign()
 			l2.finish()
@@ -476,4 +481,22 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestExamples holds that the files that sites copy have nothing wrong.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	files, _ := filepath.Glob("../../contrib/*.conf")
+	tested := 0
+	for _, file := range files {
+		if strings.HasPrefix(filepath.Base(file), "imapd") {
+			tested++
+			if _, problems, err := Load(file, "imap", nil); len(problems) > 0 || err != nil {
+				t.Error(problems, err)
+			}
+		}
+	}
+	if tested < 2 {
+		t.Errorf("%d files", tested)
+	}
 }

@@ -162,14 +162,14 @@ func (l *loader) tls() {
 func (l *loader) sasl() {
 	c := l.c
 	for _, m := range c.raw.methods {
-		if m == "passwd-file" {
+		if m == "passwd-file" || m == "saslauthd" {
 			c.PwcheckMethods = append(c.PwcheckMethods, m)
 		} else {
-			l.warn(l.at("sasl_pwcheck_method"), "sasl_pwcheck_method: %s is not in this version; passwd-file is", m)
+			l.warn(l.at("sasl_pwcheck_method"), "sasl_pwcheck_method: %s is not in this version; passwd-file and saslauthd are", m)
 		}
 	}
 	if len(c.PwcheckMethods) == 0 {
-		l.fault(l.at("sasl_pwcheck_method"), "sasl_pwcheck_method: nobody could log in; this version has passwd-file")
+		l.fault(l.at("sasl_pwcheck_method"), "sasl_pwcheck_method: nobody could log in; this version has passwd-file and saslauthd")
 	}
 	for _, m := range c.raw.mechs {
 		switch m = strings.ToUpper(m); m {
@@ -180,12 +180,21 @@ func (l *loader) sasl() {
 		}
 	}
 	c.raw.methods, c.raw.mechs = c.PwcheckMethods, c.Mechanisms
-	for i, a := range c.Admins {
-		if strings.HasPrefix(a, "group:") {
-			l.warn(l.at("admins"), "admins: %s: groups are not in this version", a)
+	l.users("admins", c.Admins)
+	l.users("proxyservers", c.ProxyServers)
+	if c.VirtDomains == VirtDomainsOn {
+		l.warn(l.at("virtdomains"), "virtdomains: on is taken as userid: names get no domain from an address")
+	}
+}
+
+// users makes names of an option that lists users canonical.
+func (l *loader) users(option string, names []string) {
+	for i, name := range names {
+		if strings.HasPrefix(name, "group:") {
+			l.warn(l.at(option), "%s: %s: groups are not in this version", option, name)
 		}
-		if c.UsernameToLower {
-			c.Admins[i] = strings.ToLower(a)
+		if l.c.UsernameToLower {
+			names[i] = strings.ToLower(name)
 		}
 	}
 }

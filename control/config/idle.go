@@ -16,7 +16,7 @@ type Idle struct {
 // why.
 func (c *Config) Idle() []Idle {
 	var all []Idle
-	dict := readDictionary()
+	dict := dictionary{}
 	for _, e := range c.unheard {
 		service, name, k, _ := dict.split(e.name)
 		i := Idle{File: e.file, Line: e.line, Name: e.name}

@@ -14,56 +14,73 @@ type known struct {
 	fate, arg string
 }
 
-// A dictionary knows every name that a file may use.
-type dictionary struct {
-	names    map[string]known
-	prefixes []string // of names with a part of the site's own
-}
+// A dictionary knows every name that a file may use. It is the text itself,
+// searched: a map of its names would cost every start of a process for one
+// client more than all that a file asks of it.
+type dictionary struct{}
 
-func readDictionary() dictionary {
-	d := dictionary{names: make(map[string]known, 700)}
-	for line := range strings.Lines(knownText) {
-		f := strings.Fields(line)
-		if len(f) < 2 || f[0] == "#" {
-			continue
-		}
-		if prefix, ok := strings.CutSuffix(f[0], "*"); ok {
-			d.prefixes = append(d.prefixes, prefix)
-			continue
-		}
-		k := known{fate: f[1]}
-		if len(f) > 2 {
-			k.arg = f[2]
-		}
-		d.names[f[0]] = k
-	}
+// here tells whether name is one of the tables.
+func (dictionary) here(name string) bool {
 	for _, table := range [][]option{options, limits} {
 		for i := range table {
-			d.names[table[i].name] = known{fate: "here"}
+			if table[i].name == name {
+				return true
+			}
 		}
 	}
-	return d
+	return false
+}
+
+// lines yields the names of known.txt and what it says of them. A name that
+// ends in "*" stands for all that begin with what is before it.
+func (dictionary) lines(yield func(name string, k known) bool) {
+	for line := range strings.Lines(knownText) {
+		name, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		if name == "#" || rest == "" {
+			continue
+		}
+		var k known
+		k.fate, k.arg, _ = strings.Cut(rest, " ")
+		if !yield(name, k) {
+			return
+		}
+	}
+}
+
+// all yields every name that is one, and what happens to it.
+func (d dictionary) all(yield func(name string, k known) bool) {
+	for _, table := range [][]option{options, limits} {
+		for i := range table {
+			if !yield(table[i].name, known{fate: "here"}) {
+				return
+			}
+		}
+	}
+	d.lines(func(name string, k known) bool { return strings.HasSuffix(name, "*") || yield(name, k) })
 }
 
 // find returns what is known of name.
-func (d *dictionary) find(name string) (known, bool) {
-	if k, ok := d.names[name]; ok {
-		return k, true
+func (d dictionary) find(name string) (k known, ok bool) {
+	if d.here(name) {
+		return known{fate: "here"}, true
 	}
-	if _, ok := strings.CutPrefix(name, "xlist-"); ok {
+	if strings.HasPrefix(name, "xlist-") {
 		return known{fate: "xlist"}, true
 	}
-	for _, p := range d.prefixes {
-		if len(name) > len(p) && strings.HasPrefix(name, p) {
-			return known{fate: "silent"}, true
+	for n, says := range d.lines {
+		if n == name {
+			return says, true
+		}
+		if prefix, some := strings.CutSuffix(n, "*"); some && len(name) > len(prefix) && strings.HasPrefix(name, prefix) {
+			k, ok = known{fate: "silent"}, true
 		}
 	}
-	return known{}, false
+	return k, ok
 }
 
 // split takes the service off a name such as "imap_timeout". It returns the
 // name unchanged where it is known as it is, and ok false where it is neither.
-func (d *dictionary) split(name string) (service, option string, k known, ok bool) {
+func (d dictionary) split(name string) (service, option string, k known, ok bool) {
 	if k, ok := d.find(name); ok {
 		return "", name, k, true
 	}
@@ -80,12 +97,12 @@ func (d *dictionary) split(name string) (service, option string, k known, ok boo
 // nearest returns the known name that is most like name, or "" where none is
 // much like it. Of equally near ones it prefers those that do something here,
 // then the first in the alphabet.
-func (d *dictionary) nearest(name string) string {
+func (d dictionary) nearest(name string) string {
 	if len(name) > 64 {
 		return ""
 	}
 	best, least := "", 2*(len(name)/2+1)
-	for n, k := range d.names {
+	for n, k := range d.all {
 		if diff := 2 * (len(n) - len(name)); diff > least || -diff > least {
 			continue
 		}

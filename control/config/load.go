@@ -44,7 +44,7 @@ func Load(file, service string, open Opener) (*Config, []Problem, error) {
 		p := Problem{File: file, Text: "configuration file: " + reason(err)}
 		return nil, []Problem{p}, fmt.Errorf("configuration file: %w", err)
 	}
-	l := loader{c: defaults(), file: file, service: strings.ToLower(service), problems: r.problems, dict: readDictionary()}
+	l := loader{c: defaults(), file: file, service: strings.ToLower(service), problems: r.problems}
 	l.c.Service = service
 	l.choose(r.entries)
 	l.assign()

@@ -113,7 +113,7 @@ func TestChanges(t *testing.T) {
 			} else {
 				mkdir(t, dir)
 			}
-			w := start(opt, watch)
+			w := start(opt, 0, watch)
 			defer w.Close()
 			msg := filepath.Join(dir, "msg")
 			shutdown := filepath.Join(msg, "shutdown")
@@ -165,7 +165,7 @@ func TestTextOnItsWay(t *testing.T) {
 	for range 20 {
 		dir := t.TempDir()
 		mkdir(t, filepath.Join(dir, "msg"))
-		w := start(Options{Dir: dir, Poll: time.Hour}, func() (*fsnotify.Watcher, error) { return nil, os.ErrInvalid })
+		w := start(Options{Dir: dir, Poll: time.Hour}, 0, func() (*fsnotify.Watcher, error) { return nil, os.ErrInvalid })
 		defer w.Close()
 		name := filepath.Join(dir, "msg", "shutdown")
 		write(t, name, "")
@@ -190,7 +190,7 @@ func TestRefresh(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	mkdir(t, filepath.Join(dir, "msg"))
-	w := start(Options{Dir: dir, Poll: time.Hour}, func() (*fsnotify.Watcher, error) { return nil, os.ErrInvalid })
+	w := start(Options{Dir: dir, Poll: time.Hour}, 0, func() (*fsnotify.Watcher, error) { return nil, os.ErrInvalid })
 	defer w.Close()
 	write(t, filepath.Join(dir, "msg", "shutdown"), "")
 	w.Refresh()

@@ -49,22 +49,28 @@ type Watcher struct {
 	now   atomic.Pointer[state]
 	mu    sync.Mutex // one look at a time
 	stop  chan struct{}
+	begin *time.Timer // nil where nothing is watched
 	ended sync.WaitGroup
 
-	// Owned by the goroutine in run.
+	// Owned by the goroutine in watch and run.
 	fs     *fsnotify.Watcher      // nil where only the poll is left
 	known  map[string]os.FileInfo // the directories that are watched
 	warned bool
 }
 
-// New looks at the notices for the first time and starts to watch them. The
-// Watcher's one goroutine ends with Close.
+// young is how long a process need not watch: a client that is gone by then
+// was greeted by what the files said, and a watch, with its buffer of 64 KiB,
+// would have cost as much as all that was done for it.
+const young = 100 * time.Millisecond
+
+// New looks at the notices for the first time and starts to watch them a moment
+// later. The Watcher's one goroutine ends with Close.
 func New(opt Options) *Watcher {
-	return start(opt, fsnotify.NewWatcher)
+	return start(opt, young, fsnotify.NewWatcher)
 }
 
-// start is New with another source of watches, for tests.
-func start(opt Options, watch func() (*fsnotify.Watcher, error)) *Watcher {
+// start is New with another moment and another source of watches, for tests.
+func start(opt Options, after time.Duration, watch func() (*fsnotify.Watcher, error)) *Watcher {
 	if opt.Poll <= 0 {
 		opt.Poll = DefaultPoll
 	}
@@ -73,16 +79,28 @@ func start(opt Options, watch func() (*fsnotify.Watcher, error)) *Watcher {
 	if opt.Dir == "" {
 		return w
 	}
+	w.Refresh()
+	w.ended.Add(1)
+	w.begin = time.AfterFunc(after, func() {
+		defer w.ended.Done()
+		w.watch(watch)
+		w.run()
+	})
+	return w
+}
+
+// watch opens the watch, and looks at what has changed before there was one.
+func (w *Watcher) watch(open func() (*fsnotify.Watcher, error)) {
 	var err error
-	if w.fs, err = watch(); err != nil {
+	if w.fs, err = open(); err != nil {
 		w.fs = nil
 		w.pollOnly(err)
 	}
 	w.rewatch()
 	w.Refresh()
-	w.ended.Add(1)
-	go w.run()
-	return w
+	if w.opt.Logs != nil {
+		w.opt.Logs()
+	}
 }
 
 // Motd returns the message of the day, and whether there is one.
@@ -123,6 +141,9 @@ func (w *Watcher) Refresh() {
 // were.
 func (w *Watcher) Close() {
 	close(w.stop)
+	if w.begin != nil && w.begin.Stop() {
+		w.ended.Done()
+	}
 	w.ended.Wait()
 }
 
@@ -150,7 +171,6 @@ func (w *Watcher) look() (again bool) {
 
 // run is the Watcher's goroutine.
 func (w *Watcher) run() {
-	defer w.ended.Done()
 	poll := time.NewTicker(w.opt.Poll)
 	defer poll.Stop()
 	again := time.NewTimer(settle)

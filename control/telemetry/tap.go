@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"errors"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -17,7 +18,8 @@ type Tap struct {
 	file          atomic.Pointer[file] // nil where nothing is logged
 	logs          *Logs
 	user, session string
-	place         place // directory of file, or of the file that failed; guarded by logs.mu
+	give          func(*os.File) // see Lend; nil for a session of this process
+	place         place          // directory of file, or of the file that failed; guarded by logs.mu
 }
 
 // In logs what was read from the client, after all layers were taken off.
@@ -58,7 +60,7 @@ func (t *Tap) chunk(mark byte, p []byte) {
 	if err := f.write(head, p); err != nil {
 		t.file.CompareAndSwap(f, nil)
 		f.close()
-		if !errors.Is(err, errEnded) {
+		if !errors.Is(err, errEnded) && t.logs != nil {
 			t.logs.warn("telemetry log ended", t, err)
 		}
 	}
@@ -68,6 +70,9 @@ func (t *Tap) chunk(mark byte, p []byte) {
 func (t *Tap) end() {
 	if f := t.file.Swap(nil); f != nil {
 		f.close()
+		if t.give != nil {
+			t.give(nil)
+		}
 	}
 	t.place = place{}
 }

@@ -60,7 +60,11 @@ func New(opt Options) *Logs {
 // caller closes the Tap at LOGOUT and UNAUTHENTICATE. The zero Tap, and that of
 // a user whose name is no plain file name, never logs.
 func (l *Logs) Open(name, session string) *Tap {
-	t := &Tap{logs: l, user: name, session: session}
+	return l.open(&Tap{logs: l, user: name, session: session})
+}
+
+func (l *Logs) open(t *Tap) *Tap {
+	name := t.user
 	if l.opt.Dir == "" || !plain(name) {
 		return t
 	}
@@ -134,6 +138,7 @@ func (l *Logs) follow(name string, u *user) {
 			continue
 		}
 		t.file.Store(f)
+		t.lend(f)
 	}
 }
 

@@ -102,7 +102,12 @@ func Read(dir vfs.Dir, validity uint32) (Index, error) {
 }
 
 // errRotated says that a log was rotated while we read.
-var errRotated = fmt.Errorf("%w: its log changes all the time", ErrDamaged)
+var errRotated error = rotated{}
+
+type rotated struct{}
+
+func (rotated) Error() string        { return ErrDamaged.Error() + ": its log changes all the time" }
+func (rotated) Is(target error) bool { return target == ErrDamaged }
 
 // read reads all three files, the one that is rewritten first.
 func read(dir vfs.Dir) (*state, error) {

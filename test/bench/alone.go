@@ -160,6 +160,38 @@ func (a *alone) processes(out io.Writer) error {
 			}
 		}
 	}
+	return a.greetings(out)
+}
+
+// greetings measures what a new process costs until it has greeted, beside a
+// program that does nothing else and links what any server links.
+func (a *alone) greetings(out io.Writer) error {
+	runs := 10 * a.rounds
+	a.t.Logf("process, greetings")
+	plain, err := a.PlainConf()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\n| exec to greeting, %d runs, medians | CPU | CPU of the floor | ratio |\n|---|--:|--:|--:|\n", runs)
+	floor, ours := peer.Floor(a.t), peer.Binary(a.t)
+	for _, start := range []struct{ name, conf string }{{"without TLS", plain}, {"with a certificate", a.ConfFile()}} {
+		var least, used []float64
+		for range runs {
+			f, err := peer.Greeted("* OK ready", floor)
+			if err != nil {
+				return fmt.Errorf("floor: %w", err)
+			}
+			u, err := peer.Greeted("* OK [CAPABILITY IMAP4rev1 ", ours, "-C", start.conf)
+			if err != nil {
+				return fmt.Errorf("%s: %w", start.name, err)
+			}
+			least, used = append(least, milliseconds(f)), append(used, milliseconds(u))
+		}
+		_, err := fmt.Fprintf(out, "| exec to greeting %s | %s | %s | %s |\n", start.name, digits(median(used)), digits(median(least)), digits(median(used)/median(least)))
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -28,7 +28,8 @@
 //
 // What has no counterpart at Dovecot's stands in two tables of its own: what a
 // process costs that serves one client, as inetd starts it, beside what it costs
-// to read the folder once, and what commands cost in folders of many sizes.
+// to read the folder once, and to greet and nothing else; and what commands cost
+// in folders of many sizes.
 //
 // Dovecot is set up for speed rather than as it comes: its processes serve one
 // session after the other. Its full-text search is not used, nor is there one

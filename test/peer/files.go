@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"io/fs"
 	"math/big"
 	"net"
@@ -47,6 +48,9 @@ func Own(t testing.TB, dir string) {
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && os.Geteuid() == 0 {
 			err = os.Lchown(path, uid, gid)
+		}
+		if errors.Is(err, fs.ErrNotExist) && path != dir {
+			return nil // a server is at work there
 		}
 		return err
 	})
@@ -107,6 +111,9 @@ func CopyTree(t testing.TB, from, to string) {
 		t.Fatal(err)
 	}
 }
+
+// Renew puts another certificate in the place of the server's.
+func (s *Server) Renew(t testing.TB) { Certificate(t, s.dir) }
 
 // Certificate writes a self-signed certificate for names, or for localhost, into
 // dir as cert.pem, whose path it returns, and its key as key.pem.

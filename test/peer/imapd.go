@@ -28,6 +28,11 @@ func Imapd(t testing.TB, maildir string, o Options) *Server {
 		}
 		return append(slices.Clone(o.Wrap), binary, "-l", "-C", s.conf)
 	})
+	if os.Geteuid() == 0 && len(o.Wrap) == 0 {
+		if serving := Children(s.PID); len(serving) == 1 {
+			s.PID = serving[0]
+		}
+	}
 	return s
 }
 
@@ -50,6 +55,10 @@ func (s *Server) imapdConf(o Options) string {
 	}
 	if os.Geteuid() == 0 {
 		lines = append(lines, fmt.Sprintf("cyrus_user: %d", uid))
+		if len(o.Wrap) > 0 {
+			// What is put around the server sees one process.
+			lines = append(lines, "privilege_separation: none")
+		}
 	}
 	for _, name := range specialUse {
 		lines = append(lines, "xlist-"+strings.ToLower(name)+": "+name)

@@ -1,16 +1,22 @@
 package peer
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
 
 // A Process is a program that a test has started.
 type Process struct {
-	PID   int
+	PID   int           // of the process that serves, which may be a child
+	first int           // of the process that was started
 	ended chan struct{} // closed when it is gone
 	state error         // how it ended; read after ended is closed
 }
@@ -36,7 +42,7 @@ func startProcess(c *exec.Cmd, log string) (*Process, error) {
 		defer close(p.ended)
 		err := c.Start()
 		if err == nil {
-			p.PID = c.Process.Pid
+			p.PID, p.first = c.Process.Pid, c.Process.Pid
 		}
 		started <- err
 		if err == nil {
@@ -71,6 +77,38 @@ func (p *Process) signal(sig syscall.Signal) {
 	select {
 	case <-p.ended:
 	default:
-		syscall.Kill(p.PID, sig)
+		syscall.Kill(p.first, sig)
 	}
+}
+
+// Started returns the id of the process that was started: a parent where PID is
+// its child.
+func (p *Process) Started() int { return p.first }
+
+// Code waits until the process that was started has ended, and returns its exit
+// code.
+func (p *Process) Code() int {
+	<-p.ended
+	var exit *exec.ExitError
+	if errors.As(p.state, &exit) {
+		return exit.ExitCode()
+	}
+	return 0
+}
+
+// Children returns the processes that pid has started and that still run.
+func Children(pid int) []int {
+	states, _ := filepath.Glob("/proc/[0-9]*/stat")
+	var all []int
+	for _, file := range states {
+		text, _ := os.ReadFile(file) // fails when the process has ended
+		// Behind the name, which may hold anything: the state, the parent.
+		f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(f) > 1 && f[1] == strconv.Itoa(pid) && f[0] != "Z" {
+			if n, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
+				all = append(all, n)
+			}
+		}
+	}
+	return all
 }

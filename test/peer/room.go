@@ -135,7 +135,7 @@ func (r *Room) Start(name string, args ...string) *Process {
 
 // Told waits until one of the room's programs has written or logged what pattern
 // matches. The test ends if none does.
-func (r *Room) Told(pattern string) {
+func (r *Room) Told(pattern string) []string {
 	r.t.Helper()
 	re, limit := regexp.MustCompile(pattern), time.After(20*time.Second)
 	look := time.NewTicker(5 * time.Millisecond)
@@ -147,8 +147,8 @@ func (r *Room) Told(pattern string) {
 			text, _ := os.ReadFile(name)
 			all += string(text)
 		}
-		if re.MatchString(all) {
-			return
+		if m := re.FindStringSubmatch(all); m != nil {
+			return m
 		}
 		select {
 		case <-look.C:

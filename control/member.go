@@ -1,0 +1,291 @@
+package control
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"imapd/control/config"
+	"imapd/control/notice"
+	"imapd/control/privsep"
+)
+
+// The roles of the processes that a parent starts.
+const (
+	roleServer = "server" // serves all clients, as cyrus_user
+	RoleFront  = "front"  // serves all clients until they have logged in, as cyrus_user
+	RoleAuth   = "auth"   // checks passwords, as auth_user
+	RoleWorker = "worker" // serves one user's sessions, as that user
+)
+
+// A member is this process as its parent's child.
+type member struct {
+	*privsep.Member
+	mu sync.Mutex // one question at a time
+}
+
+// join finds out whether a parent has started this process.
+func join() (*member, error) {
+	m, err := privsep.Join(func(role string) int {
+		if role == roleServer {
+			return 0
+		}
+		return 1 // the way to another process
+	})
+	if m == nil || err != nil {
+		return nil, err
+	}
+	return &member{Member: m}, nil
+}
+
+// start returns how the parent was started.
+func (m *member) start() Start {
+	n, _ := strconv.Atoi(m.Detail) // the parent wrote it
+	return Start(n)
+}
+
+// ask asks the parent and returns what its answer says. The error is a
+// syscall.Errno where the parent refuses.
+func (m *member) ask(question []byte) ([]byte, []*os.File, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.Send(question); err != nil {
+		return nil, nil, fmt.Errorf("question to the parent: %w", err)
+	}
+	answer, files, err := m.Recv()
+	switch {
+	case err != nil:
+		return nil, nil, fmt.Errorf("answer of the parent: %w", err)
+	case answer[0] == answerYes:
+		return answer[1:], files, nil
+	}
+	privsep.Close(files)
+	err = syscall.EIO
+	if len(answer) == 5 {
+		err = syscall.Errno(binary.BigEndian.Uint32(answer[1:]))
+	}
+	return nil, nil, err
+}
+
+// is tells whether this process has that role.
+func (s *Stdio) is(role string) bool { return s.member != nil && s.member.Role == role }
+
+// Open opens a file that the configuration names, or the configuration itself:
+// it is the config.Opener of this process. Where there is a parent, that one
+// opens it.
+func (s *Stdio) Open(path string) (*os.File, error) {
+	if s.member == nil {
+		return config.Open(path)
+	}
+	_, files, err := s.member.ask(append([]byte{askFile}, path...))
+	if err == nil && len(files) != 1 {
+		privsep.Close(files)
+		err = syscall.EIO
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return files[0], nil
+}
+
+// Narrow takes out of the configuration what is for other processes: the parent
+// would not give them to this one.
+func (s *Stdio) Narrow(conf *config.Config) {
+	if s.is(RoleFront) || s.is(RoleWorker) {
+		conf.PasswdFile = ""
+	}
+	if s.is(RoleAuth) || s.is(RoleWorker) {
+		conf.TLSServerCert, conf.TLSServerKey, conf.TLSServerNames = nil, nil, ""
+	}
+}
+
+// Asks returns the Channel over which this process, a front, asks whether a
+// password is right; nil for one that checks passwords itself.
+func (s *Stdio) Asks() *os.File { return s.way(RoleFront) }
+
+// Answers returns the Channel over which this process is asked for nothing but
+// passwords; nil where it is for other things.
+func (s *Stdio) Answers() *os.File { return s.way(RoleAuth) }
+
+func (s *Stdio) way(role string) *os.File {
+	if !s.is(role) {
+		return nil
+	}
+	return s.member.Files[0]
+}
+
+// HandsOver returns how sessions are given to other processes after the login,
+// nil where they stay.
+func (s *Stdio) HandsOver() func(context.Context, []byte, net.Conn, Handover, Home) (*Away, error) {
+	if !s.is(RoleFront) {
+		return nil
+	}
+	return s.HandOver
+}
+
+// notifier returns what tells systemd of this process through the parent, or nil
+// where systemd does not listen.
+func (m *member) notifier() *notifier {
+	if m.Role != roleServer && m.Role != RoleFront {
+		return nil
+	}
+	often, _, err := m.ask([]byte{tellInit})
+	if err != nil || len(often) != 8 {
+		return nil
+	}
+	return &notifier{
+		relay:    func(message string) { _, _, _ = m.ask(append([]byte{tellInit}, message...)) }, // systemd finds it out
+		watchdog: time.Duration(binary.BigEndian.Uint64(often)),
+	}
+}
+
+// source returns the Source of what the parent has bound, or of the sessions
+// that it sends.
+func (m *member) source(conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (Source, error) {
+	if m.Role == RoleWorker {
+		return m.newWorker(conf, log)
+	}
+	answer, files, err := m.ask([]byte{askDoors})
+	if err != nil {
+		return nil, err
+	}
+	doors, ready, err := doorsOf(answer, files, conf.Listen)
+	if err != nil {
+		return nil, err
+	}
+	l := newListener(conf, o, certs, log, doors)
+	l.idle, l.from.ready, l.led = idleTime(m.start(), o), ready, m
+	return l, nil
+}
+
+// changed returns the doors that the parent has bound for conf, and those of them
+// that old has not.
+func (m *member) changed(old []door, conf *config.Config) (doors, opened []door, err error) {
+	answer, files, err := m.ask([]byte{askDoors})
+	if err != nil {
+		return nil, nil, at(conf, "listen", fmt.Errorf("the parent cannot bind: %w", err))
+	}
+	bound, _, err := doorsOf(answer, files, conf.Listen)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, d := range bound {
+		if i := slices.IndexFunc(old, func(o door) bool { return o.at == d.at }); i >= 0 {
+			d.Close() // a second descriptor of the same socket
+			doors = append(doors, old[i])
+		} else {
+			doors, opened = append(doors, d), append(opened, d)
+		}
+	}
+	return doors, opened, nil
+}
+
+// Notices is what the administrator has to say, wherever this process hears of
+// it. It is to be closed.
+type Notices interface {
+	Motd() (text string, ok bool)
+	Shutdown() (text string, ok bool)
+	Refresh()
+	Changed() <-chan struct{}
+	Close()
+}
+
+// NewNotices returns the notices for the sessions of source.
+func NewNotices(source Source, o notice.Options) Notices {
+	if w, ok := source.(*Worker); ok {
+		return w
+	}
+	return notice.New(o)
+}
+
+// Vouch tells the parent who has shown the right password, and returns the
+// ticket for which it gives a worker.
+func (s *Stdio) Vouch(name string, uid, gid int, identity []byte) (ticket []byte, err error) {
+	if len(name) > 255 || !json.Valid(identity) {
+		return nil, errors.New("malformed identity")
+	}
+	message := append([]byte{tellTicket}, newTicket()...)
+	message = binary.BigEndian.AppendUint32(message, uint32(int32(uid)))
+	message = binary.BigEndian.AppendUint32(message, uint32(int32(gid)))
+	message = append(append(append(message, byte(len(name))), name...), identity...)
+	if _, _, err := s.member.ask(message); err != nil {
+		return nil, fmt.Errorf("no process for user %s with uid %d and gid %d: %w", Escape(name), uid, gid, err)
+	}
+	return message[1 : 1+ticketSize], nil
+}
+
+// Confine takes from a process that a parent has started what it will not need
+// from now on. What cannot be computed is not taken, and the log says so. A
+// worker does so by itself, when it knows whose it is.
+func (s *Stdio) Confine(conf *config.Config, log *slog.Logger) error {
+	if s.member == nil || !conf.Landlock || s.is(RoleWorker) {
+		return nil
+	}
+	var rights privsep.Rights
+	if !s.is(RoleAuth) {
+		rights.Write = []string{conf.ConfigDirectory, conf.ProcPath}
+	}
+	if s.is(roleServer) {
+		for _, template := range mailTemplates(conf) {
+			dir := privsep.Fixed(template)
+			if dir == "" {
+				log.Debug("no landlock: it cannot be said where all mail is", "template", template)
+				return nil
+			}
+			rights.Write = append(rights.Write, dir)
+		}
+	}
+	return privsep.Confine(rights)
+}
+
+// mailTemplates returns the templates of the places where mail and what belongs
+// to it lies.
+func mailTemplates(conf *config.Config) []string {
+	templates := []string{conf.Maildir}
+	for _, t := range []string{conf.MaildirControl, conf.IndexDirectory} {
+		if t != "" {
+			templates = append(templates, t)
+		}
+	}
+	return templates
+}
+
+// confine takes from a worker all files that are not its user's mail. What is
+// to be made yet lies in a directory that is there.
+func (w *Worker) confine(identity []byte) error {
+	if !w.conf.Landlock {
+		return nil
+	}
+	var who struct{ Name, Home string }
+	if err := json.Unmarshal(identity, &who); err != nil {
+		return fmt.Errorf("identity: %w", err)
+	}
+	rights := privsep.Rights{Offline: true}
+	for _, template := range mailTemplates(w.conf) {
+		dir, err := config.Expand(template, who.Name, who.Home)
+		if err != nil {
+			return err
+		}
+		for dir = filepath.Clean(dir); dir != "/"; dir = filepath.Dir(dir) {
+			if _, err := os.Stat(dir); err == nil {
+				break
+			}
+		}
+		if dir == "/" {
+			return fmt.Errorf("no directory on the way to %s is there", template)
+		}
+		rights.Write = append(rights.Write, dir)
+	}
+	return privsep.Confine(rights)
+}

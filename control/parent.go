@@ -1,0 +1,309 @@
+package control
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"imapd/control/config"
+	"imapd/control/privsep"
+)
+
+// What a child may ask its parent for, by the first octet of the message.
+const (
+	askFile      = 'f' // and its path
+	askDoors     = 'd'
+	askSuccessor = 'u' // another process of the program is to take over
+	tellInit     = 'n' // what systemd is to hear; the answer says how often it wants to
+
+	tellTicket = 'v' // from the process that checks passwords; see takeVouched
+	askWorker  = 't' // from the front: the ticket
+)
+
+// The first octet of an answer.
+const (
+	answerYes = 'y'
+	answerNo  = 'n' // and the number of the error, 4 octets
+)
+
+// A parent is the process that root has started, once it has handed all work
+// over to its children. See package privsep for what it must and must not do.
+type parent struct {
+	start   Start
+	options *Options
+	log     *slog.Logger
+	spawner *privsep.Spawner
+	given   bool     // the child has had them
+	ready   *os.File // nil where no process waits for this one to serve
+	notify  *notifier
+
+	mu    sync.Mutex
+	doors []door // changed by the goroutine of the child that serves only
+	conf  *config.Config
+	files map[string]bool // that conf was read from
+	// Of privilege_separation: user.
+	tickets map[[ticketSize]byte]vouched
+	workers map[workerKey]*worker
+	living  sync.WaitGroup // goroutines that end with a worker
+}
+
+// Parted tells whether this process has to become a parent instead of serving:
+// root has started it with -l, or for many clients where every user gets a
+// process, and whom to become is known. (Who hands sockets over keeps an eye on
+// the process that it has started: with one uid that one serves.)
+func (s *Stdio) Parted(start Start, conf *config.Config) bool {
+	many := start == StartListen || conf.PrivilegeSeparation == config.SeparateUser && (start == StartSystemd || start == StartInetdWait)
+	if !many || s.member != nil || os.Geteuid() != 0 || conf.PrivilegeSeparation == config.SeparateNone || conf.User == "" {
+		return false
+	}
+	id, err := identify(conf)
+	return err != nil || id.uid != 0
+}
+
+// Parent binds what has to be bound, starts the process that serves, as
+// cyrus_user, and does what that one asks until it ends. It returns the child's
+// exit code.
+func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slog.Logger) (int, error) {
+	syscall.Umask(conf.Umask)
+	if err := privsep.Harden(); err != nil {
+		return ExitOS, err
+	}
+	id, err := identify(conf)
+	if err != nil {
+		return ExitConfig, err
+	}
+	p := &parent{start: start, options: o, log: log, notify: stdio.notify, tickets: map[[ticketSize]byte]vouched{}, workers: map[workerKey]*worker{}}
+	if err := p.load(); err != nil {
+		return ExitConfig, err
+	}
+	furnish(conf, id)
+	l, err := openDoors(start, stdio, conf, o, log)
+	if err != nil {
+		if errors.Is(err, ErrNoCertificate) {
+			return ExitConfig, err
+		}
+		return ExitOS, err
+	}
+	forgetLauncher()
+	p.doors, p.ready = l.doors, l.from.ready
+	defer p.closeDoors()
+	if p.spawner, err = privsep.NewSpawner(); err != nil {
+		return ExitOS, err
+	}
+	defer p.spawner.Close()
+
+	// Before there is a child: a signal must not be lost between the two.
+	got := make(chan os.Signal, 8)
+	signal.Notify(got, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+	defer signal.Stop(got)
+	return p.run(id, got)
+}
+
+// run starts the children and ends when the one that serves has ended.
+func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
+	detail := strconv.Itoa(int(p.start))
+	var server, auth *privsep.Child
+	var err error
+	var authEnded <-chan struct{} // never ready where there is no such process
+	if p.conf.PrivilegeSeparation == config.SeparateUser {
+		if server, auth, err = p.startUsers(detail, id); err != nil {
+			return ExitConfig, err
+		}
+		go p.attend(auth) // ends with the child
+		authEnded = auth.Ended()
+	} else if server, err = p.spawner.Start(roleServer+" "+detail, id.member()); err != nil {
+		return ExitOS, err
+	}
+	go p.attend(server) // ends with the child
+	for {
+		select {
+		case s := <-signals:
+			switch s {
+			case syscall.SIGHUP:
+				p.retireAll()
+			case syscall.SIGUSR2: // the child asks for it
+			default:
+				p.closeDoors() // or clients would wait where nobody accepts
+			}
+			server.Signal(s)
+		case <-authEnded:
+			authEnded = nil
+			p.log.Error("the process that checks passwords has ended", "code", auth.Code())
+			p.closeDoors()
+			server.Signal(syscall.SIGTERM)
+		case <-server.Ended():
+			p.endWorkers()
+			return p.verdict(server, auth)
+		}
+	}
+}
+
+// verdict returns how the parent of children that have ended ends.
+func (p *parent) verdict(server, auth *privsep.Child) (int, error) {
+	code := server.Code()
+	if auth != nil && code == ExitOK {
+		select {
+		case <-auth.Ended():
+			code = auth.Code()
+		default:
+		}
+	}
+	if code > 128 {
+		return code, fmt.Errorf("the server was ended by signal %d", code-128)
+	}
+	return code, nil
+}
+
+func (id identity) member() privsep.Identity {
+	return privsep.Identity{UID: id.uid, GID: id.gid, Groups: id.groups}
+}
+
+// closeDoors has nobody come in any more, as far as it is up to this process.
+func (p *parent) closeDoors() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	closeDoors(p.doors)
+}
+
+// attend answers what the child c asks, until it is gone.
+func (p *parent) attend(c *privsep.Child) {
+	defer c.Close()
+	for {
+		message, files, err := c.Recv()
+		privsep.Close(files) // none is asked for
+		if err != nil {
+			return
+		}
+		switch {
+		case message[0] == askFile:
+			err = p.giveFile(c, string(message[1:]))
+		case message[0] == askSuccessor && (c.Role() == roleServer || c.Role() == RoleFront):
+			err = p.succeed(c)
+		case message[0] == tellInit && (c.Role() == roleServer || c.Role() == RoleFront):
+			err = p.tellInit(c, string(message[1:]))
+		case message[0] == tellTicket && c.Role() == RoleAuth:
+			err = p.takeVouched(c, message[1:])
+		case message[0] == askWorker && c.Role() == RoleFront:
+			err = p.giveWorker(c, message[1:])
+		case message[0] == askDoors && len(message) == 1 && (c.Role() == roleServer || c.Role() == RoleFront):
+			err = p.giveDoors(c)
+		default:
+			p.log.Error("a child asks for what there is not", "pid", c.PID())
+			return
+		}
+		if err != nil {
+			p.log.Error("answer to a child", "pid", c.PID(), "err", err)
+			return
+		}
+	}
+}
+
+// refuse answers with the number of err.
+func refuse(c *privsep.Channel, err error) error {
+	number := syscall.EIO
+	errors.As(err, &number)
+	return c.Send(binary.BigEndian.AppendUint32([]byte{answerNo}, uint32(number)))
+}
+
+// giveFile opens path for the child, if the configuration names it. The
+// configuration is read again when its own file is asked for: the child is
+// about to do the same.
+func (p *parent) giveFile(c *privsep.Child, path string) error {
+	if path == p.options.Config {
+		_ = p.load() // the child finds the fault, and tells of it
+	}
+	if !p.names(c.Role(), path) {
+		p.log.Error("a child asks for a file that is not its own", "pid", c.PID(), "file", path)
+		return refuse(c.Channel, syscall.EPERM)
+	}
+	f, err := config.Open(path)
+	if err == nil {
+		defer f.Close()
+		var info fs.FileInfo
+		if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+			err = syscall.EINVAL
+		}
+	}
+	if err != nil {
+		return refuse(c.Channel, err)
+	}
+	return c.Send([]byte{answerYes}, f)
+}
+
+// load reads the configuration. One with faults counts as far as it could be
+// read, or else its faults could not be told.
+func (p *parent) load() error {
+	files := map[string]bool{}
+	conf, _, err := LoadConfig(p.options, p.start, func(path string) (*os.File, error) {
+		files[path] = true
+		return config.Open(path)
+	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.files = files
+	if conf != nil {
+		p.conf = conf
+	}
+	return err
+}
+
+// names tells whether the configuration names the file path for a process of
+// that role: keys are for those that talk to clients, passwords for the one that
+// checks them.
+func (p *parent) names(role, path string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.files[path]:
+		return true
+	case role == roleServer:
+		return p.conf.IsKey(path) || p.conf.IsPasswords(path)
+	case role == RoleFront:
+		return p.conf.IsKey(path)
+	case role == RoleAuth:
+		return p.conf.IsPasswords(path)
+	}
+	return false
+}
+
+// tellInit tells systemd, which listens to this process only, how the child is.
+func (p *parent) tellInit(c *privsep.Child, message string) error {
+	if p.notify == nil {
+		return refuse(c.Channel, syscall.ENOENT)
+	}
+	for line := range strings.Lines(message) {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if !slices.Contains([]string{"READY", "STOPPING", "RELOADING", "MONOTONIC_USEC", "WATCHDOG", "MAINPID"}, name) {
+			return refuse(c.Channel, syscall.EINVAL)
+		}
+	}
+	if message != "" {
+		p.notify.tell(message)
+	}
+	return c.Send(binary.BigEndian.AppendUint64([]byte{answerYes}, uint64(p.notify.watchdog)))
+}
+
+// succeed has another process of the program take the place of this one, which
+// ends when the child has no sessions any more.
+func (p *parent) succeed(c *privsep.Child) error {
+	if p.start != StartListen {
+		p.log.Error("only a server that listens by itself can be replaced")
+		return refuse(c.Channel, syscall.ENOTSUP)
+	}
+	pid, err := replace(p.doors, p.notify)
+	if err != nil {
+		p.log.Error("not handed over", "err", err)
+		return refuse(c.Channel, syscall.ECHILD)
+	}
+	p.closeDoors()
+	return c.Send(strconv.AppendInt([]byte{answerYes}, int64(pid), 10))
+}

@@ -1,0 +1,128 @@
+package control
+
+import (
+	"encoding/binary"
+	"log/slog"
+	"syscall"
+	"testing"
+	"time"
+
+	"imapd/control/config"
+	"imapd/control/privsep"
+)
+
+// TestNames says which process is given which file.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	p := &parent{files: map[string]bool{"/etc/imapd.conf": true}, conf: &config.Config{
+		TLSServerCert: []string{"/etc/cert.pem"}, TLSServerKey: []string{"/etc/key.pem"}, TLSServerNames: "/etc/names", PasswdFile: "/etc/users",
+	}}
+	all := []string{roleServer, RoleFront, RoleAuth, RoleWorker}
+	talk := []string{roleServer, RoleFront}
+	for path, who := range map[string][]string{
+		"/etc/imapd.conf":             all,
+		"/etc/key.pem":                talk,
+		"/etc/cert.pem":               talk,
+		"/etc/names":                  talk,
+		"/etc/names/a.pem":            talk,
+		"/etc/names/a/key.pem":        talk,
+		"/etc/users":                  {roleServer, RoleAuth},
+		"/etc/names/a":                nil,
+		"/etc/names/a/other":          nil,
+		"/etc/names/a/b/key.pem":      nil,
+		"/etc/names/../key.pem":       nil,
+		"/etc/names/../shadow.pem":    nil,
+		"/etc/names/..":               nil,
+		"/etc/names/../../x/cert.pem": nil,
+		"/etc/shadow":                 nil,
+		"etc/key.pem":                 nil,
+		"":                            nil,
+	} {
+		for _, role := range all {
+			want := false
+			for _, w := range who {
+				want = want || w == role
+			}
+			if got := p.names(role, path); got != want {
+				t.Errorf("%s for %s: %v", path, role, got)
+			}
+		}
+	}
+}
+
+// asked sends what do answers to the other end, and returns the answer.
+func asked(t *testing.T, do func(*privsep.Child) error) string {
+	t.Helper()
+	x, y, err := privsep.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := privsep.NewChannel(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	theirs, err := privsep.NewChannel(y)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	if err := do(&privsep.Child{Channel: ours}); err != nil {
+		return "broken"
+	}
+	message, _, err := theirs.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(message) == 5 && message[0] == answerNo {
+		return syscall.Errno(binary.BigEndian.Uint32(message[1:])).Error()
+	}
+	return string(message)
+}
+
+// TestTickets holds what the parent takes from who checks passwords, and what
+// it gives for it. A ticket that is good is spent in test/.
+func TestTickets(t *testing.T) {
+	t.Parallel()
+	p := &parent{log: slog.New(slog.DiscardHandler), conf: &config.Config{FirstValidUID: 500},
+		tickets: map[[ticketSize]byte]vouched{}, workers: map[workerKey]*worker{}}
+	vouch := func(ticket [ticketSize]byte, uid, gid int) string {
+		m := binary.BigEndian.AppendUint32(ticket[:], uint32(int32(uid)))
+		m = binary.BigEndian.AppendUint32(m, uint32(int32(gid)))
+		m = append(append(m, 5), `alice{"Name":"alice"}`...)
+		return asked(t, func(c *privsep.Child) error { return p.takeVouched(c, m) })
+	}
+	for i, tt := range []struct {
+		uid, gid int
+		want     string
+	}{
+		{0, 100, syscall.EPERM.Error()}, {499, 100, syscall.EPERM.Error()}, {-1, -1, syscall.EPERM.Error()},
+		{1000, 0, syscall.EPERM.Error()}, {1 << 31, 1000, syscall.EPERM.Error()}, {500, 500, "y"},
+	} {
+		if got := vouch([ticketSize]byte{byte(i)}, tt.uid, tt.gid); got != tt.want {
+			t.Errorf("%d:%d: %q, want %q", tt.uid, tt.gid, got, tt.want)
+		}
+	}
+	if len(p.tickets) != 1 {
+		t.Errorf("%d tickets", len(p.tickets))
+	}
+	for _, m := range []string{"", "short", "0123456789abcdef\x00\x00\x03\xe8\x00\x00\x03\xe8\x20short"} {
+		if got := asked(t, func(c *privsep.Child) error { return p.takeVouched(c, []byte(m)) }); got != "broken" {
+			t.Errorf("%q: %q", m, got)
+		}
+	}
+	old := [ticketSize]byte{99}
+	p.tickets[old] = vouched{workerKey{name: "alice", uid: 1000, gid: 1000}, time.Now().Add(-time.Second)}
+	unknown := [ticketSize]byte{98}
+	for _, ticket := range [][]byte{old[:], unknown[:]} {
+		if got := asked(t, func(c *privsep.Child) error { return p.giveWorker(c, ticket) }); got != syscall.ESRCH.Error() {
+			t.Errorf("%v: %q", ticket[0], got)
+		}
+	}
+	if _, there := p.tickets[old]; there {
+		t.Error("a ticket that was shown is there still")
+	}
+	if got := asked(t, func(c *privsep.Child) error { return p.giveWorker(c, []byte("short")) }); got != syscall.EINVAL.Error() {
+		t.Errorf("short: %q", got)
+	}
+}

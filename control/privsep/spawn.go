@@ -1,0 +1,139 @@
+package privsep
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// environment names the variable by which a process knows its role. It says
+// nothing on its own: Join looks at the descriptor.
+const environment = "IMAPD_ROLE"
+
+// channelFD is the descriptor of the Channel to the parent; further files that
+// a child is given follow it.
+const channelFD = 3
+
+// self is the program that runs, also when another has taken its place on disk,
+// and also for a user who may not walk to where it lies.
+const self = "/proc/self/exe"
+
+// An Identity is who a child runs as.
+type Identity struct {
+	UID, GID int
+	Groups   []int
+}
+
+// A Spawner starts the children. They are all started by one thread, which
+// lives as long as the Spawner and for nothing else: the kernel counts that
+// thread, not the process, as the parent whose death a child shall follow, and
+// no_new_privs, which a thread hands on to what it starts, would keep the other
+// threads from nothing but would be theirs for good.
+type Spawner struct {
+	orders chan func()
+}
+
+// NewSpawner starts the thread.
+func NewSpawner() (*Spawner, error) {
+	s := &Spawner{orders: make(chan func())}
+	ready := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		ready <- unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		for order := range s.orders {
+			order()
+		}
+	}()
+	if err := <-ready; err != nil {
+		s.Close()
+		return nil, fmt.Errorf("no_new_privs: %w", err)
+	}
+	return s, nil
+}
+
+// Close ends the thread, and with it the children that still run.
+func (s *Spawner) Close() { close(s.orders) }
+
+// A Child is a process that a Spawner has started.
+type Child struct {
+	*Channel
+	role    string
+	process *os.Process
+	ended   chan struct{} // closed when code is set
+	code    int
+}
+
+// Start starts this program again, with the same arguments and environment, in
+// a role, a word that detail may follow behind a space. It runs as id and is
+// given files.
+func (s *Spawner) Start(role string, id Identity, files ...*os.File) (*Child, error) {
+	ours, theirs, err := Pair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, environment+"=") })
+	groups := make([]uint32, len(id.Groups))
+	for i, g := range id.Groups {
+		groups[i] = uint32(g)
+	}
+	cmd := &exec.Cmd{
+		Path: self, Args: os.Args, Env: append(env, environment+"="+role),
+		Stdin: nil, Stdout: os.Stdout, Stderr: os.Stderr,
+		ExtraFiles: append([]*os.File{theirs}, files...),
+		SysProcAttr: &syscall.SysProcAttr{
+			Credential: &syscall.Credential{Uid: uint32(id.UID), Gid: uint32(id.GID), Groups: groups},
+			Pdeathsig:  syscall.SIGKILL,
+		},
+	}
+	started := make(chan error)
+	s.orders <- func() { started <- cmd.Start() }
+	if err := <-started; err != nil {
+		ours.Close()
+		return nil, fmt.Errorf("start of the %s: %w", role, err)
+	}
+	c := &Child{role: strings.Fields(role)[0], process: cmd.Process, ended: make(chan struct{})}
+	if c.Channel, err = NewChannel(ours); err != nil {
+		cmd.Process.Kill()
+		cmd.Wait()
+		return nil, err
+	}
+	go func() { // ends with the process
+		err := cmd.Wait()
+		var exit *exec.ExitError
+		switch {
+		case errors.As(err, &exit) && exit.ExitCode() < 0:
+			c.code = 128 + int(exit.Sys().(syscall.WaitStatus).Signal())
+		default:
+			c.code = cmd.ProcessState.ExitCode()
+		}
+		close(c.ended)
+	}()
+	return c, nil
+}
+
+// Role returns the word that Start was given.
+func (c *Child) Role() string { return c.role }
+
+// PID returns the process id.
+func (c *Child) PID() int { return c.process.Pid }
+
+// Signal sends s, which does nothing once the process has ended.
+func (c *Child) Signal(s os.Signal) { _ = c.process.Signal(s) }
+
+// Ended is closed when the process has ended.
+func (c *Child) Ended() <-chan struct{} { return c.ended }
+
+// Code returns how a process that has ended did so: its exit code, or 128 and
+// the signal, as in a shell.
+func (c *Child) Code() int {
+	<-c.ended
+	return c.code
+}

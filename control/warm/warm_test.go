@@ -1,0 +1,34 @@
+package warm
+
+import (
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// TestText holds that all of the code is mapped: more than this test has used.
+func TestText(t *testing.T) {
+	t.Parallel()
+	if runtime.GOARCH != "amd64" {
+		t.Skip("done on amd64 only")
+	}
+	if !text() {
+		t.Skip("the kernel cannot do it, or the program lies elsewhere")
+	}
+	smaps, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, code, found := strings.Cut("\n"+string(smaps), "\n00400000-")
+	if !found {
+		t.Fatal("no code at its place")
+	}
+	value := func(name string) string {
+		_, after, _ := strings.Cut(code, "\n"+name+":")
+		return strings.TrimSpace(after[:strings.IndexByte(after, '\n')])
+	}
+	if size, rss := value("Size"), value("Rss"); size != rss {
+		t.Errorf("%s of %s are mapped", rss, size)
+	}
+}

@@ -1,0 +1,78 @@
+package sasl
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"imapd/control/privsep"
+)
+
+// TestRemote asks for passwords over a Channel, many at a time.
+func TestRemote(t *testing.T) {
+	t.Parallel()
+	asks, answers, err := privsep.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewRemote(asks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	channel, err := privsep.NewChannel(answers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &answerer{channel: channel, vouch: func(name string, uid, gid int, identity []byte) ([]byte, error) {
+		if name == "nobody's" {
+			return nil, errors.New("no process")
+		}
+		return []byte("ticket of " + string(identity)), nil
+	}}
+	known := table{"alice": "a\xff", "nobody's": "n", "root": "r", "ill": "down"}
+	a.auth.Store(NewAuthenticator([]string{"root"}, nil, false, known))
+	ended := make(chan error)
+	go func() { ended <- a.run(context.Background()) }()
+	var all sync.WaitGroup
+	for range 50 {
+		for _, tt := range []struct {
+			authzid, authcid, password string
+			want                       error
+			text                       string
+		}{
+			{"", "alice", "a\xff", nil, ""},
+			{"alice", "root", "r", nil, ""},
+			{"", "alice", "b", ErrBadPassword, ErrBadPassword.Error()},
+			{"", "carol", "b", ErrNoUser, ErrNoUser.Error()},
+			{"root", "alice", "a\xff", ErrNotAllowed, "alice is not allowed to proxy"},
+			{"", "a/b", "b", ErrInvalidUser, ""},
+			{"", "nobody's", "n", nil, "no process"},
+		} {
+			all.Go(func() {
+				who, err := r.Login(context.Background(), tt.authzid, tt.authcid, tt.password)
+				switch {
+				case tt.want != nil && !errors.Is(err, tt.want), tt.text != "" && (err == nil || !strings.Contains(err.Error(), tt.text)):
+					t.Errorf("%q %q: %v", tt.authzid, tt.authcid, err)
+				case tt.want == nil && tt.text == "" && (err != nil || who.Name != "alice" || !strings.HasPrefix(string(who.Ticket), `ticket of {"Name":"alice"`)):
+					t.Errorf("%q %q: %+v, %v", tt.authzid, tt.authcid, who, err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	given, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := r.Login(given, "", "alice", "b"); err == nil {
+		t.Error("a login that was given up succeeds")
+	}
+	r.channel.Close()
+	if err := <-ended; err != nil {
+		t.Errorf("the one that answers ends with %v", err)
+	}
+	if _, err := r.Login(context.Background(), "", "alice", "a\xff"); err == nil || errors.Is(err, ErrBadPassword) {
+		t.Errorf("nobody answers: %v", err)
+	}
+	channel.Close()
+}

@@ -1,0 +1,191 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"imapd/test/peer"
+)
+
+// needRoot skips a test of what only a server does that root has started.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("root starts no server here")
+	}
+}
+
+// status returns a field of /proc/PID/status.
+func status(t *testing.T, pid int, field string) string {
+	t.Helper()
+	for line := range strings.Lines(read(t, fmt.Sprintf("/proc/%d/status", pid))) {
+		if name, value, _ := strings.Cut(line, ":"); name == field {
+			return strings.Join(strings.Fields(value), " ")
+		}
+	}
+	t.Fatalf("no %s of %d", field, pid)
+	return ""
+}
+
+// unprivileged checks that a process is uid's with gid alone, that it has no way
+// to more, and that it keeps its memory to itself.
+func unprivileged(t *testing.T, pid, uid, gid int) {
+	t.Helper()
+	four := func(n int) string { return strings.TrimSpace(strings.Repeat(strconv.Itoa(n)+" ", 4)) }
+	for field, want := range map[string]string{
+		"Uid": four(uid), "Gid": four(gid), "Groups": strconv.Itoa(gid), "NoNewPrivs": "1",
+		"CapEff": "0000000000000000", "CapPrm": "0000000000000000", "CapInh": "0000000000000000", "CapAmb": "0000000000000000",
+	} {
+		if got := status(t, pid, field); got != want {
+			t.Errorf("%d: %s is %q, want %q", pid, field, got, want)
+		}
+	}
+	if limits := read(t, fmt.Sprintf("/proc/%d/limits", pid)); !strings.Contains(limits, "Max core file size        0                    0") {
+		t.Errorf("%d: limits\n%s", pid, limits)
+	}
+	// Of a process that can be dumped these belong to its user.
+	info, err := os.Stat(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
+		t.Errorf("%d can be looked into: %v, %v", pid, info, err)
+	}
+}
+
+// TestParent looks at the two processes of a server that root has started, with
+// files that only root can read.
+func TestParent(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	s := peer.Imapd(t, basic(t), peer.Options{})
+	uid, gid := peer.MailUID()
+	if s.PID == s.Started() {
+		t.Fatal("no parent")
+	}
+	unprivileged(t, s.PID, uid, gid)
+	if got := status(t, s.Started(), "Uid"); got != "0 0 0 0" {
+		t.Errorf("the parent is %s", got)
+	}
+	for _, file := range []string{"key.pem", "passwd", "imapd.conf"} {
+		must(0, os.Chown(filepath.Join(s.Dir(), file), 0, 0))(t)
+		must(0, os.Chmod(filepath.Join(s.Dir(), file), 0o600))(t)
+	}
+	session, before := s.Login(t, s.User), serial(t, s)
+	s.Renew(t)
+	must(0, os.Chown(s.Dir()+"/key.pem", 0, 0))(t)
+	line := s.User + ":{PLAIN}" + peer.Password + "::::::\nnew:{PLAIN}" + peer.Password + "::::::\n"
+	must(0, os.WriteFile(s.Dir()+"/passwd", []byte(line), 0o600))(t)
+	must(0, syscall.Kill(s.Started(), syscall.SIGHUP))(t)
+	for limit := time.Now().Add(20 * time.Second); serial(t, s) == before; {
+		if time.Now().After(limit) {
+			t.Fatal("the certificate is not read again")
+		}
+	}
+	s.Login(t, "new")
+	session.Do("NOOP")
+
+	must(0, syscall.Kill(s.Started(), syscall.SIGKILL))(t)
+	for limit := time.Now().Add(10 * time.Second); alive(s.PID); <-time.After(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("the server lives on without its parent")
+		}
+	}
+}
+
+// alive tells whether a process runs. One that has ended and that nobody has
+// waited for does not.
+func alive(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(text), ") Z ")
+}
+
+// TestParentExit holds that a parent ends as its child does, and starts it once.
+func TestParentExit(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	for sig, code := range map[syscall.Signal]int{syscall.SIGTERM: 0, syscall.SIGKILL: 137} {
+		s := peer.Imapd(t, basic(t), peer.Options{})
+		pid := s.PID
+		if sig == syscall.SIGTERM {
+			pid = s.Started()
+		}
+		must(0, syscall.Kill(pid, sig))(t)
+		if got := s.Code(); got != code {
+			t.Errorf("%v: exit code %d, want %d", sig, got, code)
+		}
+	}
+	// A certificate that is none: the parent never looks at it.
+	dir := peer.TempDir(t)
+	write(t, dir+"/cert.pem", "none")
+	write(t, dir+"/imapd.conf", fmt.Sprintf("configdirectory: %s\nlisten: unix:%[1]s/socket\nmaildir: %[1]s/Maildir\n"+
+		"tls_server_cert: %[1]s/cert.pem\ncyrus_user: 65534\n", dir))
+	out, err := exec.Command(peer.Binary(t), "-l", "-C", dir+"/imapd.conf").CombinedOutput()
+	if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 78 || !strings.Contains(string(out), "tls_server_cert") {
+		t.Errorf("%v, %s", err, out)
+	}
+	if _, err := os.Stat(dir + "/socket"); !os.IsNotExist(err) {
+		t.Errorf("the socket is left behind: %v", err)
+	}
+}
+
+// TestRootReadsNoClient holds, by the system calls of all processes, that no
+// octet of a client is read by one that is root's.
+func TestRootReadsNoClient(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	peer.Need(t, "strace")
+	trace := filepath.Join(peer.TempDir(t), "trace")
+	s := peer.Imapd(t, basic(t), peer.Options{
+		Imapd: []string{"privilege_separation: shared"},
+		Wrap:  []string{"strace", "-D", "-ff", "-q", "-s", "400", "-e", "trace=read,readv,pread64,recvfrom,recvmsg,recvmmsg", "-o", trace},
+	})
+	c := s.Login(t, s.User)
+	c.Do("ID (\"marker\" \"octets-of-a-client\")")
+	c.Do("NOOP")
+	server := threads(t, onlyChild(t, s.Started()))
+	s.Stop()
+	readers := markerIn(t, trace, "octets-of-a-client")
+	if len(readers) == 0 {
+		t.Fatal("nobody has read it")
+	}
+	for _, r := range readers {
+		if !slices.Contains(server, r) {
+			t.Errorf("thread %d has read what a client sent; the server's are %v", r, server)
+		}
+	}
+}
+
+// markerIn returns the threads in whose trace the marker is.
+func markerIn(t *testing.T, trace, marker string) (readers []int) {
+	t.Helper()
+	for _, file := range must(filepath.Glob(trace + ".*"))(t) {
+		if strings.Contains(read(t, file), marker) {
+			readers = append(readers, number(strings.TrimPrefix(filepath.Ext(file), ".")))
+		}
+	}
+	return readers
+}
+
+// threads returns the threads of a process.
+func threads(t *testing.T, pid int) (all []int) {
+	t.Helper()
+	for _, e := range must(os.ReadDir(fmt.Sprintf("/proc/%d/task", pid)))(t) {
+		all = append(all, number(e.Name()))
+	}
+	return all
+}
+
+func onlyChild(t *testing.T, pid int) int {
+	t.Helper()
+	all := peer.Children(pid)
+	if len(all) != 1 {
+		t.Fatalf("children of %d: %v", pid, all)
+	}
+	return all[0]
+}

@@ -1,0 +1,464 @@
+package test
+
+import (
+	"crypto/tls"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"imapd/control/privsep"
+	"imapd/test/peer"
+)
+
+// Users of the system, each with a process of their own.
+const (
+	aliceUID = 22001
+	bobUID   = 22002
+	authUID  = 21001
+)
+
+// usersSite starts a server with a process for each user: alice and bob have
+// homes that nobody else can enter, root and daemon have ids that no mail has.
+func usersSite(t *testing.T, o peer.Options) *peer.Server {
+	t.Helper()
+	needRoot(t)
+	homes := peer.TempDir(t)
+	var passwd strings.Builder
+	for _, u := range []struct {
+		name string
+		uid  int
+	}{{"alice", aliceUID}, {"bob", bobUID}, {"root", 0}, {"daemon", 1}} {
+		home := filepath.Join(homes, u.name)
+		basicIn(t, home)
+		must(0, filepath.Walk(home, func(name string, _ os.FileInfo, err error) error {
+			if err != nil {
+				return err
+			}
+			return os.Lchown(name, u.uid, u.uid)
+		}))(t)
+		must(0, os.Chmod(home, 0o700))(t)
+		fmt.Fprintf(&passwd, "%s:{PLAIN}%s:%d:%d::%s::\n", u.name, peer.Password, u.uid, u.uid, home)
+	}
+	passwdFile := filepath.Join(homes, "passwd")
+	must(0, os.WriteFile(passwdFile, []byte(passwd.String()), 0o600))(t)
+	o.Users = []string{"alice", "bob"}
+	o.Imapd = append(o.Imapd, "privilege_separation: user", fmt.Sprint("auth_user: ", authUID), "maildir: ~/Maildir", "sasl_passwd_file: "+passwdFile)
+	s := peer.Imapd(t, peer.TempDir(t), o)
+	s.Maildir = homes
+	for _, file := range []string{"key.pem", "imapd.conf"} {
+		must(0, os.Chown(filepath.Join(s.Dir(), file), 0, 0))(t)
+		must(0, os.Chmod(filepath.Join(s.Dir(), file), 0o600))(t)
+	}
+	must(0, syscall.Kill(s.Started(), syscall.SIGHUP))(t) // as root's they are read by the parent
+	for limit := time.Now().Add(20 * time.Second); !strings.Contains(s.Log(), "reloaded"); <-time.After(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("not reloaded")
+		}
+	}
+	return s
+}
+
+// processOf returns the child that runs as uid, 0 if there is none.
+func processOf(t *testing.T, s *peer.Server, uid int) int {
+	t.Helper()
+	for _, pid := range peer.Children(s.Started()) {
+		if strings.HasPrefix(status(t, pid, "Uid"), fmt.Sprint(uid, " ")) {
+			return pid
+		}
+	}
+	return 0
+}
+
+func loginTLS(t *testing.T, s *peer.Server, user string) *peer.Client {
+	t.Helper()
+	return s.LoginOn(t, must(s.DialTLS())(t), user)
+}
+
+func TestUserProcesses(t *testing.T) {
+	t.Parallel()
+	s := usersSite(t, peer.Options{})
+	alice, again, bob := s.Login(t, "alice"), loginTLS(t, s, "alice"), loginTLS(t, s, "bob")
+	front, gid := peer.MailUID()
+	children := peer.Children(s.Started())
+	if len(children) != 4 {
+		t.Errorf("children %v: want front, auth, one for alice, one for bob", children)
+	}
+	unprivileged(t, processOf(t, s, front), front, gid)
+	for _, uid := range []int{authUID, aliceUID, bobUID} {
+		unprivileged(t, processOf(t, s, uid), uid, uid)
+	}
+	// The session is a whole one, in the clear and under TLS.
+	for _, c := range []*peer.Client{alice, again, bob} {
+		c.Do("SELECT INBOX")
+		c.Do(`APPEND INBOX (\Seen) %s`, peer.Literal("Subject: x\r\n\r\ntext\r\n"))
+		c.Do("FETCH 1:* (FLAGS BODY.PEEK[])")
+	}
+	alice.Send("i IDLE")
+	alice.Wait("+ ")
+	alice.Send("DONE")
+	for user, uid := range map[string]uint32{"alice": aliceUID, "bob": bobUID} {
+		info := must(os.Stat(filepath.Join(s.Maildir, user, "Maildir/dovecot-uidlist")))(t)
+		if st := info.Sys().(*syscall.Stat_t); st.Uid != uid || st.Gid != uid {
+			t.Errorf("%s's list belongs to %d:%d", user, st.Uid, st.Gid)
+		}
+	}
+	// Who has no process gets in nowhere.
+	for _, user := range []string{"root", "daemon"} {
+		conn := must(s.Dial())(t)
+		conn.SetDeadline(time.Now().Add(time.Minute))
+		fmt.Fprintf(conn, "a LOGIN %s %s\r\nb LOGOUT\r\n", user, peer.Password)
+		if text := string(must(remainder(conn))(t)); !strings.Contains(text, "\r\na NO ") {
+			t.Errorf("%s: %q", user, text)
+		}
+		conn.Close()
+	}
+}
+
+// TestUserPipelined has everything arrive at once: what lies behind the login
+// is for the other process.
+func TestUserPipelined(t *testing.T) {
+	t.Parallel()
+	s := usersSite(t, peer.Options{})
+	for name, dial := range map[string]func() (net.Conn, error){"clear": s.Dial, "TLS": s.DialTLS} {
+		conn := must(dial())(t)
+		conn.SetDeadline(time.Now().Add(time.Minute))
+		fmt.Fprintf(conn, "a LOGIN alice %s\r\nb SELECT INBOX\r\nc FETCH 1 BODY.PEEK[]\r\nd LOGOUT\r\n", peer.Password)
+		text := string(must(remainder(conn))(t))
+		for _, want := range []string{"\r\na OK ", "\r\nb OK ", "\r\nc OK ", "\r\n* BYE ", "\r\nd OK "} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: no %q in %q", name, want, text)
+			}
+		}
+		conn.Close()
+	}
+}
+
+// TestUserCrash kills processes of users.
+func TestUserCrash(t *testing.T) {
+	t.Parallel()
+	s := usersSite(t, peer.Options{})
+	bob, bobTLS := s.Login(t, "bob"), loginTLS(t, s, "bob")
+	for _, dial := range []func() (net.Conn, error){s.Dial, s.DialTLS} {
+		conn := must(dial())(t)
+		alice := s.LoginOn(t, conn, "alice")
+		alice.Do("SELECT INBOX")
+		pid := processOf(t, s, aliceUID)
+		must(0, syscall.Kill(pid, syscall.SIGKILL))(t)
+		for limit := time.Now().Add(20 * time.Second); alive(pid) && time.Now().Before(limit); <-time.After(time.Millisecond) {
+		}
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		left, err := remainder(conn)
+		if netErr, ok := err.(net.Error); ok && netErr.Timeout() {
+			t.Errorf("alice's client does not hear that her process is gone: %q, %v", left, err)
+		}
+	}
+	s.Login(t, "alice").Do("SELECT INBOX")
+	bob.Do("NOOP")
+	bobTLS.Do("NOOP")
+}
+
+// TestUserNotices shows the shutdown notice to sessions in processes of users,
+// and the list of who is on where they are.
+func TestUserNotices(t *testing.T) {
+	t.Parallel()
+	s := usersSite(t, peer.Options{Imapd: []string{"admins: bob"}})
+	clear, secret, admin := s.Login(t, "alice"), loginTLS(t, s, "alice"), s.Login(t, "bob")
+	clear.Do("SELECT INBOX")
+	secret.Do("SELECT INBOX")
+	secret.Send("i IDLE")
+	secret.Wait("+ ")
+	listed := func() (n int) {
+		for _, file := range must(filepath.Glob(s.Dir() + "/proc/*"))(t) {
+			if text, err := os.ReadFile(file); err == nil && strings.Contains(string(text), "\talice\tINBOX\t") {
+				n++
+			}
+		}
+		return n
+	}
+	for limit := time.Now().Add(10 * time.Second); listed() != 2; <-time.After(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("%d sessions of alice's are listed in INBOX, want 2", listed())
+		}
+	}
+	must(0, os.MkdirAll(s.Dir()+"/msg", 0o755))(t)
+	write(t, s.Dir()+"/msg/new", "back at noon\n")
+	peer.Own(t, s.Dir()+"/msg")
+	must(0, os.Rename(s.Dir()+"/msg/new", s.Dir()+"/msg/shutdown"))(t)
+	for _, c := range []*peer.Client{clear, secret} {
+		if got := c.Wait("* BYE ").Text; !strings.Contains(got, "[ALERT] back at noon") {
+			t.Errorf("got %q", got)
+		}
+	}
+	admin.Do("NOOP")
+	must(0, os.Remove(s.Dir()+"/msg/shutdown"))(t)
+	s.Login(t, "alice").Do("NOOP")
+	for limit := time.Now().Add(10 * time.Second); listed() != 0; <-time.After(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("sessions that have ended are listed")
+		}
+	}
+}
+
+// TestUserKick has imapctl end sessions that are in processes of users.
+func TestUserKick(t *testing.T) {
+	t.Parallel()
+	s := usersSite(t, peer.Options{})
+	clear, secret, bob := s.Login(t, "alice"), loginTLS(t, s, "alice"), s.Login(t, "bob")
+	clear.Do("SELECT INBOX")
+	secret.Send("i IDLE")
+	secret.Wait("+ ")
+	c := exec.Command(peer.Binary(t), "-C", s.ConfFile(), "kick", "alice")
+	c.Args[0] = "imapctl"
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	clear.Wait("* BYE ")
+	secret.Wait("* BYE ")
+	bob.Do("NOOP")
+}
+
+// TestUserTelemetry makes and removes log/USER while sessions run in a process
+// that cannot look there.
+func TestUserTelemetry(t *testing.T) {
+	t.Parallel()
+	s := usersSite(t, peer.Options{})
+	clear, secret := s.Login(t, "alice"), loginTLS(t, s, "alice")
+	dir := filepath.Join(s.Dir(), "log/alice")
+	must(0, os.MkdirAll(dir+".new", 0o700))(t)
+	peer.Own(t, filepath.Dir(dir))
+	must(0, os.Rename(dir+".new", dir))(t)
+	logs := func(want string) (n int) {
+		clear.Do("NOOP")
+		secret.Do("NOOP")
+		for _, file := range must(filepath.Glob(dir + "/*"))(t) {
+			if strings.Contains(read(t, file), want) {
+				n++
+			}
+		}
+		return n
+	}
+	eventually(t, func() string { return "no log of both sessions" }, func() bool { return logs(" NOOP\r\n") == 2 })
+	third := s.Login(t, "alice")
+	third.Do("NOOP")
+	third.Do("SELECT INBOX")
+	eventually(t, func() string { return "no log of a session from its login on" }, func() bool { return logs("t1 OK") == 1 })
+	for _, file := range must(filepath.Glob(dir + "/*"))(t) {
+		info := must(os.Stat(file))(t)
+		if uid, _ := peer.MailUID(); info.Mode().Perm() != 0o600 || int(info.Sys().(*syscall.Stat_t).Uid) != uid {
+			t.Errorf("%v", info)
+		}
+		if strings.Contains(read(t, file), peer.Password) {
+			t.Errorf("a password in %s", file)
+		}
+	}
+	must(0, os.Rename(dir, dir+".old"))(t)
+	quiet := func() bool {
+		size := func() (n int64) {
+			for _, file := range must(filepath.Glob(dir + ".old/*"))(t) {
+				n += must(os.Stat(file))(t).Size()
+			}
+			return n
+		}
+		before := size()
+		for _, c := range []*peer.Client{clear, secret, third} {
+			c.Do("NOOP")
+		}
+		return size() == before
+	}
+	eventually(t, func() string { return "the log goes on" }, quiet)
+}
+
+// TestUserReload has signals reach the processes that they are for.
+func TestUserReload(t *testing.T) {
+	t.Parallel()
+	s := usersSite(t, peer.Options{})
+	alice := s.Login(t, "alice")
+	before, first := processOf(t, s, aliceUID), serial(t, s)
+	s.Renew(t)
+	must(0, syscall.Kill(s.Started(), syscall.SIGHUP))(t)
+	for limit := time.Now().Add(20 * time.Second); serial(t, s) == first; {
+		if time.Now().After(limit) {
+			t.Fatal("the certificate is not read again")
+		}
+	}
+	// She has a new process for new sessions, and the old one for the old.
+	s.Login(t, "alice").Do("NOOP")
+	alice.Do("NOOP")
+	var hers []int
+	for _, pid := range peer.Children(s.Started()) {
+		if strings.HasPrefix(status(t, pid, "Uid"), fmt.Sprint(aliceUID, " ")) {
+			hers = append(hers, pid)
+		}
+	}
+	if len(hers) != 2 || !slices.Contains(hers, before) {
+		t.Errorf("alice's processes are %v, with %d", hers, before)
+	}
+	s.Stop()
+	if got := alice.Wait("* BYE ").Text; !strings.Contains(got, "shutting down") {
+		t.Errorf("got %q", got)
+	}
+	if code := s.Code(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, pid := range hers {
+		if alive(pid) {
+			t.Errorf("%d lives on", pid)
+		}
+	}
+}
+
+// TestUserRootReadsNoClient is TestRootReadsNoClient with a process for each
+// user. The front does not see what is said after the login either, in the clear.
+func TestUserRootReadsNoClient(t *testing.T) {
+	t.Parallel()
+	peer.Need(t, "strace")
+	trace := filepath.Join(peer.TempDir(t), "trace")
+	s := usersSite(t, peer.Options{
+		Wrap: []string{"strace", "-D", "-ff", "-q", "-s", "400", "-e", "trace=read,readv,pread64,recvfrom,recvmsg,recvmmsg", "-o", trace},
+	})
+	for _, c := range []*peer.Client{s.Login(t, "alice"), loginTLS(t, s, "alice")} {
+		c.Do("SELECT INBOX")
+		c.Do(`SEARCH SUBJECT "octets-of-a-client"`)
+	}
+	frontUID, _ := peer.MailUID()
+	worker, front, parent := threads(t, processOf(t, s, aliceUID)), threads(t, processOf(t, s, frontUID)), threads(t, s.Started())
+	s.Stop()
+	readers := markerIn(t, trace, "octets-of-a-client")
+	if len(readers) == 0 {
+		t.Fatal("nobody has read it")
+	}
+	for _, r := range readers {
+		if !slices.Contains(worker, r) {
+			t.Errorf("thread %d has read what a client sent; the worker's are %v", r, worker)
+		}
+	}
+	for _, r := range markerIn(t, trace, "LOGIN alice") {
+		if !slices.Contains(front, r) || slices.Contains(parent, r) {
+			t.Errorf("thread %d has read a login", r)
+		}
+	}
+}
+
+// TestInsideWorker tries what a worker can open, from a process that is as
+// confined as one: of its user, and with what privsep.Confine leaves to it.
+func TestInsideWorker(t *testing.T) {
+	if flag.NArg() == 4 { // no test but that process: its rights, and what to try
+		inside(flag.Arg(0), flag.Arg(1), flag.Arg(2), flag.Arg(3))
+	}
+	t.Parallel()
+	s := usersSite(t, peer.Options{})
+	s.Login(t, "alice")
+	loose := filepath.Join(peer.TempDir(t), "loose")
+	must(0, os.WriteFile(loose, []byte("x"), 0o644))(t) // may be read by all
+	self := filepath.Join(peer.TempDir(t), "inside")
+	must(0, os.WriteFile(self, must(os.ReadFile(os.Args[0]))(t), 0o755))(t)
+	own := filepath.Join(s.Maildir, "alice/Maildir")
+	for _, confined := range []string{"confined", "free"} {
+		c := exec.Command(self, "-test.run=^TestInsideWorker$", "--", confined, own, filepath.Join(s.Maildir, "bob/Maildir"), s.Dir()+"/key.pem:"+s.Maildir+"/passwd:"+s.ConfFile()+":"+loose)
+		c.Dir = "/"
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: aliceUID, Gid: aliceUID}}
+		out, err := c.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		want := "own true\nother false\nkey.pem false\npasswd false\nimapd.conf false\n"
+		// Without landlock what all may read can be read, and programs run: the
+		// test can see the difference.
+		if confined == "free" {
+			want += "loose true\nexec true\n"
+		} else {
+			want += "loose false\nexec false\n"
+		}
+		if got := string(out); got != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", confined, got, want)
+		}
+	}
+}
+
+// inside says what can be opened, and ends the process.
+func inside(confined, own, other, files string) {
+	if confined == "confined" {
+		if err := privsep.Confine(privsep.Rights{Write: []string{own}, Offline: true}); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+	_, err := os.ReadDir(own + "/cur")
+	f, err2 := os.CreateTemp(own+"/tmp", "")
+	if err2 == nil {
+		err2 = os.Rename(f.Name(), own+"/new/x")
+	}
+	fmt.Println("own", err == nil && err2 == nil)
+	_, err = os.ReadDir(other + "/cur")
+	fmt.Println("other", err == nil)
+	for _, file := range strings.Split(files, ":") {
+		_, err := os.ReadFile(file)
+		fmt.Println(filepath.Base(file), err == nil)
+	}
+	fmt.Println("exec", exec.Command("/bin/true").Run() == nil)
+	os.Exit(0)
+}
+
+// TestUserRefused starts what cannot work.
+func TestUserRefused(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	dir := peer.TempDir(t)
+	base := fmt.Sprintf("configdirectory: %s\nlisten: unix:%[1]s/socket\nmaildir: %[1]s/Maildir\nprivilege_separation: user\n", dir)
+	for _, tt := range []struct {
+		lines string
+		args  []string
+		want  string
+	}{
+		{"cyrus_user: 21000\n", []string{"-l"}, `add the line "auth_user: NAME"`},
+		{"cyrus_user: 21000\nauth_user: 21000\n", []string{"-l"}, "auth_user: must be neither"},
+		{"cyrus_user: 21000\nauth_user: 0\n", []string{"-l"}, "auth_user: must be neither"},
+		{"auth_user: 21001\n", []string{"-l"}, `add the line "cyrus_user: NAME"`},
+		{"cyrus_user: root\nauth_user: 21001\n", []string{"-l"}, "needs a start by root for many clients"},
+	} {
+		write(t, dir+"/imapd.conf", base+tt.lines)
+		out, err := exec.Command(peer.Binary(t), append(tt.args, "-C", dir+"/imapd.conf")...).CombinedOutput()
+		if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 78 || !strings.Contains(string(out), tt.want) {
+			t.Errorf("%q: %v, %s", tt.lines, err, out)
+		}
+	}
+	// The environment alone makes nobody anything.
+	for _, role := range []string{"server 1", "worker 1", "auth 1"} {
+		c := exec.Command(peer.Binary(t), "-V")
+		c.Env = append(os.Environ(), "IMAPD_ROLE="+role)
+		if out, err := c.CombinedOutput(); err == nil || !strings.Contains(string(out), "not by a parent") {
+			t.Errorf("%s: %v, %s", role, err, out)
+		}
+	}
+}
+
+// remainder reads what comes until the end, or until the other side is gone.
+func remainder(conn net.Conn) (text []byte, err error) {
+	buffer := make([]byte, 4096)
+	for {
+		n, err := conn.Read(buffer)
+		text = append(text, buffer[:n]...)
+		if err != nil {
+			if netErr, ok := err.(net.Error); ok && netErr.Timeout() {
+				return text, err
+			}
+			return text, nil
+		}
+	}
+}
+
+// serial returns the number of the certificate that the server shows now.
+func serial(t *testing.T, s *peer.Server) string {
+	t.Helper()
+	c := must(s.DialTLS())(t)
+	defer c.Close()
+	return c.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber.String()
+}
