@@ -85,7 +85,6 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 	if err := p.load(); err != nil {
 		return ExitConfig, err
 	}
-	furnish(conf, id)
 	l, err := openDoors(start, stdio, conf, o, log)
 	if err != nil {
 		if errors.Is(err, ErrNoCertificate) {
@@ -94,6 +93,7 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 		return ExitOS, err
 	}
 	forgetLauncher()
+	furnish(conf, id)
 	p.doors, p.ready = l.doors, l.from.ready
 	defer p.closeDoors()
 	if p.spawner, err = privsep.NewSpawner(); err != nil {
