@@ -11,7 +11,6 @@ import (
 	"imapd/control"
 	"imapd/control/admin"
 	"imapd/control/config"
-	_ "imapd/control/warm"
 	"imapd/imap"
 	"imapd/sasl"
 )

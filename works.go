@@ -12,6 +12,7 @@ import (
 	"imapd/control/notice"
 	"imapd/control/proc"
 	"imapd/control/telemetry"
+	_ "imapd/control/warm" // the earlier the better: see there
 	"imapd/imap"
 	"imapd/maildir"
 	"imapd/sasl"

@@ -82,7 +82,8 @@ func (f *File) unpack(ctx context.Context, st *unix.Stat_t, base []byte) error {
 		defer f.m.gate.done()
 		limit := min(f.m.host.opt.MaxMessage, max(freeSize, maxRatio*st.Size))
 		src := io.NewSectionReader(fdReader(f.fd), 0, st.Size)
-		return unpack.Open(ctx, src, format, limit, vfs.Scratch)
+		// Beside the mail: it is the user's, and a process may have no other place.
+		return unpack.Open(ctx, src, format, limit, func() (vfs.File, error) { return vfs.Scratch(f.m.tmp) })
 	})
 	if err != nil {
 		return fmt.Errorf("%s: UID %d: %w", f.m.name, f.msg.UID, err)

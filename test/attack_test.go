@@ -75,7 +75,7 @@ func newTarget(t *testing.T, dir string, o peer.Options) *target {
 
 // growth is by how many MiB any attack may let the server grow: a few buffers,
 // and what the collector has not taken back yet.
-const growth = 24
+const growth = 32
 
 // patience is how long an answer may take before a test fails.
 const patience = 30 * time.Second

@@ -140,7 +140,8 @@ func TestAttackLeaks(t *testing.T) {
 	for range 8 {
 		round()
 	}
-	if now := s.settled(t, base); now > base {
+	// An instance of inotify that is opened late is no leak: eight rounds would leak eight.
+	if now := s.settled(t, base); now > base+1 {
 		t.Errorf("%d descriptors are open, after fewer sessions it was %d", now, base)
 	}
 	strays, err := filepath.Glob(filepath.Join(strings.Replace(s.Maildir, "%u", "jane", 1), ".Work", "tmp", "*"))
@@ -220,5 +221,6 @@ func allowed(path, conf string) bool {
 			return true
 		}
 	}
-	return path == "/etc/localtime" || path == "/proc/sys/kernel/random/boot_id"
+	// Where the certificates are is watched, with the directories that lead there.
+	return strings.HasPrefix(conf, path+"/") || path == "/etc/localtime" || path == "/proc/sys/kernel/random/boot_id"
 }

@@ -204,13 +204,13 @@ func TestDescriptors(t *testing.T) {
 	t.Parallel()
 	peer.Need(t, "prlimit")
 	s := peer.Imapd(t, basic(t), peer.Options{
-		Wrap:  []string{"prlimit", "--nofile=60:60"},
+		Wrap:  []string{"prlimit", "--nofile=90:90"},
 		Imapd: []string{"limit_preauth_per_address: 1000"},
 	})
 	user := welcome(t, s, 1)
 	user.login(s)
 	var others []*caller
-	for range 80 {
+	for range 110 {
 		conn, err := s.Dial()
 		if err != nil {
 			t.Fatal(err)
@@ -224,10 +224,10 @@ func TestDescriptors(t *testing.T) {
 	if answer := user.ask("SELECT INBOX"); !strings.HasPrefix(answer, "NO [LIMIT]") {
 		t.Errorf("SELECT without descriptors: %s", answer)
 	}
-	for _, c := range others[:40] {
+	for _, c := range others[:70] {
 		c.conn.Close()
 	}
-	for i, c := range others[40:] {
+	for i, c := range others[70:] {
 		if line := c.line(); !strings.HasPrefix(line, "* OK") {
 			t.Fatalf("%d: %q", i, line)
 		}

@@ -33,7 +33,7 @@ const (
 // clear and under TLS, each kind at a server of its own, over many users with
 // a full INBOX each. The clients are a process of their own.
 func TestParked(t *testing.T) {
-	users, messages, clear, secret := 20, 100, 2000, 500
+	users, messages, clear, secret := 20, 100, 2000, 2000
 	if soaking() {
 		users, messages, clear, secret = 100, 1000, 10000, 2000
 	}

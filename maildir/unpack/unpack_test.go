@@ -74,7 +74,7 @@ func packDovecot(t testing.TB, text []byte) []byte {
 }
 
 func open(f Format, b []byte, limit int64) ([]byte, error) {
-	m, err := Open(context.Background(), bytes.NewReader(b), f, limit, vfs.Scratch)
+	m, err := Open(context.Background(), bytes.NewReader(b), f, limit, func() (vfs.File, error) { return vfs.Scratch(nil) })
 	if err != nil {
 		return nil, err
 	}
@@ -224,13 +224,13 @@ func TestOtherErrors(t *testing.T) {
 	for name, open := range map[string]func() (*Message, error){
 		"file": func() (*Message, error) {
 			src := io.MultiReader(bytes.NewReader(large[:30]), iotest.ErrReader(failed))
-			return Open(context.Background(), src, Gzip, 1<<30, vfs.Scratch)
+			return Open(context.Background(), src, Gzip, 1<<30, func() (vfs.File, error) { return vfs.Scratch(nil) })
 		},
 		"scratch": func() (*Message, error) {
 			return Open(context.Background(), bytes.NewReader(large), Gzip, 1<<30, scratch)
 		},
 		"context": func() (*Message, error) {
-			m, err := Open(ctx, bytes.NewReader(large), Gzip, 1<<30, vfs.Scratch)
+			m, err := Open(ctx, bytes.NewReader(large), Gzip, 1<<30, func() (vfs.File, error) { return vfs.Scratch(nil) })
 			if errors.Is(err, context.Canceled) {
 				err = failed
 			}

@@ -8,7 +8,15 @@ import (
 func TestScratch(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
-	for name, make := range map[string]func() (File, error){"unnamed": Scratch, "by name": func() (File, error) { return scratchByName(dir) }} {
+	d, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for name, make := range map[string]func() (File, error){
+		"unnamed": func() (File, error) { return Scratch(d) }, "elsewhere": func() (File, error) { return Scratch(nil) },
+		"by name": func() (File, error) { return scratchByName(d) },
+	} {
 		f, err := make()
 		if err != nil {
 			t.Fatal(err)
@@ -28,7 +36,7 @@ func TestScratch(t *testing.T) {
 		}
 	}
 	t.Setenv("TMPDIR", dir+"/nowhere")
-	if _, err := Scratch(); err == nil {
+	if _, err := Scratch(nil); err == nil {
 		t.Error("a file in no directory")
 	}
 }
