@@ -125,7 +125,7 @@ func (r *run) knows(cut bool) *belief.Known {
 func (r *run) all() {
 	calls := r.whole()
 	for _, c := range calls {
-		if c.Changes && r.one(2) {
+		if c.Changes && r.one(3) {
 			r.kill(c, faultfs.ErrKilled)
 		}
 		if c.Op == "write" && r.one(2) {
@@ -278,7 +278,7 @@ func (r *run) cut() {
 				continue
 			}
 			seen[id] = true
-			if !r.one(12) {
+			if !r.one(24) {
 				continue
 			}
 			r.cuts.Add(1)
