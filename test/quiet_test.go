@@ -56,7 +56,8 @@ func (tr *tracer) calls() []string {
 		_, call, _ := strings.Cut(line, " ")
 		call = strings.TrimSpace(call)
 		waits := strings.HasPrefix(call, "epoll_") && !strings.HasPrefix(call, "epoll_ctl") || strings.HasPrefix(call, "<... epoll_")
-		if !waits && !strings.HasPrefix(call, "---") && !strings.HasPrefix(call, "+++") {
+		memory := strings.Contains(call, "MAP_ANONYMOUS") // the runtime's, of no file
+		if !waits && !memory && !strings.HasPrefix(call, "---") && !strings.HasPrefix(call, "+++") {
 			all = append(all, call)
 		}
 	}
