@@ -125,9 +125,10 @@ func (l *Listener) Run(ctx context.Context, h Handler) error {
 	sessions, cut := later(ctx, func() time.Duration { return l.now.Load().conf.ShutdownGrace })
 	defer cut()
 	var serving sync.WaitGroup
-	defer rest()()
+	stir, still := rest()
+	defer still()
 	stop := l.notify.ready()
-	idle := l.receive(ctx, h, sessions, &serving)
+	idle := l.receive(ctx, h, sessions, &serving, stir)
 	stop()
 	if idle {
 		return nil
@@ -158,15 +159,16 @@ func later(ctx context.Context, grace func() time.Duration) (context.Context, co
 	return late, cancel
 }
 
-// receive takes connections in until ctx is done, another process has taken over
+// receive takes connections in, and calls stir for each that comes and goes, until
+// ctx is done, another process has taken over
 // or, and then it returns true, this one is idle. The doors are closed then.
-func (l *Listener) receive(ctx context.Context, h Handler, sessions context.Context, serving *sync.WaitGroup) bool {
+func (l *Listener) receive(ctx context.Context, h Handler, sessions context.Context, serving *sync.WaitGroup, stir func()) bool {
 	idle := newIdler(l.idle)
 	defer idle.stop()
 	var accepting sync.WaitGroup
 	for {
 		l.accepting(func(d door) {
-			accepting.Go(func() { l.accept(ctx, d, h, sessions, serving, idle) })
+			accepting.Go(func() { l.accept(ctx, d, h, sessions, serving, idle, stir) })
 		})
 		select {
 		case <-ctx.Done():
@@ -224,7 +226,7 @@ func (l *Listener) deadline(t time.Time) {
 // accept is the goroutine of one door. It ends when the door is closed or its
 // deadline passes. sessions is done when all sessions
 // are to be cut short.
-func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions context.Context, serving *sync.WaitGroup, idle *idler) {
+func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions context.Context, serving *sync.WaitGroup, idle *idler, stir func()) {
 	short := false
 	for {
 		c, err := d.Accept()
@@ -252,11 +254,13 @@ func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions conte
 			continue
 		}
 		idle.enter()
+		stir()
 		serving.Add(1)
 		go l.visit(h, &guest{admission: now, ctx: one, door: d, socket: c, leave: func() {
 			c.Close()
 			ticket.exit()
 			leave(nil)
+			stir()
 			idle.leave()
 			serving.Done()
 		}}, ticket)

@@ -12,7 +12,8 @@ import (
 // have grown (each collection halves them), and heap that the runtime gives back
 // to the system over hours. Connections that are idle are to cost little, so it is
 // given back when things have become quiet. That costs the time of three
-// collections, once after each busy time.
+// collections, once after each busy time. Nobody looks while no client comes or
+// goes: a server with nothing to do is not woken.
 const (
 	restEvery = 5 * time.Second  // how often to look
 	restLeast = 30 * time.Second // from one giving back to the next
@@ -20,19 +21,25 @@ const (
 	restWorth = 4 << 20          // octets allocated since the last giving back: less is not worth it
 )
 
-// rest gives memory back in quiet times, until stop is called.
-func rest() (stop func()) {
-	done := make(chan struct{})
+// rest gives memory back in quiet times after stir was called, until stop is.
+func rest() (stir, stop func()) {
+	done, stirred := make(chan struct{}), make(chan struct{}, 1)
 	var ended sync.WaitGroup
 	ended.Go(func() {
-		look := time.NewTicker(restEvery)
-		defer look.Stop()
-		before, last, when := allocated(), uint64(0), time.Time{}
+		var look *time.Timer // nil while nobody looks
+		var due <-chan time.Time
+		before, last, when := uint64(0), uint64(0), time.Time{}
 		for {
 			select {
 			case <-done:
 				return
-			case <-look.C:
+			case <-stirred:
+				if due == nil {
+					look = time.NewTimer(restEvery)
+					due = look.C
+				}
+				continue
+			case <-due:
 			}
 			now := allocated()
 			if now-before < restQuiet && now-last > restWorth && time.Since(when) > restLeast {
@@ -42,10 +49,21 @@ func rest() (stop func()) {
 				now = allocated()
 				last, when = now, time.Now()
 			}
+			if now-before < restQuiet && now-last <= restWorth {
+				due = nil
+			} else {
+				look.Reset(restEvery)
+			}
 			before = now
 		}
 	})
-	return func() {
+	stir = func() {
+		select {
+		case stirred <- struct{}{}:
+		default: // it is known already
+		}
+	}
+	return stir, func() {
 		close(done)
 		ended.Wait()
 	}
