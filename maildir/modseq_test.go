@@ -135,7 +135,7 @@ func TestExpungedIsBounded(t *testing.T) {
 		if len(m.past.gone) > mostGone {
 			t.Fatal(len(m.past.gone))
 		}
-		if i%1000 != 0 && i%mostGone > 10 {
+		if i%20_000 != 0 && i%mostGone > 10 {
 			continue
 		}
 		since := ModSeq(m.past.state.Since)
