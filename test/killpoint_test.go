@@ -282,7 +282,7 @@ func TestKillPoints(t *testing.T) {
 	}
 	step := 1
 	if !soaking() {
-		step = points/25 + 1
+		step = points/12 + 1
 	}
 	var kills atomic.Int64
 	var mu sync.Mutex
@@ -363,7 +363,7 @@ func TestRefusedCalls(t *testing.T) {
 	calls := st.whole(unix.EIO)
 	step := 1
 	if !soaking() {
-		step = calls/20 + 1
+		step = calls/10 + 1
 	}
 	var refused, passed atomic.Int64
 	t.Run("call", func(t *testing.T) {
