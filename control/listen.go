@@ -160,8 +160,8 @@ func later(ctx context.Context, grace func() time.Duration) (context.Context, co
 }
 
 // receive takes connections in, and calls stir for each that comes and goes, until
-// ctx is done, another process has taken over
-// or, and then it returns true, this one is idle. The doors are closed then.
+// ctx is done, another process has taken over or, and then it returns true, this one
+// is idle. The doors are closed then.
 func (l *Listener) receive(ctx context.Context, h Handler, sessions context.Context, serving *sync.WaitGroup, stir func()) bool {
 	idle := newIdler(l.idle)
 	defer idle.stop()

@@ -244,7 +244,7 @@ func startListening(t *testing.T, conf string, env ...string) *started {
 func TestRoot(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("needs root")
+		t.Skip("NOT TESTED: only root can")
 	}
 	for _, tt := range []struct {
 		lines    []string

@@ -311,10 +311,8 @@ func (r *run) cut() {
 // afterBoot looks at s as the first process of the next boot does, and works there.
 func (r *run) afterBoot(s site, k *belief.Known, what string) {
 	r.Helper()
-	s.age(r.T)
-	h, err := s.serve(maildir.Options{})
-	if err != nil {
-		r.fail("%s: %v", what, err)
+	h := r.next(s, what)
+	if h == nil {
 		return
 	}
 	defer h.close()
@@ -324,13 +322,23 @@ func (r *run) afterBoot(s site, k *belief.Known, what string) {
 	}
 }
 
-// recover looks at s as the next process does, works there, and looks again.
-func (r *run) recover(s site, k *belief.Known, what string) {
+// next serves s as the next process does. It returns nil if that cannot be.
+func (r *run) next(s site, what string) *session {
 	r.Helper()
 	s.age(r.T)
 	h, err := s.serve(maildir.Options{})
 	if err != nil {
 		r.fail("%s: %v", what, err)
+		return nil
+	}
+	return h
+}
+
+// recover looks at s as the next process does, works there, and looks again.
+func (r *run) recover(s site, k *belief.Known, what string) {
+	r.Helper()
+	h := r.next(s, what)
+	if h == nil {
 		return
 	}
 	defer h.close()

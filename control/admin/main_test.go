@@ -118,7 +118,7 @@ func TestNotices(t *testing.T) {
 func TestForeignLink(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root")
+		t.Skip("NOT TESTED: only root can")
 	}
 	dir, conf := site(t)
 	elsewhere := t.TempDir()

@@ -186,7 +186,7 @@ func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	full, err := unix.Open("/dev/full", unix.O_WRONLY, 0)
 	if err != nil {
-		t.Skip("no /dev/full")
+		t.Skip("NOT TESTED: no /dev/full")
 	}
 	dir := confDir(t, "alice")
 	l := New(Options{Dir: dir})
