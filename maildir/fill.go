@@ -102,8 +102,9 @@ func (f *filling) match(l *lines) error {
 			switch {
 			case i.bad:
 			case line < 0:
-				name := string(nameAt(piece, int(found.at)))
-				f.others = append(f.others, file{name: name, place: f.sc.place, flags: parseFlags(name)})
+				if name := nameAt(piece, int(found.at)); messageName(name) {
+					f.others = append(f.others, file{name: string(name), place: f.sc.place, flags: parseFlags(name)})
+				}
 			case f.lines[line] != 0:
 				err = errOdd
 			default:

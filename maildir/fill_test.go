@@ -93,6 +93,9 @@ func planned(t *testing.T) *plan {
 		}
 		p.want = append(p.want, fmt.Sprintf("%d %s %s", 1_000_000+i, base, flags))
 	}
+	for _, name := range []string{"no\nline:2,S", "1 :no\rline:2,", ".dot"} { // what no list can hold is no message
+		p.file("cur", name)
+	}
 	p.list()
 	p.rest()
 	return p
