@@ -64,7 +64,8 @@ func (tr *tracer) calls() []string {
 	return all
 }
 
-// settled waits until the process has made no call for a second.
+// settled waits until the process has made no call for six seconds: five after a
+// client has come it looks once more whether memory can be given back.
 func (tr *tracer) settled() {
 	tr.Helper()
 	last, since := -1, time.Now()
@@ -72,7 +73,7 @@ func (tr *tracer) settled() {
 		if n := len(tr.calls()); n != last {
 			last, since = n, time.Now()
 		}
-		return time.Since(since) > time.Second
+		return time.Since(since) > 6*time.Second
 	})
 }
 
