@@ -125,14 +125,14 @@ func (r *run) knows(cut bool) *belief.Known {
 func (r *run) all() {
 	calls := r.whole()
 	for _, c := range calls {
-		if c.Changes && r.one(3) {
+		if c.Changes && r.one(5) {
 			r.kill(c, faultfs.ErrKilled)
 		}
-		if c.Op == "write" && r.one(2) {
+		if c.Op == "write" && r.one(4) {
 			r.kill(c, faultfs.ErrTorn)
 		}
 		for _, e := range errnos {
-			if r.one(3 * len(errnos)) {
+			if r.one(6 * len(errnos)) {
 				r.fault(faultfs.At(c.N, e), fmt.Sprintf("%v, %v", c, e))
 			}
 		}
@@ -278,7 +278,7 @@ func (r *run) cut() {
 				continue
 			}
 			seen[id] = true
-			if !r.one(24) {
+			if !r.one(40) {
 				continue
 			}
 			r.cuts.Add(1)
