@@ -56,7 +56,7 @@ func (s *side) unseat(n int) error {
 	}
 	s.logOut()
 	for i := range n {
-		if err := os.RemoveAll(s.maildir(crowd(i))); err != nil {
+		if err := removeAll(s.maildir(crowd(i))); err != nil {
 			return err
 		}
 	}

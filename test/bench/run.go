@@ -180,7 +180,7 @@ func (b *bench) round(g group, round int) error {
 	}
 	for _, s := range b.sides {
 		s.logOut()
-		if err := os.RemoveAll(filepath.Dir(s.maildir(s.user))); err != nil {
+		if err := removeAll(filepath.Dir(s.maildir(s.user))); err != nil {
 			return err
 		}
 	}

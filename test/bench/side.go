@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"imapd/test/peer"
 )
@@ -100,6 +103,18 @@ func (s *side) delivery(user string) (deliver func() error, err error) {
 		return nil, err
 	}
 	return func() error { return os.Rename(from, to) }, nil
+}
+
+// removeAll removes dir and what is in it. A server may be writing down what it
+// knows of a mailbox that its last client has just left.
+func removeAll(dir string) error {
+	for try := 0; ; try++ {
+		err := os.RemoveAll(dir)
+		if try == 100 || !errors.Is(err, unix.ENOTEMPTY) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // together runs do for each of the extra sessions at once.
