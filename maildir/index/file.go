@@ -46,14 +46,17 @@ var ErrLong = errors.New("imapd.index: journal too long")
 type File struct {
 	Dir vfs.Dir
 
-	lock  vfs.File // open while it is held
+	lock  vfs.File // while it is held
 	ours  bool     // it was loaded, and may be written
 	fd    *os.File // for reading; kept by the names that are still to be read
 	ident ident
-	base  int64            // where the journal begins
-	end   int64            // behind the last batch that was read or written
-	wait  int64            // see Defer
-	head  [prefixSize]byte // of the file that was loaded
+
+	locks, writes   vfs.Kept         // the lock file, and the index open for appending
+	locked, written ident            // which files these are
+	base            int64            // where the journal begins
+	end             int64            // behind the last batch that was read or written
+	wait            int64            // see Defer
+	head            [prefixSize]byte // of the file that was loaded
 
 	// Torn says that the last Tail found a batch that was not whole.
 	Torn bool
@@ -63,9 +66,10 @@ type File struct {
 // keeps the inode number from being used again.
 type ident struct{ dev, ino uint64 }
 
+func identOf(st *unix.Stat_t) ident { return ident{uint64(st.Dev), st.Ino} }
+
 // Lock waits for the lock of the index and takes it. Where the file system has
-// no locks the error is one of the system. Between locks nothing is open for
-// writing: a file system may be made read-only under an idle server.
+// no locks the error is one of the system.
 func (f *File) Lock(ctx context.Context) error {
 	deadline := time.Now().Add(lockWait)
 	for wait := 20 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
@@ -90,24 +94,45 @@ func (f *File) Lock(ctx context.Context) error {
 // keeps nobody out: then there is another one to lock.
 func (f *File) tryLock() (bool, error) {
 	for range 3 {
-		l, err := f.openLock()
+		l, err := f.takeLock()
 		if err != nil {
 			return false, err
 		}
 		ok, err := vfs.TryLock(l)
-		if err != nil || !ok {
+		if err != nil {
 			l.Close()
 			return false, err
 		}
-		var own, now unix.Stat_t
-		if unix.Fstat(l.Fd(), &own) == nil && unix.Fstatat(f.Dir.Fd(), LockName, &now, unix.AT_SYMLINK_NOFOLLOW) == nil &&
-			own.Dev == now.Dev && own.Ino == now.Ino {
+		if !ok {
+			f.locks.Give(l)
+			return false, nil
+		}
+		var now unix.Stat_t
+		if unix.Fstatat(f.Dir.Fd(), LockName, &now, unix.AT_SYMLINK_NOFOLLOW) == nil && identOf(&now) == f.locked {
 			f.lock = l
 			return true, nil
 		}
 		l.Close()
 	}
 	return false, nil
+}
+
+// takeLock returns the lock file, open.
+func (f *File) takeLock() (vfs.File, error) {
+	if l := f.locks.Take(); l != nil {
+		return l, nil
+	}
+	l, err := f.openLock()
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(l.Fd(), &st); err != nil {
+		l.Close()
+		return nil, os.NewSyscallError("fstat", err)
+	}
+	f.locked = identOf(&st)
+	return l, nil
 }
 
 // openLock opens the lock file, and makes it if there is none.
@@ -132,13 +157,19 @@ func (f *File) Unlock() error {
 	}
 	l := f.lock
 	f.lock = nil
-	return l.Close()
+	if err := vfs.Unlock(l); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	f.locks.Give(l)
+	return nil
 }
 
 // Close gives all descriptors back; names that were not read yet can be read on.
 // It may be loaded again.
 func (f *File) Close() {
 	f.Unlock()
+	f.locks.Close()
+	f.writes.Close()
 	f.ours = false
 	f.fd = nil // closed when no page needs it any more
 }
@@ -163,7 +194,7 @@ const minJournal = 64 << 10
 func (f *File) Changed() bool {
 	var st unix.Stat_t
 	return unix.Fstatat(f.Dir.Fd(), Name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil ||
-		f.ident != (ident{uint64(st.Dev), st.Ino}) || st.Size != f.end
+		f.ident != identOf(&st) || st.Size != f.end
 }
 
 // Tail returns what other processes have appended since the last Load, Tail or
@@ -178,7 +209,7 @@ func (f *File) Tail(locked bool) ([]Event, error) {
 		}
 		return nil, &fs.PathError{Op: "stat", Path: f.path(), Err: err}
 	}
-	if f.fd == nil || f.ident != (ident{uint64(st.Dev), st.Ino}) || st.Size < f.end {
+	if f.fd == nil || f.ident != identOf(&st) || st.Size < f.end {
 		return nil, ErrReplaced
 	}
 	if st.Size == f.end {
@@ -264,25 +295,49 @@ func (f *File) Append(b *Batch, durable bool) error {
 	return err
 }
 
-// write opens the file that was loaded for appending, for the time of do, which
-// gets its size.
+// write hands do the file that was loaded, open for appending, and its size.
 func (f *File) write(do func(w vfs.File, size int64) error) error {
-	w, err := f.Dir.Append(Name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return ErrReplaced
-	}
+	w, size, err := f.openWrite()
 	if err != nil {
 		return err
 	}
-	defer w.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(w.Fd(), &st); err != nil {
-		return &fs.PathError{Op: "stat", Path: f.path(), Err: err}
-	}
-	if f.ident != (ident{uint64(st.Dev), st.Ino}) || st.Size < f.end {
+	if size < f.end {
+		w.Close()
 		return ErrReplaced
 	}
-	return do(w, st.Size)
+	if err := do(w, size); err != nil {
+		w.Close()
+		return err
+	}
+	f.writes.Give(w)
+	return nil
+}
+
+// openWrite returns the file that was loaded, open for appending, and its size.
+// The name has just been seen to be that file's, by Tail.
+func (f *File) openWrite() (w vfs.File, size int64, err error) {
+	var st unix.Stat_t
+	if w = f.writes.Take(); w != nil && f.written != f.ident {
+		w.Close()
+		w = nil
+	}
+	if w == nil {
+		if w, err = f.Dir.Append(Name); errors.Is(err, fs.ErrNotExist) {
+			return nil, 0, ErrReplaced
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+	}
+	if err := unix.Fstat(w.Fd(), &st); err != nil {
+		w.Close()
+		return nil, 0, &fs.PathError{Op: "stat", Path: f.path(), Err: err}
+	}
+	if f.written = identOf(&st); f.written != f.ident {
+		w.Close()
+		return nil, 0, ErrReplaced
+	}
+	return w, st.Size, nil
 }
 
 func (f *File) path() string { return f.Dir.Path() + "/" + Name }

@@ -62,9 +62,10 @@ type slot struct {
 
 // held is a lock file that is in its place.
 type held struct {
-	file  vfs.File // open, so that its inode number means this file; nil: there is none
-	kept  bool     // it has another name, and lives on
-	since time.Time
+	file     vfs.File // open, so that its inode number means this file; nil: there is none
+	dev, ino uint64
+	spare    *Spare // whose file it is, which lives on; nil: it goes with the lock
+	since    time.Time
 }
 
 // A Lock is a lock that is held. It belongs to one goroutine at a time.
@@ -182,7 +183,7 @@ func (t *Locks) leave(l *Lock) {
 	if l.file != nil && l.Held() {
 		l.drop()
 	} else if l.file != nil {
-		l.file.Close()
+		l.end()
 	}
 }
 
@@ -217,7 +218,7 @@ func (l *Lock) poll(ctx context.Context) error {
 	}
 }
 
-func signature() []byte { return []byte(strconv.Itoa(os.Getpid()) + ":" + hostname()) }
+var signature = sync.OnceValue(func() []byte { return []byte(strconv.Itoa(os.Getpid()) + ":" + hostname()) })
 
 // sign writes into the lock file whose it is. On a full disk the file stays
 // empty: should we crash, others wait for it longer, but mail can be expunged,
@@ -237,10 +238,8 @@ func (l *Lock) Touch() error { return l.file.SetTime(time.Now()) }
 // Held reports whether the lock file is still ours: nobody took us for dead
 // and removed it.
 func (l *Lock) Held() bool {
-	var own, now unix.Stat_t
-	return unix.Fstat(l.file.Fd(), &own) == nil &&
-		unix.Fstatat(l.dir.Fd(), l.key.name, &now, unix.AT_SYMLINK_NOFOLLOW) == nil &&
-		own.Dev == now.Dev && own.Ino == now.Ino
+	var now unix.Stat_t
+	return unix.Fstatat(l.dir.Fd(), l.key.name, &now, unix.AT_SYMLINK_NOFOLLOW) == nil && l.dev == uint64(now.Dev) && l.ino == now.Ino
 }
 
 // Unlock removes the lock file, if it is still ours, or leaves it to the next one
@@ -253,8 +252,7 @@ func (l *Lock) Unlock() error {
 	tired := time.Since(l.since) >= chain
 	switch {
 	case !l.Held():
-		l.file.Close()
-		l.file = nil
+		l.end()
 		return fmt.Errorf("%s/%s: the lock was taken from us", l.dir.Path(), l.key.name)
 	case tired:
 		l.slot.after = time.Now().Add(rest)
@@ -269,12 +267,18 @@ func (l *Lock) Unlock() error {
 // file loses its last name, or when it is written to.
 func (l *Lock) drop() error {
 	err := l.dir.Unlink(l.key.name)
-	if l.kept {
-		l.file.WriteAt(signature(), 0)
-	}
-	l.file.Close()
-	l.file = nil
+	l.end()
 	return err
+}
+
+// end gives the file back that is no lock any more.
+func (h *held) end() {
+	if h.spare != nil {
+		h.spare.back(h.file)
+	} else {
+		h.file.Close()
+	}
+	*h = held{}
 }
 
 // hostname is the name that Dovecot on this machine writes into its locks.

@@ -28,9 +28,9 @@ import (
 //
 // What a new file gave by itself must be seen to: the times, which judge a lock
 // stale, and the event that wakes a Dovecot that waits for the lock (its file is
-// removed or written to). Writing the same octets once more does both. The file is
-// open for writing only as long as the lock is held: a file system can be made
-// read-only under an idle server.
+// removed or written to). Writing the same octets once more when it is unlocked does
+// both; when it is locked after a while (resign) they are written too. It stays open for as
+// long as it is used all the time (vfs.Kept).
 //
 // Rejected, for they take a new file each time: O_CREAT|O_EXCL under the lock's own
 // name (as Dovecot does; empty after a crash), O_TMPFILE and linkat (needs /proc or
@@ -43,12 +43,18 @@ type Spare struct {
 	// Dir is where it lies, on the file system of the lock; nil: none is kept.
 	Dir vfs.Dir
 
-	mu   sync.Mutex
-	lock lockKey // which lock it is for
-	name string  // in Dir; empty: there is none yet
-	dev  uint64
-	ino  uint64
+	mu     sync.Mutex
+	lock   lockKey // which lock it is for
+	name   string  // in Dir; empty: there is none yet
+	dev    uint64
+	ino    uint64
+	file   vfs.Kept  // open for writing
+	signed time.Time // when it was written last
 }
+
+// resign is for how long the times of the file are good enough for another lock:
+// much shorter than anybody waits before he takes one for stale.
+const resign = time.Second
 
 // key returns which lock name in dir is, which is asked for once.
 func (s *Spare) key(dir vfs.Dir, name string) (lockKey, error) {
@@ -67,21 +73,46 @@ func (s *Spare) Drop() {
 	defer s.mu.Unlock()
 	if s.name != "" {
 		s.Dir.Unlink(s.name) // it is swept else
-		s.name = ""
 	}
+	s.forget()
+}
+
+// forget has the next lock make another file.
+func (s *Spare) forget() {
+	s.name = ""
+	s.file.Close()
+}
+
+// back takes the file again that was a lock, and wakes who waits for that.
+func (s *Spare) back(f vfs.File) {
+	_, err := f.WriteAt(signature(), 0)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.name == "" || err != nil {
+		f.Close()
+		return
+	}
+	s.signed = time.Now()
+	s.file.Give(f)
 }
 
 // open returns the file, signed and open, as the lock l needs it.
 func (s *Spare) open(l *Lock) (vfs.File, error) {
+	if f := s.file.Take(); f != nil {
+		if time.Since(s.signed) < resign {
+			return f, nil
+		}
+		return f, s.sign(f)
+	}
 	if s.name != "" {
 		f, err := s.Dir.Update(s.name)
 		if err == nil && s.is(f) {
-			return f, sign(f)
+			return f, s.sign(f)
 		}
 		if err == nil {
 			f.Close()
 		}
-		s.name = "" // swept, or the folder is another one
+		s.forget() // swept, or the folder is another one
 	}
 	name := l.asideName()
 	f, err := vfs.CreateAs(s.Dir, name, l.dir)
@@ -89,7 +120,7 @@ func (s *Spare) open(l *Lock) (vfs.File, error) {
 		return nil, err
 	}
 	var st unix.Stat_t
-	if err = sign(f); err == nil {
+	if err = s.sign(f); err == nil {
 		err = unix.Fstat(f.Fd(), &st)
 	}
 	if err != nil {
@@ -99,6 +130,11 @@ func (s *Spare) open(l *Lock) (vfs.File, error) {
 	}
 	s.name, s.dev, s.ino = name, uint64(st.Dev), st.Ino
 	return f, nil
+}
+
+func (s *Spare) sign(f vfs.File) error {
+	s.signed = time.Now()
+	return sign(f)
 }
 
 func (s *Spare) is(f vfs.File) bool {
@@ -114,8 +150,7 @@ func (l *Lock) create() error {
 		if l.Held() {
 			return nil
 		}
-		l.file.Close()
-		l.file = nil
+		l.end()
 	}
 	if time.Now().Before(l.slot.after) {
 		return lockedError(l.dir, l.key.name)
@@ -150,29 +185,45 @@ func (l *Lock) bySpare() (done bool, err error) {
 	if s.Dir == nil {
 		return false, nil
 	}
+	err = l.linkSpare(s)
+	if errors.Is(err, fs.ErrNotExist) { // swept while it was open
+		err = l.linkSpare(s)
+	}
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, fs.ErrExist):
+		return true, lockedError(l.dir, l.key.name)
+	case noLinks(err) || errors.Is(err, unix.EXDEV):
+		s.Dir = nil
+	}
+	return false, nil
+}
+
+// linkSpare makes the file of s the lock. Where that fails it is not kept, unless
+// there is a lock already. s.mu is held.
+func (l *Lock) linkSpare(s *Spare) error {
 	f, err := s.open(l)
 	if err != nil {
 		if f != nil {
 			f.Close()
 		}
-		return false, nil
+		return err
 	}
 	err = s.Dir.Link(s.name, l.dir, l.key.name)
-	l.held = held{f, true, time.Now()}
+	l.held = held{f, s.dev, s.ino, s, time.Now()}
 	if err == nil || l.Held() { // it was done; only the file server's answer got lost
-		return true, nil
+		return nil
 	}
-	f.Close()
 	l.held = held{}
 	if errors.Is(err, fs.ErrExist) {
-		return true, lockedError(l.dir, l.key.name)
+		s.file.Give(f)
+		return err
 	}
+	f.Close()
 	s.Dir.Unlink(s.name)
-	s.name = ""
-	if noLinks(err) || errors.Is(err, unix.EXDEV) {
-		s.Dir = nil
-	}
-	return false, nil
+	s.forget()
+	return err
 }
 
 // noLinks reports whether err says that the file system has no hard links.
@@ -192,14 +243,19 @@ func (l *Lock) byNew() error {
 		err = nil // it was done; only the file server's answer got lost
 	}
 	l.dir.Unlink(aside) // should it stay it does no harm
-	if err == nil {
-		l.held = held{f, false, time.Now()}
-		return nil
-	}
-	f.Close()
 	if noLinks(err) {
+		f.Close()
 		f, err = l.write(l.key.name)
-		l.held = held{f, false, time.Now()}
+	}
+	if err == nil {
+		if err = unix.Fstat(f.Fd(), &st); err == nil {
+			l.held = held{f, uint64(st.Dev), st.Ino, nil, time.Now()}
+			return nil
+		}
+		l.dir.Unlink(l.key.name)
+	}
+	if f != nil {
+		f.Close()
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return lockedError(l.dir, l.key.name)

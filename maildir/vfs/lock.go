@@ -8,7 +8,7 @@ import (
 )
 
 // TryLock takes the exclusive lock of f (an open file description lock, see
-// fcntl(2)), which goes with the process or with f's Close. It reports false
+// fcntl(2)), which goes with the process, with f's Close or by Unlock. It reports false
 // where somebody else has it. An error of the system says that the file system
 // has no locks.
 func TryLock(f File) (bool, error) {
@@ -21,4 +21,10 @@ func TryLock(f File) (bool, error) {
 		return false, os.NewSyscallError("lock", err)
 	}
 	return true, nil
+}
+
+// Unlock gives the lock of TryLock back.
+func Unlock(f File) error {
+	l := unix.Flock_t{Type: unix.F_UNLCK, Whence: io.SeekStart}
+	return os.NewSyscallError("unlock", retry(func() error { return unix.FcntlFlock(uintptr(f.Fd()), unix.F_OFD_SETLK, &l) }))
 }
