@@ -50,6 +50,9 @@ func (s *Session) append(u *User, d *wire.Decoder) error {
 	if err != nil {
 		return err
 	}
+	if b := s.box; b != nil && b.mailbox == a.to {
+		s.marks |= markFiles
+	}
 	var set wire.NumSet
 	for _, uid := range uids {
 		set.Add(uint32(uid))
@@ -157,7 +160,7 @@ next:
 
 // target opens the mailbox that a command puts messages into.
 func (s *Session) target(u *User, name string) (*maildir.Mailbox, error) {
-	m, err := u.Store.Mailbox(s.ctx, name)
+	m, err := u.Store.Target(s.ctx, name)
 	if errors.Is(err, maildir.ErrNotFound) {
 		return nil, no("TRYCREATE", "Mailbox does not exist")
 	}

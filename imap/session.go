@@ -79,7 +79,7 @@ const (
 	markModSeq   marks = 1 << iota // showed a modseq
 	markExpunged                   // expunged messages, or told by VANISHED of some
 	markNumbers                    // is a UID SEARCH that names message numbers
-	markFiles                      // renamed or removed files of the selected mailbox, as its last change
+	markFiles                      // made, renamed or removed files of the selected mailbox, as its last change
 )
 
 // A User is who has logged in.

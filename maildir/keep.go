@@ -149,17 +149,51 @@ func (m *Mailbox) messages() int {
 	return 0
 }
 
-// lastUser reports whether m will be without a reference after the next Release.
-func (h *Host) lastUser(m *Mailbox) bool {
+// used reports whether m has more than n users.
+func (h *Host) used(m *Mailbox, n int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return m.refs == 1
+	return m.refs > n
+}
+
+// tidyAfter is how long after its last user has gone a mailbox is tidied up: who
+// saves mail in it message by message opens it for each.
+const tidyAfter = time.Second
+
+// tidySoon has a mailbox written down and its lock file removed, if nobody comes
+// back. A process that ends does it sooner.
+func (m *Mailbox) tidySoon() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.tidying == nil {
+		m.tidying = time.AfterFunc(tidyAfter, m.tidy)
+	}
+}
+
+func (m *Mailbox) tidy() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.tidying == nil {
+		return // it has been closed
+	}
+	m.tidying = nil
+	if m.host.used(m, 0) {
+		return
+	}
+	if _, err := m.stamp(); err == nil {
+		m.save(false)
+	}
+	m.spare.Drop()
 }
 
 // closeAll closes mailboxes that nobody can open any more.
 func closeAll(boxes []*Mailbox) {
 	for _, m := range boxes {
 		m.mu.Lock()
+		if m.tidying != nil {
+			m.tidying.Stop()
+			m.tidying = nil
+		}
 		if _, err := m.stamp(); err == nil {
 			m.save(true)
 		}

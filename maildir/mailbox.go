@@ -56,6 +56,7 @@ type Mailbox struct {
 	missing       map[UID]absence
 	freed         quota.Usage // by unlink, not noted in maildirsize yet
 	seen          []bool      // scratch of scans
+	tidying       *time.Timer // see keep.go
 
 	early atomic.Bool // followEarly has been here, or will be
 	joint joint

@@ -174,14 +174,34 @@ func (s *Store) moveAll(ctx context.Context, from, to string) (moved bool, err e
 // Mailbox opens the folder name, or shares it with whoever has it open, and
 // looks at it once. Each call must be paired with a Release.
 func (s *Store) Mailbox(ctx context.Context, name string) (*Mailbox, error) {
+	m, err := s.share(name)
+	if err != nil {
+		return nil, err
+	}
+	return m.opened(ctx)
+}
+
+// Target is Mailbox for who puts messages into the folder and asks nothing of it.
+// One that has been looked at before is not looked at again: whoever adds reads
+// under the lock what he must know.
+func (s *Store) Target(ctx context.Context, name string) (*Mailbox, error) {
+	m, err := s.share(name)
+	if err != nil || m.Snapshot().settledDown() {
+		return m, err
+	}
+	return m.opened(ctx)
+}
+
+func (s *Store) share(name string) (*Mailbox, error) {
 	path, control, err := s.tree.Path(name)
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.host.share(s, name, path, control)
-	if err != nil {
-		return nil, err
-	}
+	return s.host.share(s, name, path, control)
+}
+
+// opened looks at m for a new user, and returns it.
+func (m *Mailbox) opened(ctx context.Context) (*Mailbox, error) {
 	if err := m.Sync(ctx, Look); err != nil {
 		m.Release()
 		return nil, err
@@ -274,11 +294,8 @@ func sweepDir(d vfs.Dir, now time.Time, stray func(name string) bool) error {
 func (m *Mailbox) Release() {
 	h := m.host
 	_, err := m.stamp() // a folder that has been deleted is not worth keeping
-	if err == nil && h.lastUser(m) {
-		m.mu.Lock()
-		m.save(false)
-		m.mu.Unlock()
-		m.spare.Drop()
+	if err == nil && !h.used(m, 1) {
+		m.tidySoon()
 	}
 	var unused []*Mailbox
 	h.mu.Lock()
