@@ -53,3 +53,43 @@ func TestListedFileRenamedMeanwhile(t *testing.T) {
 	b.sync(Serve)
 	b.want("1 1.h ", `2 2.h \Seen`)
 }
+
+// That some name has gone is no news of a message that had another one.
+func TestAnotherNameUnlinked(t *testing.T) {
+	t.Parallel()
+	for what, events := range map[string]func(b *box){
+		"link told before": func(*box) {},
+		"link told now":    func(b *box) { b.track.note(inCur, fsnotify.Create, "1.h:2,F") },
+	} {
+		b := newBox(t, Options{})
+		b.deliver("cur", "1.h:2,", "x\n")
+		b.followed()
+		b.deaf()
+		// The second name goes, and then the first becomes another one, of which
+		// the events are on their way.
+		b.renamed("1.h:2,", "1.h:2,S")
+		events(b)
+		b.track.note(inCur, fsnotify.Remove, "1.h:2,F")
+		b.sync(Serve)
+		if l := told(b.Mailbox); len(l) != 1 || l[0][:5] != "1 1.h" {
+			t.Errorf("%s: %q", what, l)
+		}
+	}
+}
+
+// What takes the name of a message and is no file is no message.
+func TestLinkInPlaceOfMessage(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	b.deliver("cur", "1.h:2,", "x\n")
+	b.deliver("cur", "2.h:2,", "x\n")
+	b.followed()
+	if err := os.Symlink("/etc/hostname", b.in("tmp", "l")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(b.in("tmp", "l"), b.in("cur", "1.h:2,")); err != nil {
+		t.Fatal(err)
+	}
+	b.sync(Serve)
+	b.want("2 2.h ")
+}

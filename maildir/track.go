@@ -286,12 +286,15 @@ func (m *Mailbox) settleTouched(sc *scanner, base string, x *touched) bool {
 			return false // another file of this base name
 		}
 		var st unix.Stat_t
-		if m.lstat(x.place, x.name, &st) && st.Mode&unix.S_IFMT == unix.S_IFREG {
+		switch there := m.lstat(x.place, x.name, &st); {
+		case there && st.Mode&unix.S_IFMT == unix.S_IFREG:
 			sc.place = x.place
 			sc.file([]byte(x.name))
 			return true
+		case there:
+			return !known // what was a message is none any more, or it never was one
 		}
-		// It is no message, or has gone again and an event is to come. But if its line in the list
+		// It has gone again, and an event is to come. But if its line in the list
 		// is there already, it must be found now: to be published without it is
 		// to say that it is gone.
 		return !m.awaited(sc.snap, base)
@@ -301,9 +304,17 @@ func (m *Mailbox) settleTouched(sc *scanner, base string, x *touched) bool {
 		return !m.nameless(sc.snap, base) // came and went
 	case m.isThere(msg.place(), string(msg.name())):
 		return true
+	case !x.was(msg):
+		return false // another name of its file has gone, and it has been renamed since
 	}
 	sc.gone = append(sc.gone, msg.UID)
 	return true
+}
+
+// was reports whether the name that msg had is one of those that went.
+func (x *touched) was(msg Message) bool {
+	name, at := string(msg.name()), msg.place()
+	return x.old == name && x.oldAt == at || x.name == name && x.place == at
 }
 
 // awaited reports whether the list has a line of base that is above all that snap
