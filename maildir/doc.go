@@ -48,7 +48,9 @@
 //     before it begins in the source.
 //   - The list of UIDs is read before the directories. New UIDs are greater
 //     than every UID that was ever published. A UID is published only after its
-//     line was synced to disk, by us if another process wrote it.
+//     line was synced to disk, by us if another process wrote it. A line above all
+//     that was published whose file a scan may have missed holds back those above
+//     it until that is settled (unfound.go).
 //   - Of two lines with one base name the last one counts. A base name is free
 //     only if no file and no line has it. A file that comes back under an
 //     expunged base gets a new UID.

@@ -53,9 +53,10 @@ type Mailbox struct {
 	unlistable    bool                // the UID list cannot be written; said once
 	left          unclaimed           // what the Host remembered
 	recentFrom    UID                 // UIDs from here on are not \Recent to anybody yet
-	missing       map[UID]absence
-	freed         quota.Usage // by unlink, not noted in maildirsize yet
-	seen          []bool      // scratch of scans
+	missing       map[UID]absence     // messages that no scan has seen
+	unfound       map[UID]absence     // lines above all that was published, likewise
+	freed         quota.Usage         // by unlink, not noted in maildirsize yet
+	seen          []bool              // scratch of scans
 
 	early atomic.Bool // followEarly has been here, or will be
 	joint joint
