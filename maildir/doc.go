@@ -22,7 +22,7 @@
 //   - A scan is one getdents64 call that takes the whole directory, new/ before
 //     cur/. Where the file system makes that atomic against rename, a file that
 //     one scan lacks is gone. Elsewhere two calm scans, or five over a second,
-//     must lack it, and lstat of its name must fail.
+//     the last under the lock, must lack it, and lstat of its name must fail.
 //   - A stamp is what stat(2) says of cur/, new/ and dovecot-uidlist. It lets a
 //     look be skipped only if it was taken around a look, unchanged, and was
 //     old enough not to share a clock tick with a change: 10 ms on local file

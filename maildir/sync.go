@@ -238,7 +238,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 		m.compactKeywords(sv.atomic || sv.told)
 	}
 	locking = !locked && (!m.list.known || (m.list.file == nil || m.list.damaged) && !m.unlistable || len(m.importing) > 0 || m.unfinished || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
-		sv.held != 0 || access == Serve && m.waiting() > 0 && !m.stuck)
+		sv.held != 0 || m.overdue() || access == Serve && m.waiting() > 0 && !m.stuck)
 	if wrote { // the list only, perhaps
 		now, err := m.stamp()
 		calm = calm && err == nil && now.cur == after.cur && now.new == after.new && now.list == m.listStamp()

@@ -52,6 +52,17 @@ func (a absence) certain(locked bool) bool {
 	return a.calm >= calmScans || locked && a.scans >= anyScans && time.Since(a.since) >= spread
 }
 
+// overdue reports whether a message would be known to be gone if the last scan had
+// been made with the lock held.
+func (m *Mailbox) overdue() bool {
+	for _, a := range m.missing {
+		if a.scans >= anyScans-1 && time.Since(a.since) >= spread {
+			return true
+		}
+	}
+	return false
+}
+
 // departed adds the messages to sv.gone that are gone for certain: of those that
 // no scan has seen. See doc.go for when it is certain.
 func (m *Mailbox) departed(snap *Snapshot, sv *survey, calm, locked bool) {

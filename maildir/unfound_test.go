@@ -126,6 +126,29 @@ func TestLineWithoutFile(t *testing.T) {
 	}
 }
 
+// A real expunge is told even if the folder is never at rest, and nobody needs the
+// lock for anything else.
+func TestExpungeInUnrest(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{NoNotify: true})
+	b.deliver("cur", "1.h:2,", "x\n")
+	b.deliver("cur", "2.h:2,", "x\n")
+	b.sync(Look)
+	b.distant()
+	if err := os.Remove(b.in("cur", "1.h:2,")); err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"2.h:2,", "2.h:2,S"}
+	for start := time.Now(); b.Snapshot().Len() == 2 && time.Since(start) < 5*time.Second; slices.Reverse(names) {
+		b.renamed(names[0], names[1])
+		b.sync(Look)
+		time.Sleep(time.Millisecond)
+	}
+	if l := told(b.Mailbox); len(l) != 1 || l[0][:3] != "2 2" {
+		t.Errorf("%q", l)
+	}
+}
+
 // hooked calls fn each time that somebody is about to read the directory.
 type hooked struct {
 	vfs.Dir
