@@ -59,10 +59,13 @@ type Mailbox struct {
 	seen          []bool              // scratch of scans
 
 	early atomic.Bool // followEarly has been here, or will be
-	joint joint
-	spare uidlist.Spare // for the lock; safe without mu
-	track tracker
-	watch watchers
+	// unwatched says that the kernel does not tell of the folder, and that the log
+	// says so; guarded by the hub's mu.
+	unwatched bool
+	joint     joint
+	spare     uidlist.Spare // for the lock; safe without mu
+	track     tracker
+	watch     watchers
 }
 
 // Access says what a look may do.
