@@ -21,7 +21,11 @@ func (m *Mailbox) settleUnderLock(snap *Snapshot, sv *survey, access Access) (wr
 	wrote = !m.list.known || m.list.damaged
 	taken, err := m.takeOver()
 	if err == nil && taken {
-		*sv, err = m.survey(snap, stamp{}) // the names and UIDs are others now
+		var before stamp
+		begin := time.Now()
+		if *sv, err = m.survey(snap, before); err == nil { // the names and UIDs are others now
+			err = m.findFiles(snap, sv, &before, &begin, true)
+		}
 	}
 	if err != nil {
 		return wrote, err

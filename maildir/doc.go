@@ -22,7 +22,7 @@
 //   - A scan is one getdents64 call that takes the whole directory, new/ before
 //     cur/. Where the file system makes that atomic against rename, a file that
 //     one scan lacks is gone. Elsewhere two calm scans, or five over a second,
-//     must lack it, and lstat of its name must fail.
+//     the last under the lock, must lack it, and lstat of its name must fail.
 //   - A stamp is what stat(2) says of cur/, new/ and dovecot-uidlist. It lets a
 //     look be skipped only if it was taken around a look, unchanged, and was
 //     old enough not to share a clock tick with a change: 10 ms on local file
@@ -48,7 +48,9 @@
 //     before it begins in the source.
 //   - The list of UIDs is read before the directories. New UIDs are greater
 //     than every UID that was ever published. A UID is published only after its
-//     line was synced to disk, by us if another process wrote it.
+//     line was synced to disk, by us if another process wrote it. A line above all
+//     that was published whose file a scan may have missed holds back those above
+//     it until that is settled (unfound.go).
 //   - Of two lines with one base name the last one counts. A base name is free
 //     only if no file and no line has it. A file that comes back under an
 //     expunged base gets a new UID.

@@ -59,7 +59,7 @@ var errOdd = errors.New("not every file has a line of its own")
 // it is not one.
 func (sc *scanner) fill() (bool, error) {
 	m, l := sc.m, sc.m.list.lines
-	if l == nil || len(l.uids) < fillFrom || m.list.damaged || m.past.on || m.past.lost {
+	if l == nil || len(l.uids) < fillFrom || sc.snap.Next > 1 || m.list.damaged || m.past.on || m.past.lost {
 		return false, nil
 	}
 	f := filling{sc: sc, known: map[string]uint32{}, lines: make([]uint16, len(l.uids))}

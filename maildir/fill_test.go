@@ -272,3 +272,28 @@ func TestEnlist(t *testing.T) {
 		t.Errorf("another process: %s", d)
 	}
 }
+
+// Messages that went and come back, all of them, do not have their old UIDs again.
+func TestFillLeavesTheDead(t *testing.T) {
+	t.Parallel()
+	b := newLargeBox(t, Options{NoNotify: true}, fillFrom)
+	b.sync(Look)
+	next := b.Snapshot().Next
+	names := b.files("cur")
+	for _, name := range names {
+		if err := os.Rename(b.in("cur", name), b.in("tmp", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.sync(Look)
+	b.want()
+	for _, name := range names {
+		if err := os.Rename(b.in("tmp", name), b.in("cur", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.sync(Look)
+	if s := b.Snapshot(); s.Len() != fillFrom || s.At(0).UID < next {
+		t.Errorf("%d messages from UID %d on, UIDNEXT was %d", s.Len(), s.At(0).UID, next)
+	}
+}

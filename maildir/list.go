@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"io/fs"
 	"maps"
@@ -380,9 +381,12 @@ func (l *list) append(dir vfs.Dir, entries []uidlist.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	st, err := uidlist.Append(dir, entries)
+	st, err := uidlist.Append(dir, l.stat, entries)
 	if err != nil {
 		l.stat = uidlist.Stat{} // read it again
+		if errors.Is(err, uidlist.ErrChanged) {
+			err = fmt.Errorf("%w: %w", ErrBusy, err) // it may be better the next time
+		}
 		return err
 	}
 	l.size, l.stat = st.Size, st

@@ -1,6 +1,8 @@
 package maildir
 
 import (
+	"context"
+	"errors"
 	"os"
 	"testing"
 	"time"
@@ -51,4 +53,37 @@ func TestListIsSearched(t *testing.T) {
 		}
 	}
 	b.want("1 1.h ", `2 2.h \Seen`, "3 3.h ", "4 4.h ", "5 5.h ")
+}
+
+// Who writes to the list between our look and our line, because somebody has removed
+// the lock file, and we do not give one UID to two messages.
+func TestListWrittenWithoutLock(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	b.deliver("cur", "1.h:2,", "x\n")
+	b.deliver("tmp", "mine", "x\n")
+	b.sync(Serve)
+	err := b.edit(context.Background(), func() error {
+		if err := b.relist(); err != nil {
+			return err
+		}
+		if err := os.Remove(b.in(uidlist.LockName)); err != nil {
+			t.Error(err)
+		}
+		put := func(name string) error {
+			b.deliver("cur", "2.h:2,", "x\n")
+			b.listed("2 :2.h")
+			return b.tmp.RenameNoReplace("mine", b.cur, name)
+		}
+		_, _, err := b.admit([]newcomer{{base: "mine.h", put: put}}, func() {})
+		return err
+	})
+	if !errors.Is(err, uidlist.ErrChanged) {
+		t.Errorf("%v", err)
+	}
+	b.sync(Serve)
+	b.want("1 1.h ", "2 2.h ")
+	if u := b.append(b.Mailbox, "x\n", FlagSet{}); u != 3 {
+		t.Errorf("UID %d", u)
+	}
 }

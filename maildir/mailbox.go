@@ -53,16 +53,20 @@ type Mailbox struct {
 	unlistable    bool                // the UID list cannot be written; said once
 	left          unclaimed           // what the Host remembered
 	recentFrom    UID                 // UIDs from here on are not \Recent to anybody yet
-	missing       map[UID]absence
-	freed         quota.Usage // by unlink, not noted in maildirsize yet
-	seen          []bool      // scratch of scans
-	tidying       *time.Timer // see keep.go
+	missing       map[UID]absence     // messages that no scan has seen
+	unfound       map[UID]absence     // lines above all that was published, likewise
+	freed         quota.Usage         // by unlink, not noted in maildirsize yet
+	seen          []bool              // scratch of scans
+	tidying       *time.Timer         // see keep.go
 
 	early atomic.Bool // followEarly has been here, or will be
-	joint joint
-	spare uidlist.Spare // for the lock; safe without mu
-	track tracker
-	watch watchers
+	// unwatched says that the kernel does not tell of the folder, and that the log
+	// says so; guarded by the hub's mu.
+	unwatched bool
+	joint     joint
+	spare     uidlist.Spare // for the lock; safe without mu
+	track     tracker
+	watch     watchers
 }
 
 // Access says what a look may do.

@@ -146,6 +146,7 @@ type survey struct {
 	moves   []UID    // messages in new/
 	gone    []UID    // expunged for certain
 	filled  []*dir   // what the messages of a folder are of which nothing was known; see fill.go
+	held    UID      // nothing from here on may be published yet; 0: all may. See unfound.go
 	told    bool     // it comes from events: what is not in it has not changed
 	letters Flags    // all keyword letters in use
 	atomic  bool
@@ -204,12 +205,18 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	m.sayUnusable()
 	snap := m.base()
 	sv, err := m.survey(snap, before)
+	if err == nil {
+		err = m.findFiles(snap, &sv, &before, &begin, locked)
+	}
 	if err != nil {
 		return false, err
 	}
 	after, err := m.stamp()
 	if err != nil {
 		return false, err
+	}
+	if sv.held != 0 && m.Snapshot() == nil {
+		return true, nil // half a mailbox must not be shown: the others would count as expunged
 	}
 	wrote := false
 	if locked {
@@ -231,7 +238,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 		m.compactKeywords(sv.atomic || sv.told)
 	}
 	locking = !locked && (!m.list.known || (m.list.file == nil || m.list.damaged) && !m.unlistable || len(m.importing) > 0 || m.unfinished || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
-		access == Serve && m.waiting() > 0 && !m.stuck)
+		sv.held != 0 || m.overdue() || access == Serve && m.waiting() > 0 && !m.stuck)
 	if wrote { // the list only, perhaps
 		now, err := m.stamp()
 		calm = calm && err == nil && now.cur == after.cur && now.new == after.new && now.list == m.listStamp()
@@ -246,7 +253,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 func (m *Mailbox) settleLook(s stamp, calm, whole bool) {
 	t := &m.track
 	t.last, t.told, t.mute = s, 0, false
-	if len(m.missing) > 0 || m.past.others {
+	if len(m.missing)+len(m.unfound) > 0 || m.past.others {
 		m.clean, m.past.others = stamp{}, false
 		return
 	}
@@ -319,7 +326,11 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 			again, skip = true, [2]bool{} // it was another one when it had to be read
 			continue
 		}
-		if start.new == end.new || try >= 3 || !slices.Contains(m.seen, false) {
+		if start.new == end.new || !slices.Contains(m.seen, false) && len(m.unfiled(snap, &sv)) == 0 {
+			return sv, nil
+		}
+		if try >= 3 {
+			sv.atomic = false // one scan proves nothing then
 			return sv, nil
 		}
 	}
@@ -334,56 +345,13 @@ func (m *Mailbox) unchanged(now stamp) (skip [2]bool) {
 	return [2]bool{inCur: now.cur == m.clean.cur, inNew: now.new == m.clean.new}
 }
 
-// absence is how often and since when a message has not been seen.
-type absence struct {
-	scans int
-	calm  int // of them, scans that nothing can have disturbed
-	since time.Time
-}
-
-// departed adds the messages to sv.gone that are gone for certain: of those that
-// no scan has seen. See doc.go for when it is certain.
-func (m *Mailbox) departed(snap *Snapshot, sv *survey, calm, locked bool) {
-	if sv.told {
-		return
-	}
-	still := map[UID]absence{}
-	for i, seen := range m.seen {
-		if seen {
-			continue
-		}
-		msg := snap.At(i)
-		if sv.atomic {
-			sv.gone = append(sv.gone, msg.UID)
-			continue
-		}
-		a := m.missing[msg.UID]
-		if a.scans++; a.scans == 1 {
-			a.since = time.Now()
-		}
-		if calm {
-			a.calm++
-		}
-		sure := a.calm >= 2 || a.scans >= 5 && locked && time.Since(a.since) >= time.Second
-		if sure && m.lacks(msg) {
-			sv.gone = append(sv.gone, msg.UID)
-			continue
-		}
-		still[msg.UID] = a
-	}
-	m.missing = still
-}
-
-// lacks reports whether the file of msg is not there under the name we know.
-func (m *Mailbox) lacks(msg Message) bool {
-	var st unix.Stat_t
-	return unix.Fstatat(m.dirOf(msg.place()).Fd(), string(msg.name()), &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT
-}
-
 // commit records and publishes what a look has found.
 func (m *Mailbox) commit(snap *Snapshot, sv *survey) error {
 	if !m.list.known && m.Snapshot() == nil {
 		return nil // the look under the lock will make a list
+	}
+	if sv.held != 0 {
+		sv.fresh = slices.DeleteFunc(sv.fresh, func(f file) bool { return f.uid >= sv.held })
 	}
 	if len(sv.fresh) > 0 || sv.filled != nil {
 		if err := m.list.sync(m.control); err != nil {
@@ -406,6 +374,9 @@ func (m *Mailbox) commit(snap *Snapshot, sv *survey) error {
 	}
 	m.keys.news = keywords.Changes{} // the scan has seen to them
 	next := max(snap.Next, m.list.next())
+	if sv.held != 0 {
+		next = max(snap.Next, min(next, sv.held))
+	}
 	if snap == m.Snapshot() && len(changes) == 0 && len(added) == 0 && next == snap.Next && m.keys.same(snap) {
 		return nil
 	}

@@ -276,7 +276,8 @@ func (t *tracker) halfway() bool {
 	return false
 }
 
-// settleTouched adds to sc what became of the files with one base name.
+// settleTouched adds to sc what became of the files with one base name. It reports
+// false where only a scan can tell.
 func (m *Mailbox) settleTouched(sc *scanner, base string, x *touched) bool {
 	msg, known := m.byBase(sc.snap, base)
 	switch {
@@ -285,20 +286,42 @@ func (m *Mailbox) settleTouched(sc *scanner, base string, x *touched) bool {
 			return false // another file of this base name
 		}
 		var st unix.Stat_t
-		if m.lstat(x.place, x.name, &st) && st.Mode&unix.S_IFMT == unix.S_IFREG {
+		switch there := m.lstat(x.place, x.name, &st); {
+		case there && st.Mode&unix.S_IFMT == unix.S_IFREG:
 			sc.place = x.place
 			sc.file([]byte(x.name))
-		} // else it is no message, or has gone again and an event is to come
-		return true
+			return true
+		case there:
+			return !known // what was a message is none any more, or it never was one
+		}
+		// It has gone again, and an event is to come. But if its line in the list
+		// is there already, it must be found now: to be published without it is
+		// to say that it is gone.
+		return !m.awaited(sc.snap, base)
 	case x.last == moved:
 		return false // out of the folder, or we do not know yet
 	case !known:
 		return !m.nameless(sc.snap, base) // came and went
 	case m.isThere(msg.place(), string(msg.name())):
 		return true
+	case !x.was(msg):
+		return false // another name of its file has gone, and it has been renamed since
 	}
 	sc.gone = append(sc.gone, msg.UID)
 	return true
+}
+
+// was reports whether the name that msg had is one of those that went.
+func (x *touched) was(msg Message) bool {
+	name, at := string(msg.name()), msg.place()
+	return x.old == name && x.oldAt == at || x.name == name && x.place == at
+}
+
+// awaited reports whether the list has a line of base that is above all that snap
+// knows.
+func (m *Mailbox) awaited(snap *Snapshot, base string) bool {
+	uid, listed := m.list.uid([]byte(base))
+	return listed && uid >= snap.Next
 }
 
 // byBase returns the message of snap with the base name base.

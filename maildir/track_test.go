@@ -126,7 +126,7 @@ func TestLostEvents(t *testing.T) {
 	b := newBox(t, Options{})
 	b.deliver("cur", "1.h:2,", "x\n")
 	for what, lose := range map[string]func(){
-		"queue overflow": func() { b.host.hub.overflow() },
+		"queue overflow": func() { b.host.hub.lost() },
 		"too many notes": func() {
 			b.track.mu.Lock()
 			b.track.notes = make([]note, mostNotes)

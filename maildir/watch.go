@@ -61,7 +61,10 @@ func (h *hub) add(m *Mailbox) bool {
 			h.removeLocked(w.box)
 		}
 		if err := h.watcher.Add(path); err != nil {
-			h.host.opt.Log.Warn("no file system events, polling", "mailbox", m.name, "err", err)
+			if !m.unwatched {
+				h.host.opt.Log.Warn("no file system events, polling", "mailbox", m.name, "err", err)
+			}
+			m.unwatched = true // each change tries again
 			h.removeLocked(m)
 			return false
 		}
@@ -71,6 +74,7 @@ func (h *hub) add(m *Mailbox) bool {
 			return false
 		}
 	}
+	m.unwatched = false
 	return true
 }
 
@@ -206,13 +210,11 @@ func (h *hub) read(w *fsnotify.Watcher, done chan<- struct{}) {
 			case e.Op&^(fsnotify.Chmod|fsnotify.Write) != 0:
 				h.event(e)
 			}
-		case err, ok := <-w.Errors:
+		case _, ok := <-w.Errors:
 			if !ok {
 				return
 			}
-			if errors.Is(err, fsnotify.ErrEventOverflow) {
-				h.overflow()
-			}
+			h.lost() // mostly because the kernel's queue has run over
 		}
 	}
 }
@@ -260,8 +262,8 @@ func (h *hub) event(e fsnotify.Event) {
 	}
 }
 
-// overflow follows events that the kernel has dropped.
-func (h *hub) overflow() {
+// lost follows events that have been dropped, or could not be read.
+func (h *hub) lost() {
 	h.mu.Lock()
 	boxes := slices.Collect(maps.Values(h.boxes))
 	h.mu.Unlock()

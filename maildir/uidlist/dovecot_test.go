@@ -24,7 +24,7 @@ func deliver(locks *Locks, dir vfs.Dir, base string) (uint32, error) {
 		return 0, err
 	}
 	defer l.Unlock()
-	list, _, err := ReadFile(dir)
+	list, st, err := ReadFile(dir)
 	if err != nil {
 		return 0, err
 	}
@@ -49,7 +49,7 @@ func deliver(locks *Locks, dir vfs.Dir, base string) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	_, err = Append(dir, []Entry{{UID: list.Next, Base: base}})
+	_, err = Append(dir, st, []Entry{{UID: list.Next, Base: base}})
 	return list.Next, err
 }
 

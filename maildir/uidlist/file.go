@@ -19,6 +19,10 @@ const maxSize = 1 << 30
 // not end in a LF: read it again under the lock, and Rewrite it.
 var ErrTorn = errors.New("dovecot-uidlist: last line is torn")
 
+// ErrChanged says that nothing was appended because the file is not as it was read:
+// somebody has written to it without the lock, or the lock was taken from us.
+var ErrChanged = errors.New("dovecot-uidlist: written to without the lock")
+
 // A Stat tells one state of the file from another. Dev and Ino only mean
 // something while a descriptor keeps the file alive: inode numbers are used
 // again at once.
@@ -125,10 +129,13 @@ func ReadFile(dir vfs.Dir) (List, Stat, error) {
 
 // Append adds entries, UIDs ascending and above all in the file, to the list of
 // dir in one write and makes them durable. The caller holds the lock and has
-// read the whole file under it. Where the file does not end in a LF nothing is
-// written and the error is ErrTorn; where the write fails, what was written of
-// it is cut off again. The Stat is that of the file afterwards.
-func Append(dir vfs.Dir, entries []Entry) (Stat, error) {
+// read the whole file under it, when it was as old says: one that has another inode
+// or size now is left alone, and the error is ErrChanged. Two writers at a time,
+// because somebody has removed the lock file, would give one UID twice. Where the
+// file does not end in a LF nothing is written and the error is ErrTorn; where the
+// write fails, what was written of it is cut off again. The Stat is that of the file
+// afterwards.
+func Append(dir vfs.Dir, old Stat, entries []Entry) (Stat, error) {
 	b := make([]byte, 0, 80*len(entries))
 	for _, e := range entries {
 		if err := check(e); err != nil {
@@ -145,6 +152,9 @@ func Append(dir vfs.Dir, entries []Entry) (Stat, error) {
 	if err := unix.Fstat(f.Fd(), &st); err != nil {
 		return Stat{}, &os.PathError{Op: "stat", Path: dir.Path() + "/" + Name, Err: err}
 	}
+	if now := statOf(&st); now.Dev != old.Dev || now.Ino != old.Ino || now.Size != old.Size {
+		return now, fmt.Errorf("%s: %w", dir.Path(), ErrChanged)
+	}
 	var last [1]byte
 	if st.Size == 0 {
 		return statOf(&st), ErrTorn
@@ -160,6 +170,9 @@ func Append(dir vfs.Dir, entries []Entry) (Stat, error) {
 	}
 	if err := unix.Fstat(f.Fd(), &st); err != nil {
 		return Stat{}, &os.PathError{Op: "stat", Path: dir.Path() + "/" + Name, Err: err}
+	}
+	if st.Size != old.Size+int64(len(b)) {
+		return Stat{}, fmt.Errorf("%s: %w", dir.Path(), ErrChanged)
 	}
 	return statOf(&st), nil
 }

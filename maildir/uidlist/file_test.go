@@ -59,7 +59,7 @@ func TestFile(t *testing.T) {
 	if was, err := StatFile(dir); err != nil || was != st {
 		t.Errorf("stat %+v, %v; Rewrite said %+v", was, err, st)
 	}
-	after, err := Append(dir, []Entry{{1, "a", ""}, {2, "b", " W5"}})
+	after, err := Append(dir, st, []Entry{{1, "a", ""}, {2, "b", " W5"}})
 	if err != nil || after == st || after.Ino != st.Ino {
 		t.Fatalf("append: %+v, %v", after, err)
 	}
@@ -101,7 +101,7 @@ func TestAppendRefuses(t *testing.T) {
 	for i, content := range []string{"", "3 V1 N1", "3 V1 N1\n5 :a\n6 :to"} {
 		dir, path := folder(t)
 		write(t, path+"/"+Name, content)
-		if _, err := Append(dir, []Entry{{7, "b", ""}}); !errors.Is(err, ErrTorn) {
+		if _, err := Append(dir, mustStat(t, dir), []Entry{{7, "b", ""}}); !errors.Is(err, ErrTorn) {
 			t.Errorf("%d: %v, want ErrTorn", i, err)
 		}
 		if b, _ := os.ReadFile(path + "/" + Name); string(b) != content {
@@ -115,7 +115,7 @@ func TestAppendRefuses(t *testing.T) {
 		{0, "a", ""}, {MaxUID + 1, "a", ""}, {1, "", ""}, {1, "a\nb", ""}, {1, "a:2,S", ""}, {1, "a/b", ""}, {1, ".a", ""},
 		{1, "a", "W5"}, {1, "a", " W5\n2"}, {1, "a", " W5 :x"},
 	} {
-		if _, err := Append(dir, []Entry{e}); err == nil {
+		if _, err := Append(dir, mustStat(t, dir), []Entry{e}); err == nil {
 			t.Errorf("%+v was appended", e)
 		}
 	}
@@ -196,7 +196,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		before, _ := os.ReadFile(path + "/" + Name)
 		entries := []Entry{{1, "first", ""}, {2, "second", ""}, {3, fmt.Sprint("third", room), ""}}
-		if _, err := Append(&fullDisk{dir, room}, entries); err == nil && room < 27 {
+		if _, err := Append(&fullDisk{dir, room}, mustStat(t, dir), entries); err == nil && room < 27 {
 			t.Fatalf("%d octets took the entries", room)
 		} else if err == nil {
 			continue
@@ -212,5 +212,32 @@ func TestFullDisk(t *testing.T) {
 		if names, _ := os.ReadDir(path); len(names) != 1 {
 			t.Errorf("files left: %v", names)
 		}
+	}
+}
+
+// A list that somebody has written to since it was read is left alone.
+func TestAppendRefusesChanged(t *testing.T) {
+	t.Parallel()
+	dir, path := folder(t)
+	const head = "3 V1 N1\n"
+	for what, change := range map[string]string{"appended to": head + "1 :a\n", "cut": "3 V1\n"} {
+		write(t, path+"/"+Name, head)
+		old := mustStat(t, dir)
+		write(t, path+"/"+Name, change)
+		if _, err := Append(dir, old, []Entry{{1, "b", ""}}); !errors.Is(err, ErrChanged) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if b, _ := os.ReadFile(path + "/" + Name); string(b) != change {
+			t.Errorf("%s: file is now %q", what, b)
+		}
+	}
+	write(t, path+"/new", head)
+	write(t, path+"/"+Name, head)
+	old := mustStat(t, dir)
+	if err := os.Rename(path+"/new", path+"/"+Name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Append(dir, old, []Entry{{1, "b", ""}}); !errors.Is(err, ErrChanged) {
+		t.Errorf("replaced: %v", err)
 	}
 }
