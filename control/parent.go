@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -23,6 +22,7 @@ const (
 	askFile      = 'f' // and its path
 	askDoors     = 'd'
 	askSuccessor = 'u' // another process of the program is to take over
+	tellHeld     = 'r' // the configuration that was asked for last counts from now on
 	tellInit     = 'n' // what systemd is to hear; the answer says how often it wants to
 
 	tellTicket = 'v' // from the process that checks passwords; see takeVouched
@@ -46,11 +46,12 @@ type parent struct {
 	ready   *os.File // nil where no process waits for this one to serve
 	notify  *notifier
 
-	mu    sync.Mutex
-	doors []door // changed by the goroutine of the child that serves only
-	conf  *config.Config
-	files map[string]bool // that conf was read from
+	mu         sync.Mutex
+	doors      []door  // changed by the goroutine of the child that serves only
+	last, held reading // see reading
 	// Of privilege_separation: user.
+	auth    *privsep.Child // set before any child asks anything
+	asked   bool           // auth has begun to read the configuration
 	tickets map[[ticketSize]byte]vouched
 	workers map[workerKey]*worker
 	living  sync.WaitGroup // goroutines that end with a worker
@@ -85,6 +86,7 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 	if err := p.load(); err != nil {
 		return ExitConfig, err
 	}
+	p.held = p.last
 	l, err := openDoors(start, stdio, conf, o, log)
 	if err != nil {
 		if errors.Is(err, ErrNoCertificate) {
@@ -111,15 +113,15 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 // run starts the children and ends when the one that serves has ended.
 func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 	detail := strconv.Itoa(int(p.start))
-	var server, auth *privsep.Child
+	var server *privsep.Child
 	var err error
 	var authEnded <-chan struct{} // never ready where there is no such process
-	if p.conf.PrivilegeSeparation == config.SeparateUser {
-		if server, auth, err = p.startUsers(detail, id); err != nil {
+	if p.held.conf.PrivilegeSeparation == config.SeparateUser {
+		if server, p.auth, err = p.startUsers(detail, id); err != nil {
 			return ExitConfig, err
 		}
-		go p.attend(auth) // ends with the child
-		authEnded = auth.Ended()
+		go p.attend(p.auth) // ends with the child
+		authEnded = p.auth.Ended()
 	} else if server, err = p.spawner.Start(roleServer+" "+detail, id.member()); err != nil {
 		return ExitOS, err
 	}
@@ -128,32 +130,30 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 		select {
 		case s := <-signals:
 			switch s {
-			case syscall.SIGHUP:
-				p.retireAll()
-			case syscall.SIGUSR2: // the child asks for it
+			case syscall.SIGHUP, syscall.SIGUSR2: // the child asks for the rest
 			default:
 				p.closeDoors() // or clients would wait where nobody accepts
 			}
 			server.Signal(s)
 		case <-authEnded:
 			authEnded = nil
-			p.log.Error("the process that checks passwords has ended", "code", auth.Code())
+			p.log.Error("the process that checks passwords has ended", "code", p.auth.Code())
 			p.closeDoors()
 			server.Signal(syscall.SIGTERM)
 		case <-server.Ended():
 			p.endWorkers()
-			return p.verdict(server, auth)
+			return p.verdict(server)
 		}
 	}
 }
 
 // verdict returns how the parent of children that have ended ends.
-func (p *parent) verdict(server, auth *privsep.Child) (int, error) {
+func (p *parent) verdict(server *privsep.Child) (int, error) {
 	code := server.Code()
-	if auth != nil && code == ExitOK {
+	if p.auth != nil && code == ExitOK {
 		select {
-		case <-auth.Ended():
-			code = auth.Code()
+		case <-p.auth.Ended():
+			code = p.auth.Code()
 		default:
 		}
 	}
@@ -183,18 +183,21 @@ func (p *parent) attend(c *privsep.Child) {
 		if err != nil {
 			return
 		}
+		serves := c.Role() == roleServer || c.Role() == RoleFront
 		switch {
 		case message[0] == askFile:
 			err = p.giveFile(c, string(message[1:]))
-		case message[0] == askSuccessor && (c.Role() == roleServer || c.Role() == RoleFront):
+		case message[0] == askSuccessor && serves:
 			err = p.succeed(c)
-		case message[0] == tellInit && (c.Role() == roleServer || c.Role() == RoleFront):
+		case message[0] == tellInit && serves:
 			err = p.tellInit(c, string(message[1:]))
+		case message[0] == tellHeld && serves:
+			err = p.hold(c)
 		case message[0] == tellTicket && c.Role() == RoleAuth:
 			err = p.takeVouched(c, message[1:])
 		case message[0] == askWorker && c.Role() == RoleFront:
 			err = p.giveWorker(c, message[1:])
-		case message[0] == askDoors && len(message) == 1 && (c.Role() == roleServer || c.Role() == RoleFront):
+		case message[0] == askDoors && len(message) == 1 && serves:
 			err = p.giveDoors(c)
 		default:
 			p.log.Error("a child asks for what there is not", "pid", c.PID())
@@ -212,67 +215,6 @@ func refuse(c *privsep.Channel, err error) error {
 	number := syscall.EIO
 	errors.As(err, &number)
 	return c.Send(binary.BigEndian.AppendUint32([]byte{answerNo}, uint32(number)))
-}
-
-// giveFile opens path for the child, if the configuration names it. The
-// configuration is read again when its own file is asked for: the child is
-// about to do the same.
-func (p *parent) giveFile(c *privsep.Child, path string) error {
-	if path == p.options.Config {
-		_ = p.load() // the child finds the fault, and tells of it
-	}
-	if !p.names(c.Role(), path) {
-		p.log.Error("a child asks for a file that is not its own", "pid", c.PID(), "file", path)
-		return refuse(c.Channel, syscall.EPERM)
-	}
-	f, err := config.Open(path)
-	if err == nil {
-		defer f.Close()
-		var info fs.FileInfo
-		if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
-			err = syscall.EINVAL
-		}
-	}
-	if err != nil {
-		return refuse(c.Channel, err)
-	}
-	return c.Send([]byte{answerYes}, f)
-}
-
-// load reads the configuration. One with faults counts as far as it could be
-// read, or else its faults could not be told.
-func (p *parent) load() error {
-	files := map[string]bool{}
-	conf, _, err := LoadConfig(p.options, p.start, func(path string) (*os.File, error) {
-		files[path] = true
-		return config.Open(path)
-	})
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.files = files
-	if conf != nil {
-		p.conf = conf
-	}
-	return err
-}
-
-// names tells whether the configuration names the file path for a process of
-// that role: keys are for those that talk to clients, passwords for the one that
-// checks them.
-func (p *parent) names(role, path string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case p.files[path]:
-		return true
-	case role == roleServer:
-		return p.conf.IsKey(path) || p.conf.IsPasswords(path)
-	case role == RoleFront:
-		return p.conf.IsKey(path)
-	case role == RoleAuth:
-		return p.conf.IsPasswords(path)
-	}
-	return false
 }
 
 // tellInit tells systemd, which listens to this process only, how the child is.

@@ -14,7 +14,7 @@ import (
 // TestNames says which process is given which file.
 func TestNames(t *testing.T) {
 	t.Parallel()
-	p := &parent{files: map[string]bool{"/etc/imapd.conf": true}, conf: &config.Config{
+	r := reading{files: map[string][]byte{"/etc/imapd.conf": nil}, conf: &config.Config{
 		TLSServerCert: []string{"/etc/cert.pem"}, TLSServerKey: []string{"/etc/key.pem"}, TLSServerNames: "/etc/names", PasswdFile: "/etc/users",
 	}}
 	all := []string{roleServer, RoleFront, RoleAuth, RoleWorker}
@@ -43,7 +43,7 @@ func TestNames(t *testing.T) {
 			for _, w := range who {
 				want = want || w == role
 			}
-			if got := p.names(role, path); got != want {
+			if got := r.names(role, path); got != want {
 				t.Errorf("%s for %s: %v", path, role, got)
 			}
 		}
@@ -84,7 +84,7 @@ func asked(t *testing.T, do func(*privsep.Child) error) string {
 // it gives for it. A ticket that is good is spent in test/.
 func TestTickets(t *testing.T) {
 	t.Parallel()
-	p := &parent{log: slog.New(slog.DiscardHandler), conf: &config.Config{FirstValidUID: 500},
+	p := &parent{log: slog.New(slog.DiscardHandler), held: reading{conf: &config.Config{FirstValidUID: 500}},
 		tickets: map[[ticketSize]byte]vouched{}, workers: map[workerKey]*worker{}}
 	vouch := func(ticket [ticketSize]byte, uid, gid int) string {
 		m := binary.BigEndian.AppendUint32(ticket[:], uint32(int32(uid)))

@@ -41,7 +41,7 @@ func askedCertificates(conf *config.Config) *Certificates {
 // cannot be opened nothing changes.
 func (p *parent) moveDoors() error {
 	p.mu.Lock()
-	conf := p.conf
+	conf := p.last.conf
 	p.mu.Unlock()
 	doors, opened, err := changeDoors(p.doors, conf, p.options, askedCertificates(conf))
 	if err != nil {

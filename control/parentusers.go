@@ -81,7 +81,7 @@ func identifyAuth(conf *config.Config, front identity) (identity, error) {
 // startUsers starts the front and the process that checks passwords, and ties
 // them together.
 func (p *parent) startUsers(detail string, front identity) (server, auth *privsep.Child, err error) {
-	id, err := identifyAuth(p.conf, front)
+	id, err := identifyAuth(p.held.conf, front)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -119,7 +119,7 @@ func (p *parent) takeVouched(c *privsep.Child, message []byte) error {
 	key.name = string(rest[:n])
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if least := p.conf.FirstValidUID; key.uid <= 0 || key.gid <= 0 || key.uid < least {
+	if least := p.held.conf.FirstValidUID; key.uid <= 0 || key.gid <= 0 || key.uid < least {
 		p.log.Error("no process for a user", "user", Escape(key.name), "uid", key.uid, "gid", key.gid, "first_valid_uid", least)
 		return refuse(c.Channel, syscall.EPERM)
 	}
@@ -276,8 +276,8 @@ func (p *parent) retire(key workerKey, w *worker) {
 	w.feed.Close()
 }
 
-// retireAll has new sessions served by new processes, with the configuration as
-// it is now.
+// retireAll has new sessions served by new processes, with the configuration
+// that is held now.
 func (p *parent) retireAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
