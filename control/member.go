@@ -182,12 +182,12 @@ func (m *member) source(conf *config.Config, o *Options, certs *Certificates, lo
 	if err != nil {
 		return nil, err
 	}
-	doors, ready, err := doorsOf(answer, files, conf.Listen)
+	doors, err := doorsOf(answer, files, conf.Listen)
 	if err != nil {
 		return nil, err
 	}
 	l := newListener(conf, o, certs, log, doors)
-	l.idle, l.from.ready, l.led = idleTime(m.start(), o), ready, m
+	l.idle, l.led = idleTime(m.start(), o), m
 	return l, nil
 }
 
@@ -198,7 +198,7 @@ func (m *member) changed(old []door, conf *config.Config) (doors, opened []door,
 	if err != nil {
 		return nil, nil, at(conf, "listen", fmt.Errorf("the parent cannot bind: %w", err))
 	}
-	bound, _, err := doorsOf(answer, files, conf.Listen)
+	bound, err := doorsOf(answer, files, conf.Listen)
 	if err != nil {
 		return nil, nil, err
 	}

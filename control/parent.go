@@ -21,6 +21,7 @@ import (
 const (
 	askFile      = 'f' // and its path
 	askDoors     = 'd'
+	tellServes   = 's' // clients are served
 	askSuccessor = 'u' // another process of the program is to take over
 	tellHeld     = 'r' // the configuration that was asked for last counts from now on
 	tellInit     = 'n' // what systemd is to hear; the answer says how often it wants to
@@ -42,8 +43,8 @@ type parent struct {
 	options *Options
 	log     *slog.Logger
 	spawner *privsep.Spawner
-	given   bool     // the child has had them
-	ready   *os.File // nil where no process waits for this one to serve
+	given   bool // the child has had them
+	from    inheritance
 	notify  *notifier
 
 	mu         sync.Mutex
@@ -96,7 +97,7 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 	}
 	forgetLauncher()
 	furnish(conf, id)
-	p.doors, p.ready = l.doors, l.from.ready
+	p.doors, p.from = l.doors, l.from
 	defer p.closeDoors()
 	if p.spawner, err = privsep.NewSpawner(); err != nil {
 		return ExitOS, err
@@ -187,6 +188,8 @@ func (p *parent) attend(c *privsep.Child) {
 		switch {
 		case message[0] == askFile:
 			err = p.giveFile(c, string(message[1:]))
+		case message[0] == tellServes && serves:
+			err = p.serves(c)
 		case message[0] == askSuccessor && serves:
 			err = p.succeed(c)
 		case message[0] == tellInit && serves:
@@ -232,6 +235,16 @@ func (p *parent) tellInit(c *privsep.Child, message string) error {
 		p.notify.tell(message)
 	}
 	return c.Send(binary.BigEndian.AppendUint64([]byte{answerYes}, uint64(p.notify.watchdog)))
+}
+
+// serves tells the process that waits for this one that the child serves, and
+// makes the doors this one's own.
+func (p *parent) serves(c *privsep.Child) error {
+	if p.start == StartListen {
+		p.from.tell()
+		own(p.doors)
+	}
+	return c.Send([]byte{answerYes})
 }
 
 // succeed has another process of the program take the place of this one, which
