@@ -3,6 +3,7 @@ package control
 import (
 	"encoding/binary"
 	"log/slog"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -125,4 +126,43 @@ func TestTickets(t *testing.T) {
 	if got := asked(t, func(c *privsep.Child) error { return p.giveWorker(c, []byte("short")) }); got != syscall.EINVAL.Error() {
 		t.Errorf("short: %q", got)
 	}
+}
+
+// TestDeafChild holds that a child which asks and does not listen to the answer
+// keeps nobody else from the parent.
+func TestDeafChild(t *testing.T) {
+	t.Parallel()
+	x, y, err := privsep.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer y.Close()
+	ours, err := privsep.NewChannel(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		err = ours.TrySend([]byte("full"))
+	}
+	ticket := [ticketSize]byte{1}
+	p := &parent{log: slog.New(slog.DiscardHandler), tickets: map[[ticketSize]byte]vouched{ticket: {}}, workers: map[workerKey]*worker{}}
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		_ = p.giveWorker(&privsep.Child{Channel: ours}, ticket[:])
+	}()
+	spent := func() bool {
+		if !p.mu.TryLock() {
+			return false
+		}
+		defer p.mu.Unlock()
+		return len(p.tickets) == 0
+	}
+	for limit := time.Now().Add(5 * time.Second); !spent() && !t.Failed(); runtime.Gosched() {
+		if time.Now().After(limit) {
+			t.Error("the parent is kept waiting")
+		}
+	}
+	ours.Close()
+	<-answered
 }
