@@ -226,8 +226,11 @@ func (p *parent) tellInit(c *privsep.Child, message string) error {
 		return refuse(c.Channel, syscall.ENOENT)
 	}
 	for line := range strings.Lines(message) {
-		name, _, _ := strings.Cut(strings.TrimSpace(line), "=")
-		if !slices.Contains([]string{"READY", "STOPPING", "RELOADING", "MONOTONIC_USEC", "WATCHDOG", "MAINPID"}, name) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		// systemd would believe root's process about any other, and end that with
+		// the service.
+		foreign := name == "MAINPID" && value != strconv.Itoa(os.Getpid())
+		if foreign || !slices.Contains([]string{"READY", "STOPPING", "RELOADING", "MONOTONIC_USEC", "WATCHDOG", "MAINPID"}, name) {
 			return refuse(c.Channel, syscall.EINVAL)
 		}
 	}

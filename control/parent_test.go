@@ -3,7 +3,9 @@ package control
 import (
 	"encoding/binary"
 	"log/slog"
+	"os"
 	"runtime"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -125,6 +127,31 @@ func TestTickets(t *testing.T) {
 	}
 	if got := asked(t, func(c *privsep.Child) error { return p.giveWorker(c, []byte("short")) }); got != syscall.EINVAL.Error() {
 		t.Errorf("short: %q", got)
+	}
+}
+
+// TestInit holds what a child may have systemd told.
+func TestInit(t *testing.T) {
+	t.Parallel()
+	told := ""
+	p := &parent{notify: &notifier{relay: func(message string) { told += message + ";" }}}
+	for _, tt := range []struct {
+		message string
+		passes  bool
+	}{
+		{"READY=1\nMAINPID=" + strconv.Itoa(os.Getpid()), true},
+		{"WATCHDOG=1", true},
+		{"MAINPID=1", false},
+		{"READY=1\nMAINPID=1", false},
+		{"MAINPID=" + strconv.Itoa(os.Getpid()) + "\nMAINPID=1", false},
+		{"FDSTORE=1", false},
+		{"READY=1\nFDSTOREREMOVE=1", false},
+	} {
+		told = ""
+		got := asked(t, func(c *privsep.Child) error { return p.tellInit(c, tt.message) })
+		if passes := got[0] == answerYes && told == tt.message+";"; passes != tt.passes || !passes && told != "" {
+			t.Errorf("%q: answer %q, told %q", tt.message, got, told)
+		}
 	}
 }
 
