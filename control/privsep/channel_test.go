@@ -138,6 +138,20 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// TestSpawnerClosed holds that a child which is asked for when the parent ends is
+// refused, and not the parent's end in disorder.
+func TestSpawnerClosed(t *testing.T) {
+	t.Parallel()
+	s, err := NewSpawner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if c, err := s.Start("worker", Identity{}); c != nil || !errors.Is(err, errClosed) {
+		t.Errorf("%v, %v", c, err)
+	}
+}
+
 // TestNoMember holds that the environment alone makes nobody a member.
 func TestNoMember(t *testing.T) {
 	t.Setenv(environment, "worker 1")
