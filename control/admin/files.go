@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -25,12 +26,42 @@ func (c *call) owner() (uid, gid int, err error) {
 	if c.conf.User != "" {
 		return control.Identify(c.conf)
 	}
-	info, err := os.Stat(c.conf.ConfigDirectory)
+	return ownerOf(c.conf.ConfigDirectory)
+}
+
+func ownerOf(name string) (uid, gid int, err error) {
+	info, err := os.Stat(name)
 	if err != nil {
 		return 0, 0, err
 	}
 	st := info.Sys().(*syscall.Stat_t)
 	return int(st.Uid), int(st.Gid), nil
+}
+
+// as calls do, which starts no goroutine, with the rights to files of who owns what
+// the server writes to: what dead processes left in the list is removed, and root
+// must not remove what that user could not.
+func (c *call) as(do func()) error {
+	if os.Geteuid() != 0 {
+		do()
+		return nil
+	}
+	uid, gid, err := c.owner()
+	if err != nil { // a name that is misspelt now; the server may run all the same
+		uid, gid, err = ownerOf(c.conf.ConfigDirectory)
+	}
+	if err != nil {
+		return err
+	}
+	runtime.LockOSThread() // the rights are this thread's
+	defer runtime.UnlockOSThread()
+	defer unix.Setfsgid(0)
+	defer unix.Setfsuid(0)
+	if err := errors.Join(unix.Setfsgid(gid), unix.Setfsuid(uid)); err != nil {
+		return err
+	}
+	do()
+	return nil
 }
 
 // subdir opens the directory name below the configuration directory, which is

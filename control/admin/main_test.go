@@ -176,6 +176,42 @@ func TestForeignLinkRace(t *testing.T) {
 	}
 }
 
+// TestForeignList holds that root, who looks who is on, removes nothing that the
+// server's user could not.
+func TestForeignList(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: only root can")
+	}
+	dir, conf := site(t)
+	elsewhere, _ := site(t)
+	dead, own := filepath.Join(elsewhere, "999999999.new"), filepath.Join(dir, "own")
+	if err := errors.Join(os.WriteFile(dead, nil, 0o644), os.Mkdir(own, 0o700), os.WriteFile(own+"/999999999.new", nil, 0o644),
+		os.Chmod(dir, 0o755), os.Chmod(elsewhere, 0o755), os.Chown(own, 12345, 12345), os.Symlink(elsewhere, filepath.Join(dir, "proc"))); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(conf, append(text, "cyrus_user: 12345\n"...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, complaints, code := imapctl("-C", conf, "who"); code != 0 {
+		t.Errorf("exit %d: %s", code, complaints)
+	}
+	if _, err := os.Stat(dead); err != nil {
+		t.Errorf("root has removed what is another's: %v", err)
+	}
+	if err := errors.Join(os.Remove(filepath.Join(dir, "proc")), os.Rename(own, filepath.Join(dir, "proc"))); err != nil {
+		t.Fatal(err)
+	}
+	imapctl("-C", conf, "who")
+	if _, err := os.Stat(filepath.Join(dir, "proc", "999999999.new")); !os.IsNotExist(err) {
+		t.Errorf("what a dead process left is still there: %v", err)
+	}
+}
+
 // TestGive holds that root gives away only what it has just made, whatever the
 // server's user has put in its place meanwhile.
 func TestGive(t *testing.T) {
