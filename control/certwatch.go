@@ -1,6 +1,8 @@
 package control
 
 import (
+	"errors"
+	"io/fs"
 	"path/filepath"
 	"sync"
 	"time"
@@ -14,6 +16,10 @@ const gatherCerts = 200 * time.Millisecond
 
 // backup is how often a handshake looks at files that are watched as well.
 const backup = time.Minute
+
+// blindly is how often it does where the directories are root's alone: as those
+// of certbot are, and a server that has given root up cannot watch them.
+const blindly = 5 * time.Second
 
 // A certWatch has certificates read again when something happens in the
 // directories of their files, and in those that links lead to.
@@ -59,15 +65,27 @@ func (c *Certificates) Close() {
 // add watches all directories of c that are not watched yet. What cannot be
 // watched is looked at by handshakes.
 func (w *certWatch) add(c *Certificates) {
+	var dirs []string
 	if c.names != "" {
-		_ = w.fs.Add(c.names)
+		dirs = append(dirs, c.names)
 	}
+	blind := false
 	for _, file := range c.files() {
-		_ = w.fs.Add(filepath.Dir(file))
+		dirs = append(dirs, filepath.Dir(file))
 		if real, err := filepath.EvalSymlinks(file); err == nil {
-			_ = w.fs.Add(filepath.Dir(real))
+			dirs = append(dirs, filepath.Dir(real))
+		} else if errors.Is(err, fs.ErrPermission) {
+			blind = true
 		}
 	}
+	for _, dir := range dirs {
+		if err := w.fs.Add(dir); errors.Is(err, fs.ErrPermission) {
+			blind = true
+		}
+	}
+	c.mu.Lock()
+	c.blind = blind
+	c.mu.Unlock()
 }
 
 // run is the goroutine of a watch; it ends when fs is closed.

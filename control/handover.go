@@ -206,11 +206,17 @@ func (h inheritance) take(a config.Address) (net.Listener, error) {
 	delete(h.doors, a.String())
 	f := os.NewFile(uintptr(fd), a.String())
 	defer f.Close()
-	n, err := net.FileListener(f) // makes its own duplicate
-	if u, ok := n.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(true) // ours from now on
+	return net.FileListener(f) // makes its own duplicate, and leaves the name of a unix socket where it is
+}
+
+// own has the names of unix sockets go with them: no other process serves there
+// any more.
+func own(doors []door) {
+	for _, d := range doors {
+		if u, ok := d.Listener.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(true)
+		}
 	}
-	return n, err
 }
 
 // drop closes what was not taken: addresses that the configuration has no more.
@@ -221,10 +227,11 @@ func (h inheritance) drop() {
 	clear(h.doors)
 }
 
-// tell tells who waits that clients are served.
-func (h inheritance) tell() {
+// tell tells who waits that clients are served, once.
+func (h *inheritance) tell() {
 	if h.ready != nil {
 		_, _ = h.ready.WriteString(readyWord) // who does not wait any more has ended us
 		h.ready.Close()
+		h.ready = nil
 	}
 }

@@ -201,8 +201,13 @@ func (l *Listener) accepting(begin func(door)) {
 	for _, d := range l.doors {
 		begin(d)
 	}
-	l.from.tell()
-	l.from.ready = nil
+	if l.led != nil {
+		_, _, _ = l.led.ask([]byte{tellServes}) // a parent that is gone takes us with it
+		return
+	}
+	if l.from.tell(); l.own {
+		own(l.doors)
+	}
 }
 
 func (l *Listener) close() {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -33,6 +34,8 @@ const (
 type member struct {
 	*privsep.Member
 	mu sync.Mutex // one question at a time
+
+	hangups chan os.Signal // of RoleAuth; else nil
 }
 
 // join finds out whether a parent has started this process.
@@ -46,7 +49,12 @@ func join() (*member, error) {
 	if m == nil || err != nil {
 		return nil, err
 	}
-	return &member{Member: m}, nil
+	all := &member{Member: m}
+	if m.Role == RoleAuth { // before it asks for anything; see parent.hold
+		all.hangups = make(chan os.Signal, 1)
+		signal.Notify(all.hangups, syscall.SIGHUP)
+	}
+	return all, nil
 }
 
 // start returns how the parent was started.
@@ -99,6 +107,16 @@ func (s *Stdio) Open(path string) (*os.File, error) {
 	return files[0], nil
 }
 
+// hold tells the parent, where there is one, that the configuration that this
+// process has read last counts from now on: for its other children as well.
+func (s *Stdio) hold() error {
+	if !s.is(roleServer) && !s.is(RoleFront) {
+		return nil
+	}
+	_, _, err := s.member.ask([]byte{tellHeld})
+	return err
+}
+
 // Narrow takes out of the configuration what is for other processes: the parent
 // would not give them to this one.
 func (s *Stdio) Narrow(conf *config.Config) {
@@ -117,6 +135,10 @@ func (s *Stdio) Asks() *os.File { return s.way(RoleFront) }
 // Answers returns the Channel over which this process is asked for nothing but
 // passwords; nil where it is for other things.
 func (s *Stdio) Answers() *os.File { return s.way(RoleAuth) }
+
+// Hangups returns where this process, one that answers, hears that the
+// configuration is to be read again.
+func (s *Stdio) Hangups() <-chan os.Signal { return s.member.hangups }
 
 func (s *Stdio) way(role string) *os.File {
 	if !s.is(role) {
@@ -160,12 +182,12 @@ func (m *member) source(conf *config.Config, o *Options, certs *Certificates, lo
 	if err != nil {
 		return nil, err
 	}
-	doors, ready, err := doorsOf(answer, files, conf.Listen)
+	doors, err := doorsOf(answer, files, conf.Listen)
 	if err != nil {
 		return nil, err
 	}
 	l := newListener(conf, o, certs, log, doors)
-	l.idle, l.from.ready, l.led = idleTime(m.start(), o), ready, m
+	l.idle, l.led = idleTime(m.start(), o), m
 	return l, nil
 }
 
@@ -176,7 +198,7 @@ func (m *member) changed(old []door, conf *config.Config) (doors, opened []door,
 	if err != nil {
 		return nil, nil, at(conf, "listen", fmt.Errorf("the parent cannot bind: %w", err))
 	}
-	bound, _, err := doorsOf(answer, files, conf.Listen)
+	bound, err := doorsOf(answer, files, conf.Listen)
 	if err != nil {
 		return nil, nil, err
 	}

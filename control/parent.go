@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -22,7 +21,9 @@ import (
 const (
 	askFile      = 'f' // and its path
 	askDoors     = 'd'
+	tellServes   = 's' // clients are served
 	askSuccessor = 'u' // another process of the program is to take over
+	tellHeld     = 'r' // the configuration that was asked for last counts from now on
 	tellInit     = 'n' // what systemd is to hear; the answer says how often it wants to
 
 	tellTicket = 'v' // from the process that checks passwords; see takeVouched
@@ -42,15 +43,16 @@ type parent struct {
 	options *Options
 	log     *slog.Logger
 	spawner *privsep.Spawner
-	given   bool     // the child has had them
-	ready   *os.File // nil where no process waits for this one to serve
+	given   bool // the child has had them
+	from    inheritance
 	notify  *notifier
 
-	mu    sync.Mutex
-	doors []door // changed by the goroutine of the child that serves only
-	conf  *config.Config
-	files map[string]bool // that conf was read from
+	mu         sync.Mutex
+	doors      []door  // changed by the goroutine of the child that serves only
+	last, held reading // see reading
 	// Of privilege_separation: user.
+	auth    *privsep.Child // set before any child asks anything
+	asked   bool           // auth has begun to read the configuration
 	tickets map[[ticketSize]byte]vouched
 	workers map[workerKey]*worker
 	living  sync.WaitGroup // goroutines that end with a worker
@@ -85,6 +87,7 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 	if err := p.load(); err != nil {
 		return ExitConfig, err
 	}
+	p.held = p.last
 	l, err := openDoors(start, stdio, conf, o, log)
 	if err != nil {
 		if errors.Is(err, ErrNoCertificate) {
@@ -94,7 +97,7 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 	}
 	forgetLauncher()
 	furnish(conf, id)
-	p.doors, p.ready = l.doors, l.from.ready
+	p.doors, p.from = l.doors, l.from
 	defer p.closeDoors()
 	if p.spawner, err = privsep.NewSpawner(); err != nil {
 		return ExitOS, err
@@ -111,15 +114,15 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 // run starts the children and ends when the one that serves has ended.
 func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 	detail := strconv.Itoa(int(p.start))
-	var server, auth *privsep.Child
+	var server *privsep.Child
 	var err error
 	var authEnded <-chan struct{} // never ready where there is no such process
-	if p.conf.PrivilegeSeparation == config.SeparateUser {
-		if server, auth, err = p.startUsers(detail, id); err != nil {
+	if p.held.conf.PrivilegeSeparation == config.SeparateUser {
+		if server, p.auth, err = p.startUsers(detail, id); err != nil {
 			return ExitConfig, err
 		}
-		go p.attend(auth) // ends with the child
-		authEnded = auth.Ended()
+		go p.attend(p.auth) // ends with the child
+		authEnded = p.auth.Ended()
 	} else if server, err = p.spawner.Start(roleServer+" "+detail, id.member()); err != nil {
 		return ExitOS, err
 	}
@@ -128,32 +131,30 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 		select {
 		case s := <-signals:
 			switch s {
-			case syscall.SIGHUP:
-				p.retireAll()
-			case syscall.SIGUSR2: // the child asks for it
+			case syscall.SIGHUP, syscall.SIGUSR2: // the child asks for the rest
 			default:
 				p.closeDoors() // or clients would wait where nobody accepts
 			}
 			server.Signal(s)
 		case <-authEnded:
 			authEnded = nil
-			p.log.Error("the process that checks passwords has ended", "code", auth.Code())
+			p.log.Error("the process that checks passwords has ended", "code", p.auth.Code())
 			p.closeDoors()
 			server.Signal(syscall.SIGTERM)
 		case <-server.Ended():
 			p.endWorkers()
-			return p.verdict(server, auth)
+			return p.verdict(server)
 		}
 	}
 }
 
 // verdict returns how the parent of children that have ended ends.
-func (p *parent) verdict(server, auth *privsep.Child) (int, error) {
+func (p *parent) verdict(server *privsep.Child) (int, error) {
 	code := server.Code()
-	if auth != nil && code == ExitOK {
+	if p.auth != nil && code == ExitOK {
 		select {
-		case <-auth.Ended():
-			code = auth.Code()
+		case <-p.auth.Ended():
+			code = p.auth.Code()
 		default:
 		}
 	}
@@ -183,18 +184,23 @@ func (p *parent) attend(c *privsep.Child) {
 		if err != nil {
 			return
 		}
+		serves := c.Role() == roleServer || c.Role() == RoleFront
 		switch {
 		case message[0] == askFile:
 			err = p.giveFile(c, string(message[1:]))
-		case message[0] == askSuccessor && (c.Role() == roleServer || c.Role() == RoleFront):
+		case message[0] == tellServes && serves:
+			err = p.serves(c)
+		case message[0] == askSuccessor && serves:
 			err = p.succeed(c)
-		case message[0] == tellInit && (c.Role() == roleServer || c.Role() == RoleFront):
+		case message[0] == tellInit && serves:
 			err = p.tellInit(c, string(message[1:]))
+		case message[0] == tellHeld && serves:
+			err = p.hold(c)
 		case message[0] == tellTicket && c.Role() == RoleAuth:
 			err = p.takeVouched(c, message[1:])
 		case message[0] == askWorker && c.Role() == RoleFront:
 			err = p.giveWorker(c, message[1:])
-		case message[0] == askDoors && len(message) == 1 && (c.Role() == roleServer || c.Role() == RoleFront):
+		case message[0] == askDoors && len(message) == 1 && serves:
 			err = p.giveDoors(c)
 		default:
 			p.log.Error("a child asks for what there is not", "pid", c.PID())
@@ -214,75 +220,17 @@ func refuse(c *privsep.Channel, err error) error {
 	return c.Send(binary.BigEndian.AppendUint32([]byte{answerNo}, uint32(number)))
 }
 
-// giveFile opens path for the child, if the configuration names it. The
-// configuration is read again when its own file is asked for: the child is
-// about to do the same.
-func (p *parent) giveFile(c *privsep.Child, path string) error {
-	if path == p.options.Config {
-		_ = p.load() // the child finds the fault, and tells of it
-	}
-	if !p.names(c.Role(), path) {
-		p.log.Error("a child asks for a file that is not its own", "pid", c.PID(), "file", path)
-		return refuse(c.Channel, syscall.EPERM)
-	}
-	f, err := config.Open(path)
-	if err == nil {
-		defer f.Close()
-		var info fs.FileInfo
-		if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
-			err = syscall.EINVAL
-		}
-	}
-	if err != nil {
-		return refuse(c.Channel, err)
-	}
-	return c.Send([]byte{answerYes}, f)
-}
-
-// load reads the configuration. One with faults counts as far as it could be
-// read, or else its faults could not be told.
-func (p *parent) load() error {
-	files := map[string]bool{}
-	conf, _, err := LoadConfig(p.options, p.start, func(path string) (*os.File, error) {
-		files[path] = true
-		return config.Open(path)
-	})
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.files = files
-	if conf != nil {
-		p.conf = conf
-	}
-	return err
-}
-
-// names tells whether the configuration names the file path for a process of
-// that role: keys are for those that talk to clients, passwords for the one that
-// checks them.
-func (p *parent) names(role, path string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case p.files[path]:
-		return true
-	case role == roleServer:
-		return p.conf.IsKey(path) || p.conf.IsPasswords(path)
-	case role == RoleFront:
-		return p.conf.IsKey(path)
-	case role == RoleAuth:
-		return p.conf.IsPasswords(path)
-	}
-	return false
-}
-
 // tellInit tells systemd, which listens to this process only, how the child is.
 func (p *parent) tellInit(c *privsep.Child, message string) error {
 	if p.notify == nil {
 		return refuse(c.Channel, syscall.ENOENT)
 	}
 	for line := range strings.Lines(message) {
-		name, _, _ := strings.Cut(strings.TrimSpace(line), "=")
-		if !slices.Contains([]string{"READY", "STOPPING", "RELOADING", "MONOTONIC_USEC", "WATCHDOG", "MAINPID"}, name) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		// systemd would believe root's process about any other, and end that with
+		// the service.
+		foreign := name == "MAINPID" && value != strconv.Itoa(os.Getpid())
+		if foreign || !slices.Contains([]string{"READY", "STOPPING", "RELOADING", "MONOTONIC_USEC", "WATCHDOG", "MAINPID"}, name) {
 			return refuse(c.Channel, syscall.EINVAL)
 		}
 	}
@@ -290,6 +238,16 @@ func (p *parent) tellInit(c *privsep.Child, message string) error {
 		p.notify.tell(message)
 	}
 	return c.Send(binary.BigEndian.AppendUint64([]byte{answerYes}, uint64(p.notify.watchdog)))
+}
+
+// serves tells the process that waits for this one that the child serves, and
+// makes the doors this one's own.
+func (p *parent) serves(c *privsep.Child) error {
+	if p.start == StartListen {
+		p.from.tell()
+		own(p.doors)
+	}
+	return c.Send([]byte{answerYes})
 }
 
 // succeed has another process of the program take the place of this one, which

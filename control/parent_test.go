@@ -3,6 +3,9 @@ package control
 import (
 	"encoding/binary"
 	"log/slog"
+	"os"
+	"runtime"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -14,7 +17,7 @@ import (
 // TestNames says which process is given which file.
 func TestNames(t *testing.T) {
 	t.Parallel()
-	p := &parent{files: map[string]bool{"/etc/imapd.conf": true}, conf: &config.Config{
+	r := reading{files: map[string][]byte{"/etc/imapd.conf": nil}, conf: &config.Config{
 		TLSServerCert: []string{"/etc/cert.pem"}, TLSServerKey: []string{"/etc/key.pem"}, TLSServerNames: "/etc/names", PasswdFile: "/etc/users",
 	}}
 	all := []string{roleServer, RoleFront, RoleAuth, RoleWorker}
@@ -43,7 +46,7 @@ func TestNames(t *testing.T) {
 			for _, w := range who {
 				want = want || w == role
 			}
-			if got := p.names(role, path); got != want {
+			if got := r.names(role, path); got != want {
 				t.Errorf("%s for %s: %v", path, role, got)
 			}
 		}
@@ -84,7 +87,7 @@ func asked(t *testing.T, do func(*privsep.Child) error) string {
 // it gives for it. A ticket that is good is spent in test/.
 func TestTickets(t *testing.T) {
 	t.Parallel()
-	p := &parent{log: slog.New(slog.DiscardHandler), conf: &config.Config{FirstValidUID: 500},
+	p := &parent{log: slog.New(slog.DiscardHandler), held: reading{conf: &config.Config{FirstValidUID: 500}},
 		tickets: map[[ticketSize]byte]vouched{}, workers: map[workerKey]*worker{}}
 	vouch := func(ticket [ticketSize]byte, uid, gid int) string {
 		m := binary.BigEndian.AppendUint32(ticket[:], uint32(int32(uid)))
@@ -125,4 +128,68 @@ func TestTickets(t *testing.T) {
 	if got := asked(t, func(c *privsep.Child) error { return p.giveWorker(c, []byte("short")) }); got != syscall.EINVAL.Error() {
 		t.Errorf("short: %q", got)
 	}
+}
+
+// TestInit holds what a child may have systemd told.
+func TestInit(t *testing.T) {
+	t.Parallel()
+	told := ""
+	p := &parent{notify: &notifier{relay: func(message string) { told += message + ";" }}}
+	for _, tt := range []struct {
+		message string
+		passes  bool
+	}{
+		{"READY=1\nMAINPID=" + strconv.Itoa(os.Getpid()), true},
+		{"WATCHDOG=1", true},
+		{"MAINPID=1", false},
+		{"READY=1\nMAINPID=1", false},
+		{"MAINPID=" + strconv.Itoa(os.Getpid()) + "\nMAINPID=1", false},
+		{"FDSTORE=1", false},
+		{"READY=1\nFDSTOREREMOVE=1", false},
+	} {
+		told = ""
+		got := asked(t, func(c *privsep.Child) error { return p.tellInit(c, tt.message) })
+		if passes := got[0] == answerYes && told == tt.message+";"; passes != tt.passes || !passes && told != "" {
+			t.Errorf("%q: answer %q, told %q", tt.message, got, told)
+		}
+	}
+}
+
+// TestDeafChild holds that a child which asks and does not listen to the answer
+// keeps nobody else from the parent.
+func TestDeafChild(t *testing.T) {
+	t.Parallel()
+	x, y, err := privsep.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer y.Close()
+	ours, err := privsep.NewChannel(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		err = ours.TrySend([]byte("full"))
+	}
+	ticket := [ticketSize]byte{1}
+	p := &parent{log: slog.New(slog.DiscardHandler), tickets: map[[ticketSize]byte]vouched{ticket: {}}, workers: map[workerKey]*worker{}}
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		_ = p.giveWorker(&privsep.Child{Channel: ours}, ticket[:])
+	}()
+	spent := func() bool {
+		if !p.mu.TryLock() {
+			return false
+		}
+		defer p.mu.Unlock()
+		return len(p.tickets) == 0
+	}
+	for limit := time.Now().Add(5 * time.Second); !spent() && !t.Failed(); runtime.Gosched() {
+		if time.Now().After(limit) {
+			t.Error("the parent is kept waiting")
+		}
+	}
+	ours.Close()
+	<-answered
 }

@@ -41,7 +41,7 @@ func askedCertificates(conf *config.Config) *Certificates {
 // cannot be opened nothing changes.
 func (p *parent) moveDoors() error {
 	p.mu.Lock()
-	conf := p.conf
+	conf := p.last.conf
 	p.mu.Unlock()
 	doors, opened, err := changeDoors(p.doors, conf, p.options, askedCertificates(conf))
 	if err != nil {
@@ -59,8 +59,8 @@ func (p *parent) moveDoors() error {
 	return nil
 }
 
-// giveDoors passes the doors on, and who waits for us to serve. A child that has
-// had them once has read the configuration again, and gets what it says now.
+// giveDoors passes the doors on. A child that has had them once has read the
+// configuration again, and gets what it says now.
 func (p *parent) giveDoors(c *privsep.Child) error {
 	if p.given && p.start == StartListen {
 		if err := p.moveDoors(); err != nil {
@@ -88,28 +88,22 @@ func (p *parent) giveDoors(c *privsep.Child) error {
 		}
 		answer = append(answer, kind+" "+d.at.String()+"\n"...)
 	}
-	if p.ready != nil {
-		files, p.ready = append(files, p.ready), nil
-	}
 	return c.Send(answer, files...)
 }
 
 // doorsOf makes doors of an answer to askDoors; addresses are those of the option
-// listen. ready is nil where nobody waits.
-func doorsOf(answer []byte, files []*os.File, addresses []config.Address) (doors []door, ready *os.File, err error) {
+// listen.
+func doorsOf(answer []byte, files []*os.File, addresses []config.Address) (doors []door, err error) {
 	lines := strings.Split(strings.TrimSuffix(string(answer), "\n"), "\n")
-	if len(files) == len(lines)+1 {
-		files, ready = files[:len(lines)], files[len(lines)]
-	}
 	defer privsep.Close(files)
 	if len(lines) != len(files) {
-		return nil, nil, unix.EBADMSG
+		return nil, unix.EBADMSG
 	}
 	for i, f := range files {
 		l, err := net.FileListener(f) // makes its own duplicate
 		if err != nil {
 			closeDoors(doors)
-			return nil, nil, err
+			return nil, err
 		}
 		kind, at, _ := strings.Cut(lines[i], " ")
 		d := door{Listener: l, tls: kind == "tls"}
@@ -118,7 +112,7 @@ func doorsOf(answer []byte, files []*os.File, addresses []config.Address) (doors
 		}
 		doors = append(doors, d)
 	}
-	return doors, ready, nil
+	return doors, nil
 }
 
 // changeDoors returns the doors that the configuration asks for: of old those

@@ -81,7 +81,7 @@ func identifyAuth(conf *config.Config, front identity) (identity, error) {
 // startUsers starts the front and the process that checks passwords, and ties
 // them together.
 func (p *parent) startUsers(detail string, front identity) (server, auth *privsep.Child, err error) {
-	id, err := identifyAuth(p.conf, front)
+	id, err := identifyAuth(p.held.conf, front)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -116,12 +116,20 @@ func (p *parent) takeVouched(c *privsep.Child, message []byte) error {
 	}
 	rest := message[fixed:]
 	n := int(message[fixed-1])
-	key.name = string(rest[:n])
+	key.name, key.identity = string(rest[:n]), string(rest[n:])
+	if err := p.note(ticket, key); err != nil {
+		return refuse(c.Channel, err)
+	}
+	return c.Send([]byte{answerYes})
+}
+
+// note keeps a ticket for whom a process may be started.
+func (p *parent) note(ticket [ticketSize]byte, key workerKey) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if least := p.conf.FirstValidUID; key.uid <= 0 || key.gid <= 0 || key.uid < least {
+	if least := p.held.conf.FirstValidUID; key.uid <= 0 || key.gid <= 0 || key.uid < least {
 		p.log.Error("no process for a user", "user", Escape(key.name), "uid", key.uid, "gid", key.gid, "first_valid_uid", least)
-		return refuse(c.Channel, syscall.EPERM)
+		return syscall.EPERM
 	}
 	now := time.Now()
 	for t, v := range p.tickets {
@@ -130,33 +138,42 @@ func (p *parent) takeVouched(c *privsep.Child, message []byte) error {
 		}
 	}
 	if len(p.tickets) >= mostTicket {
-		return refuse(c.Channel, syscall.EAGAIN)
+		return syscall.EAGAIN
 	}
-	key.identity = string(rest[n:])
 	p.tickets[ticket] = vouched{key, now.Add(ticketTime)}
-	return c.Send([]byte{answerYes})
+	return nil
 }
 
 // giveWorker spends a ticket: the front gets one end of a Channel, the user's
-// worker the other.
+// worker the other. (Nothing is sent to a child while p.mu is held: one that
+// does not listen would keep the parent from all else.)
 func (p *parent) giveWorker(c *privsep.Child, message []byte) error {
 	if len(message) != ticketSize {
 		return refuse(c.Channel, syscall.EINVAL)
 	}
-	ticket := [ticketSize]byte(message)
+	ours, err := p.spend([ticketSize]byte(message))
+	if err != nil {
+		return refuse(c.Channel, err)
+	}
+	defer ours.Close()
+	return c.Send([]byte{answerYes}, ours)
+}
+
+// spend has the worker that ticket stands for get one end of a Channel, and
+// returns the other.
+func (p *parent) spend(ticket [ticketSize]byte) (*os.File, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	v, ok := p.tickets[ticket]
 	delete(p.tickets, ticket)
 	if !ok || time.Now().After(v.until) {
 		p.log.Error("the front shows a ticket that is none")
-		return refuse(c.Channel, syscall.ESRCH)
+		return nil, syscall.ESRCH
 	}
 	ours, theirs, err := privsep.Pair()
 	if err != nil {
-		return refuse(c.Channel, err)
+		return nil, err
 	}
-	defer ours.Close()
 	defer theirs.Close()
 	err = p.send(v.key, theirs)
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
@@ -164,9 +181,10 @@ func (p *parent) giveWorker(c *privsep.Child, message []byte) error {
 	}
 	if err != nil {
 		p.log.Error("no process for a user", "user", Escape(v.key.name), "err", err)
-		return refuse(c.Channel, err)
+		ours.Close()
+		return nil, err
 	}
-	return c.Send([]byte{answerYes}, ours)
+	return ours, nil
 }
 
 // send sends a session to a user's worker, which is forgotten where that fails.
@@ -276,8 +294,8 @@ func (p *parent) retire(key workerKey, w *worker) {
 	w.feed.Close()
 }
 
-// retireAll has new sessions served by new processes, with the configuration as
-// it is now.
+// retireAll has new sessions served by new processes, with the configuration
+// that is held now.
 func (p *parent) retireAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

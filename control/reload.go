@@ -52,6 +52,9 @@ func (r *Reloader) Reload() error {
 		}
 	}
 	apply()
+	if err := r.Stdio.hold(); err != nil {
+		r.Log.Error("other processes keep their configuration", "err", err)
+	}
 	if _, daemon := r.Source.(*Listener); daemon {
 		certs.Watch()
 	}

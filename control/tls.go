@@ -2,8 +2,10 @@ package control
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -37,6 +39,7 @@ type Certificates struct {
 	mu    sync.Mutex // one reload at a time
 	seen  []stamp    // of the files, when they were last read
 	watch *certWatch // nil where nothing is watched
+	blind bool       // there are directories that cannot be watched
 }
 
 // chain is what was read of the files at one time.
@@ -138,7 +141,9 @@ func (c *Certificates) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 func (c *Certificates) refresh() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.watch != nil {
+	if c.watch != nil && c.blind {
+		c.next.Store(time.Now().Add(blindly).UnixNano())
+	} else if c.watch != nil {
 		c.next.Store(time.Now().Add(backup).UnixNano())
 	}
 	stamps := c.stamps()
@@ -273,12 +278,27 @@ func (c *Certificates) stamps() []stamp {
 	var stamps []stamp
 	for _, name := range c.files() {
 		s := stamp{name: name}
-		if info, err := os.Stat(name); err == nil {
+		if info, err := c.stat(name); err == nil {
 			s = stamp{name, info.ModTime(), info.Size(), info}
 		}
 		stamps = append(stamps, s)
 	}
 	return stamps
+}
+
+// stat is os.Stat also where only root may look, and opens files for this
+// process.
+func (c *Certificates) stat(name string) (os.FileInfo, error) {
+	info, err := os.Stat(name)
+	if !errors.Is(err, fs.ErrPermission) {
+		return info, err
+	}
+	f, err := c.open.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Stat()
 }
 
 func (s stamp) equal(t stamp) bool {

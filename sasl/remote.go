@@ -159,6 +159,8 @@ type Parent interface {
 	// system's ids, which must be known, and the Identity for the process that
 	// will serve the user.
 	Vouch(name string, uid, gid int, identity []byte) (ticket []byte, err error)
+	// Hangups is ready when the configuration is to be read again.
+	Hangups() <-chan os.Signal
 	// Confine takes from this process what it does not need.
 	Confine(c *config.Config, log *slog.Logger) error
 }
@@ -172,12 +174,10 @@ type answerer struct {
 
 // Answer is all that a process does which only checks passwords. It answers
 // what a Remote asks over the Channel whose end f is, until that process is gone.
-// The configuration is conf, and after a SIGHUP what reload returns; one with
-// faults changes nothing. Other signals are for those who serve clients.
+// The configuration is conf, and when p says so what reload returns; one with
+// faults changes nothing. Signals are for those who serve clients.
 func Answer(f *os.File, p Parent, conf *config.Config, reload func() (*config.Config, error), log *slog.Logger) error {
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
-	again := make(chan os.Signal, 1)
-	signal.Notify(again, syscall.SIGHUP)
 	channel, err := privsep.NewChannel(f)
 	if err != nil {
 		return err
@@ -192,7 +192,7 @@ func Answer(f *os.File, p Parent, conf *config.Config, reload func() (*config.Co
 	a := &answerer{channel: channel, vouch: p.Vouch}
 	a.auth.Store(auth)
 	go func() { // ends with the process
-		for range again {
+		for range p.Hangups() {
 			if conf, err := reload(); err != nil {
 				log.Error("not reloaded", "err", err)
 			} else if auth, err := New(conf, p.Open, log); err != nil {

@@ -98,6 +98,23 @@ func TestParent(t *testing.T) {
 	}
 }
 
+// TestParentCertificates has certificates renewed where only root can look, as
+// in certbot's directories: no signal is needed there either.
+func TestParentCertificates(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	s := peer.Imapd(t, basic(t), peer.Options{})
+	live := filepath.Join(s.Dir(), "live")
+	must(0, os.Mkdir(live, 0o700))(t)
+	peer.Certificate(t, live)
+	edit(t, s, "tls_server_cert: "+s.Dir(), "tls_server_cert: "+live)
+	edit(t, s, "tls_server_key: "+s.Dir(), "tls_server_key: "+live)
+	notify(t, s, syscall.SIGHUP, "]: reloaded")
+	before := serial(t, s)
+	peer.Certificate(t, live)
+	eventually(t, func() string { return "the certificate is not read again" }, func() bool { return serial(t, s) != before })
+}
+
 // alive tells whether a process runs. One that has ended and that nobody has
 // waited for does not.
 func alive(pid int) bool {

@@ -354,3 +354,30 @@ func (c *load) command(text string) error {
 		}
 	}
 }
+
+// TestHandOverFails holds that a new process which does not come to serve leaves
+// the doors of the old one as they are, at whatever moment it fails.
+func TestHandOverFails(t *testing.T) {
+	t.Parallel()
+	for what, wrong := range map[string][2]string{
+		"an address that nobody has": {"listen: ", "listen: imap://192.0.2.1:143 "},
+		"a certificate that is none": {"cert.pem", "imapd.conf"},
+	} {
+		socket := filepath.Join(peer.TempDir(t), "imap")
+		peer.Own(t, filepath.Dir(socket))
+		s := peer.Imapd(t, basic(t), peer.Options{})
+		edit(t, s, "listen: ", "listen: unix:"+socket+" ")
+		notify(t, s, syscall.SIGHUP, "]: reloaded")
+		edit(t, s, wrong[0], wrong[1])
+		if what == "an address that nobody has" { // bound in the order of the list
+			edit(t, s, wrong[1]+"unix:"+socket, "listen: unix:"+socket+" imap://192.0.2.1:143")
+		}
+		notify(t, s, syscall.SIGUSR2, "]: not handed over")
+		conn, err := net.Dial("unix", socket)
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		s.LoginOn(t, conn, s.User).Do("NOOP")
+	}
+}

@@ -3,10 +3,14 @@ package admin
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"imapd/control"
 )
@@ -22,12 +26,42 @@ func (c *call) owner() (uid, gid int, err error) {
 	if c.conf.User != "" {
 		return control.Identify(c.conf)
 	}
-	info, err := os.Stat(c.conf.ConfigDirectory)
+	return ownerOf(c.conf.ConfigDirectory)
+}
+
+func ownerOf(name string) (uid, gid int, err error) {
+	info, err := os.Stat(name)
 	if err != nil {
 		return 0, 0, err
 	}
 	st := info.Sys().(*syscall.Stat_t)
 	return int(st.Uid), int(st.Gid), nil
+}
+
+// as calls do, which starts no goroutine, with the rights to files of who owns what
+// the server writes to: what dead processes left in the list is removed, and root
+// must not remove what that user could not.
+func (c *call) as(do func()) error {
+	if os.Geteuid() != 0 {
+		do()
+		return nil
+	}
+	uid, gid, err := c.owner()
+	if err != nil { // a name that is misspelt now; the server may run all the same
+		uid, gid, err = ownerOf(c.conf.ConfigDirectory)
+	}
+	if err != nil {
+		return err
+	}
+	runtime.LockOSThread() // the rights are this thread's
+	defer runtime.UnlockOSThread()
+	defer unix.Setfsgid(0)
+	defer unix.Setfsuid(0)
+	if err := errors.Join(unix.Setfsgid(gid), unix.Setfsuid(uid)); err != nil {
+		return err
+	}
+	do()
+	return nil
 }
 
 // subdir opens the directory name below the configuration directory, which is
@@ -41,15 +75,57 @@ func (c *call) subdir(name string, mode fs.FileMode) (*os.Root, error) {
 	if err := c.mkdir(top, name, mode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	path := filepath.Join(c.conf.ConfigDirectory, name)
-	info, err := os.Lstat(path)
+	return openDir(top, name)
+}
+
+// openDir opens the directory name in top. Where name is a symbolic link root, or
+// who runs imapctl, has made it. What is looked at and what is opened are the same
+// thing, whatever somebody puts in its place meanwhile.
+func openDir(top *os.Root, name string) (*os.Root, error) {
+	dir, err := top.Open(".")
 	if err != nil {
 		return nil, err
 	}
-	if uid := info.Sys().(*syscall.Stat_t).Uid; info.Mode()&fs.ModeSymlink != 0 && uid != 0 && int(uid) != os.Geteuid() {
-		return nil, fmt.Errorf("%s is a symbolic link that uid %d has made", path, uid)
+	defer dir.Close()
+	at := int(dir.Fd())
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
+	fd, err := unix.Openat(at, name, flags|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
+		var target string
+		if target, err = linkOf(at, name); err == nil {
+			fd, err = unix.Openat(at, target, flags, 0)
+		}
 	}
-	return os.OpenRoot(path)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: filepath.Join(top.Name(), name), Err: err}
+	}
+	defer unix.Close(fd)
+	return os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", fd))
+}
+
+// linkOf returns where the symbolic link name leads to.
+func linkOf(at int, name string) (string, error) {
+	fd, err := unix.Openat(at, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return "", err
+	}
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFLNK:
+		return "", unix.ENOTDIR
+	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return "", fmt.Errorf("a symbolic link that uid %d has made", st.Uid)
+	}
+	target := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", target)
+	if err != nil {
+		return "", err
+	}
+	return string(target[:n]), nil
 }
 
 // mkdir makes a directory of the server's, in one step: a server that finds it
@@ -59,16 +135,10 @@ func (c *call) mkdir(in *os.Root, name string, mode fs.FileMode) error {
 		return fs.ErrExist
 	}
 	aside := asideName(name)
-	if err := in.Mkdir(aside, mode); err != nil {
+	if err := in.Mkdir(aside, 0o700); err != nil {
 		return err
 	}
-	err := in.Chmod(aside, mode) // whatever the umask
-	if err == nil && os.Geteuid() == 0 {
-		var uid, gid int
-		if uid, gid, err = c.owner(); err == nil {
-			err = in.Lchown(aside, uid, gid)
-		}
-	}
+	err := c.give(in, aside, mode)
 	if err == nil {
 		err = in.Rename(aside, name)
 	}
@@ -76,6 +146,40 @@ func (c *call) mkdir(in *os.Root, name string, mode fs.FileMode) error {
 		_ = in.Remove(aside)
 	}
 	return err
+}
+
+// errReplaced is the answer to who plays tricks.
+var errReplaced = errors.New("somebody has put something else in its place")
+
+// give gives a directory that has just been made to whom it is for. Who may rename
+// things in its parent could have put a directory of root's there meanwhile, to
+// become its owner; one that is empty gains nobody anything.
+func (c *call) give(in *os.Root, name string, mode fs.FileMode) error {
+	made, err := openDir(in, name)
+	if err != nil {
+		return err
+	}
+	defer made.Close()
+	dir, err := made.Open(".")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	info, err := dir.Stat()
+	if err != nil {
+		return err
+	}
+	if _, err := dir.Readdirnames(1); err != io.EOF || int(info.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
+		return &fs.PathError{Op: "make", Path: filepath.Join(in.Name(), name), Err: errReplaced}
+	}
+	if err := dir.Chmod(mode); err != nil || os.Geteuid() != 0 { // whatever the umask
+		return err
+	}
+	uid, gid, err := c.owner()
+	if err != nil {
+		return err
+	}
+	return dir.Chown(uid, gid)
 }
 
 // asideName returns under which name the file name is prepared.

@@ -2,14 +2,19 @@ package admin
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
+	"imapd/control/config"
+
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -132,6 +137,116 @@ func TestForeignLink(t *testing.T) {
 		}
 		if _, complaints, code := imapctl("-C", conf, "telemetry", "jane", "on"); code != want {
 			t.Errorf("a link of %d: exit %d, want %d: %s", uid, code, want, complaints)
+		}
+	}
+}
+
+// TestForeignLinkRace is TestForeignLink while that user lets the link and a
+// directory change places all the time.
+func TestForeignLinkRace(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: only root can")
+	}
+	dir, conf := site(t)
+	elsewhere := t.TempDir()
+	msg, link := filepath.Join(dir, "msg"), filepath.Join(dir, "link")
+	if err := errors.Join(os.Mkdir(msg, 0o755), os.Symlink(elsewhere, link), os.Lchown(link, 12345, 12345)); err != nil {
+		t.Fatal(err)
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = unix.Renameat2(unix.AT_FDCWD, msg, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE)
+			}
+		}
+	}()
+	for range 300 {
+		imapctl("-C", conf, "motd", "text") // works or fails
+	}
+	close(stop)
+	<-stopped
+	if left, err := os.ReadDir(elsewhere); err != nil || len(left) > 0 {
+		t.Errorf("root has written elsewhere: %v, %v", left, err)
+	}
+}
+
+// TestForeignList holds that root, who looks who is on, removes nothing that the
+// server's user could not.
+func TestForeignList(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: only root can")
+	}
+	dir, conf := site(t)
+	elsewhere, _ := site(t)
+	dead, own := filepath.Join(elsewhere, "999999999.new"), filepath.Join(dir, "own")
+	if err := errors.Join(os.WriteFile(dead, nil, 0o644), os.Mkdir(own, 0o700), os.WriteFile(own+"/999999999.new", nil, 0o644),
+		os.Chmod(dir, 0o755), os.Chmod(elsewhere, 0o755), os.Chown(own, 12345, 12345), os.Symlink(elsewhere, filepath.Join(dir, "proc"))); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(conf, append(text, "cyrus_user: 12345\n"...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, complaints, code := imapctl("-C", conf, "who"); code != 0 {
+		t.Errorf("exit %d: %s", code, complaints)
+	}
+	if _, err := os.Stat(dead); err != nil {
+		t.Errorf("root has removed what is another's: %v", err)
+	}
+	if err := errors.Join(os.Remove(filepath.Join(dir, "proc")), os.Rename(own, filepath.Join(dir, "proc"))); err != nil {
+		t.Fatal(err)
+	}
+	imapctl("-C", conf, "who")
+	if _, err := os.Stat(filepath.Join(dir, "proc", "999999999.new")); !os.IsNotExist(err) {
+		t.Errorf("what a dead process left is still there: %v", err)
+	}
+}
+
+// TestGive holds that root gives away only what it has just made, whatever the
+// server's user has put in its place meanwhile.
+func TestGive(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: only root can")
+	}
+	dir := t.TempDir()
+	in, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	for name, make := range map[string]func(path string) error{
+		"empty":  func(path string) error { return os.Mkdir(path, 0o700) },
+		"full":   func(path string) error { return os.MkdirAll(filepath.Join(path, "key"), 0o700) },
+		"file":   func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"theirs": func(path string) error { return errors.Join(os.Mkdir(path, 0o700), os.Chown(path, 12345, 0)) },
+		"link":   func(path string) error { return errors.Join(os.Symlink("full", path), os.Lchown(path, 12345, 0)) },
+	} {
+		path := filepath.Join(dir, name)
+		if err := make(path); err != nil {
+			t.Fatal(err)
+		}
+		c := &call{conf: &config.Config{User: "4321"}}
+		if err := c.give(in, name, 0o755); (err == nil) != (name == "empty") {
+			t.Errorf("%s: %v", name, err)
+		}
+		info, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		given := info.Sys().(*syscall.Stat_t).Uid == 4321
+		if given != (name == "empty") || given && info.Mode().Perm() != 0o755 {
+			t.Errorf("%s: given %v, %v", name, given, info.Mode())
 		}
 	}
 }

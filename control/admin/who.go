@@ -76,7 +76,11 @@ func (c *call) list() ([]proc.Info, error) {
 	if err := c.load(); err != nil {
 		return nil, err
 	}
-	all, err := proc.Open(c.conf.ProcPath, slog.New(slog.DiscardHandler)).List()
+	var all []proc.Info
+	var err error
+	if asErr := c.as(func() { all, err = proc.Open(c.conf.ProcPath, slog.New(slog.DiscardHandler)).List() }); asErr != nil {
+		err = asErr
+	}
 	if err != nil {
 		return nil, err
 	}

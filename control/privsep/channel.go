@@ -138,15 +138,18 @@ func receive(fd int, buffer []byte) (message []byte, files []*os.File, again boo
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
 		return nil, nil, true, nil
 	}
-	if errors.Is(err, unix.ECONNRESET) || err == nil && n == 0 {
+	if errors.Is(err, unix.ECONNRESET) {
 		err = io.EOF
 	}
 	if err != nil {
 		return nil, nil, false, err
 	}
 	files, err = rights(oob[:oobn])
-	if err == nil && flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+	switch {
+	case err == nil && flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
 		err = errMessage
+	case err == nil && n == 0: // or an empty message, which no Send sends; files come with it all the same
+		err = io.EOF
 	}
 	if err != nil {
 		Close(files)

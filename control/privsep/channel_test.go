@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -77,6 +78,77 @@ func TestChannel(t *testing.T) {
 	}
 	if !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v", err)
+	}
+}
+
+// TestHostile has the other side send what no Send does, with files: the Channel
+// ends, and none of the files stays open here.
+func TestHostile(t *testing.T) {
+	t.Parallel()
+	for what, message := range map[string]struct{ octets, files int }{
+		"nothing but files": {0, 3},
+		"too many files":    {1, maxFiles + 10},
+		"too much":          {MaxMessage + 1, 3},
+	} {
+		x, y, err := Pair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := NewChannel(x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A pipe is at its end when nobody holds the other end any more.
+		var ends [2]int
+		if err := unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+			t.Fatal(err)
+		}
+		fds := make([]int, message.files)
+		for i := range fds {
+			fds[i] = ends[1]
+		}
+		raw, err := y.SyscallConn()
+		if err == nil {
+			err = raw.Control(func(fd uintptr) {
+				octets, oob := make([]byte, message.octets+1), unix.UnixRights(fds...)
+				v := unix.Iovec{Base: &octets[0]}
+				v.SetLen(message.octets)
+				h := unix.Msghdr{Iov: &v, Control: &oob[0]}
+				h.SetIovlen(1)
+				h.SetControllen(len(oob))
+				// unix.Sendmsg would make an empty message one of an octet.
+				if _, _, errno := unix.Syscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&h)), 0); errno != 0 {
+					t.Errorf("%s: %v", what, errno)
+				}
+			})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(ends[1])
+		if _, files, err := c.Recv(); err == nil || len(files) > 0 {
+			t.Errorf("%s: %d files, %v", what, len(files), err)
+		}
+		if n, err := unix.Read(ends[0], make([]byte, 1)); n != 0 || err != nil {
+			t.Errorf("%s: files stay open: %d, %v", what, n, err)
+		}
+		unix.Close(ends[0])
+		y.Close()
+		c.Close()
+	}
+}
+
+// TestSpawnerClosed holds that a child which is asked for when the parent ends is
+// refused, and not the parent's end in disorder.
+func TestSpawnerClosed(t *testing.T) {
+	t.Parallel()
+	s, err := NewSpawner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if c, err := s.Start("worker", Identity{}); c != nil || !errors.Is(err, errClosed) {
+		t.Errorf("%v, %v", c, err)
 	}
 }
 

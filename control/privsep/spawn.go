@@ -38,17 +38,26 @@ type Identity struct {
 // threads from nothing but would be theirs for good.
 type Spawner struct {
 	orders chan func()
+	closed chan struct{}
 }
+
+// errClosed refuses to start a child for a parent that ends.
+var errClosed = errors.New("no more processes are started")
 
 // NewSpawner starts the thread.
 func NewSpawner() (*Spawner, error) {
-	s := &Spawner{orders: make(chan func())}
+	s := &Spawner{orders: make(chan func()), closed: make(chan struct{})}
 	ready := make(chan error)
 	go func() {
 		runtime.LockOSThread() // for good: the thread ends with the goroutine
 		ready <- unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-		for order := range s.orders {
-			order()
+		for {
+			select {
+			case order := <-s.orders:
+				order()
+			case <-s.closed:
+				return
+			}
 		}
 	}()
 	if err := <-ready; err != nil {
@@ -59,7 +68,7 @@ func NewSpawner() (*Spawner, error) {
 }
 
 // Close ends the thread, and with it the children that still run.
-func (s *Spawner) Close() { close(s.orders) }
+func (s *Spawner) Close() { close(s.closed) }
 
 // A Child is a process that a Spawner has started.
 type Child struct {
@@ -94,8 +103,13 @@ func (s *Spawner) Start(role string, id Identity, files ...*os.File) (*Child, er
 		},
 	}
 	started := make(chan error)
-	s.orders <- func() { started <- cmd.Start() }
-	if err := <-started; err != nil {
+	select {
+	case s.orders <- func() { started <- cmd.Start() }:
+		err = <-started
+	case <-s.closed:
+		err = errClosed
+	}
+	if err != nil {
 		ours.Close()
 		return nil, fmt.Errorf("start of the %s: %w", role, err)
 	}
