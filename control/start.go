@@ -62,6 +62,7 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 	if conf.PrivilegeSeparation == config.SeparateUser && start != StartTunnel && conf.User != "" {
 		return nil, code, errSeparateUser
 	}
+	stdio.await(start, conf, log)
 	switch start {
 	case StartListen:
 		if os.Geteuid() == 0 && conf.User == "" {
