@@ -277,14 +277,16 @@ func (p *parent) names(role, path string) bool {
 }
 
 // tellInit tells the supervisor, which listens to this process only, how the
-// child is.
+// child is. systemd believes root that any process is the main one of the service:
+// so no other is named than this.
 func (p *parent) tellInit(c *privsep.Child, message string) error {
 	if p.notify == nil {
 		return refuse(c.Channel, syscall.ENOENT)
 	}
 	for line := range strings.Lines(message) {
-		name, _, _ := strings.Cut(strings.TrimSpace(line), "=")
-		if !slices.Contains([]string{"READY", "STOPPING", "RELOADING", "MONOTONIC_USEC", "WATCHDOG", "MAINPID"}, name) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		if !slices.Contains([]string{"READY", "STOPPING", "RELOADING", "MONOTONIC_USEC", "WATCHDOG", "MAINPID"}, name) ||
+			name == "MAINPID" && value != strconv.Itoa(os.Getpid()) {
 			return refuse(c.Channel, syscall.EINVAL)
 		}
 	}
