@@ -176,7 +176,7 @@ func (m *member) notifier() *notifier {
 // that it sends.
 func (m *member) source(conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (Source, error) {
 	if m.Role == RoleWorker {
-		return m.newWorker(conf, log)
+		return m.newWorker(conf, o, log)
 	}
 	answer, files, err := m.ask([]byte{askDoors})
 	if err != nil {

@@ -2,22 +2,29 @@ package control
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"imapd/control/config"
 )
 
-// A notifier tells systemd how a daemon is, as sd_notify(3) does: the socket
-// that NOTIFY_SOCKET names takes lines such as READY=1. A nil notifier, where
-// nobody asked, tells nobody.
+// A notifier tells the supervisor how a daemon is. systemd wants it as
+// sd_notify(3) does it: the socket that NOTIFY_SOCKET names takes lines such as
+// READY=1. s6 wants a newline on a pipe, once. A nil notifier, where nobody
+// asked, tells nobody.
 type notifier struct {
-	socket   *net.UnixConn
-	relay    func(message string) // instead of socket, in the child of who systemd listens to
-	env      []string             // by which it was found
-	watchdog time.Duration        // how often systemd wants to hear of us; 0 is never
+	socket   *net.UnixConn           // systemd's; nil where it does not listen
+	pipe     atomic.Pointer[os.File] // of notify_fd, until it is told; nil without
+	relay    func(message string)    // instead of both, in the child of who they listen to
+	env      []string                // by which it was found
+	watchdog time.Duration           // how often systemd wants to hear of us; 0 is never
 }
 
 // openNotifier connects to systemd's socket, while a root-only path can be
@@ -42,13 +49,52 @@ func openNotifier() *notifier {
 	return n
 }
 
-// tell sends one message. What systemd does not take cannot be helped.
+// notifyReady is what systemd is told when clients are served.
+const notifyReady = "READY=1"
+
+// await has the notifier of a daemon tell the supervisor that waits at notify_fd
+// too. A process that takes another's place was not started by one.
+func (s *Stdio) await(start Start, conf *config.Config, log *slog.Logger) {
+	if conf.NotifyFD == 0 || !start.Many() || s.member != nil || os.Getenv(readyEnv) != "" {
+		return
+	}
+	if !writablePipe(conf.NotifyFD) {
+		log.Warn("notify_fd: the descriptor is no pipe to write to", "descriptor", conf.NotifyFD)
+		return
+	}
+	if s.notify == nil {
+		s.notify = &notifier{}
+	}
+	s.notify.pipe.Store(os.NewFile(uintptr(conf.NotifyFD), "notify_fd"))
+}
+
+// writablePipe tells whether fd is what a supervisor leaves, and nothing that the
+// runtime has opened where there was none, nor standard error.
+func writablePipe(fd int) bool {
+	var st unix.Stat_t
+	if fd <= 2 || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+		return false
+	}
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_ACCMODE != unix.O_RDONLY
+}
+
+// tell sends one message. What a supervisor does not take cannot be helped.
 func (n *notifier) tell(message string) {
 	if n == nil {
 		return
 	}
 	if n.relay != nil {
 		n.relay(message)
+		return
+	}
+	if strings.HasPrefix(message, notifyReady) {
+		if pipe := n.pipe.Swap(nil); pipe != nil {
+			_, _ = pipe.WriteString("\n")
+			pipe.Close()
+		}
+	}
+	if n.socket == nil {
 		return
 	}
 	_ = n.socket.SetWriteDeadline(time.Now().Add(time.Second))
@@ -66,7 +112,7 @@ func (n *notifier) environ() []string {
 // replaced tells that another process is the daemon now, and nothing after it.
 func (n *notifier) replaced(pid int) {
 	n.tell("MAINPID=" + strconv.Itoa(pid))
-	if n != nil {
+	if n != nil && n.socket != nil {
 		n.socket.Close()
 	}
 }
@@ -78,7 +124,7 @@ func (n *notifier) ready() (stop func()) {
 	if n != nil && n.relay != nil {
 		pid = os.Getppid()
 	}
-	n.tell("READY=1\nMAINPID=" + strconv.Itoa(pid))
+	n.tell(notifyReady + "\nMAINPID=" + strconv.Itoa(pid))
 	done, ended := make(chan struct{}), make(chan struct{})
 	if n == nil || n.watchdog <= 0 {
 		close(ended)
@@ -117,7 +163,7 @@ func (n *notifier) reloading(reload func() error) func() error {
 		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err == nil {
 			n.tell(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", now.Nano()/1000))
 		}
-		defer n.tell("READY=1")
+		defer n.tell(notifyReady)
 		return reload()
 	}
 }

@@ -10,7 +10,7 @@ const DefaultConfig = "/etc/imapd.conf"
 
 // Usage is the synopsis that a wrong option is answered with.
 const Usage = `usage: imapd [-C config-file] [-U uses] [-T timeout] [-D] [-H] [-s] [-p ssf]
-       imapd -l [-C config-file] [-D] [-H] [-s] [-p ssf]
+       imapd -l [-C config-file] [-T timeout] [-D] [-H] [-s] [-p ssf]
        imapd -t [-C config-file]
        imapd -V
 `
@@ -31,8 +31,8 @@ type Options struct {
 	Config      string
 	ConfigGiven bool
 	// Uses and Timeout (seconds) bound the life of a process under master(8).
-	// Timeout does so under inetd with wait too, and, where the command line
-	// has it (TimeoutGiven), under systemd.
+	// Timeout does so under inetd with wait too, with a process for each user,
+	// and, where the command line has it (TimeoutGiven), under systemd.
 	Uses, Timeout int
 	TimeoutGiven  bool
 	// Debugger runs debug_command before anybody is served.

@@ -83,6 +83,7 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 	if err != nil {
 		return ExitConfig, err
 	}
+	stdio.await(start, conf, log)
 	p := &parent{start: start, options: o, log: log, notify: stdio.notify, tickets: map[[ticketSize]byte]vouched{}, workers: map[workerKey]*worker{}}
 	if err := p.load(); err != nil {
 		return ExitConfig, err
@@ -220,7 +221,8 @@ func refuse(c *privsep.Channel, err error) error {
 	return c.Send(binary.BigEndian.AppendUint32([]byte{answerNo}, uint32(number)))
 }
 
-// tellInit tells systemd, which listens to this process only, how the child is.
+// tellInit tells the supervisor, which listens to this process only, how the
+// child is.
 func (p *parent) tellInit(c *privsep.Child, message string) error {
 	if p.notify == nil {
 		return refuse(c.Channel, syscall.ENOENT)

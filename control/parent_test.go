@@ -83,6 +83,28 @@ func asked(t *testing.T, do func(*privsep.Child) error) string {
 	return string(message)
 }
 
+// TestTellInit holds what a child can have systemd hear in root's name.
+func TestTellInit(t *testing.T) {
+	t.Parallel()
+	self := strconv.Itoa(os.Getpid())
+	for message, good := range map[string]bool{
+		"": true, "READY=1": true, "READY=1\nMAINPID=" + self: true, "RELOADING=1\nMONOTONIC_USEC=17": true, "STOPPING=1": true, "WATCHDOG=1": true,
+		"MAINPID=1": false, "READY=1\nMAINPID=1": false, "MAINPID=" + self + " \n": false, "FDSTORE=1": false, "READY=1\nERRNO=2": false, "\n": false,
+	} {
+		p := &parent{notify: &notifier{watchdog: 7}}
+		want := syscall.EINVAL.Error()
+		if good {
+			want = string(binary.BigEndian.AppendUint64([]byte{answerYes}, 7))
+		}
+		if got := asked(t, func(c *privsep.Child) error { return p.tellInit(c, message) }); got != want {
+			t.Errorf("%q: %q, want %q", message, got, want)
+		}
+	}
+	if got := asked(t, func(c *privsep.Child) error { return (&parent{}).tellInit(c, "") }); got != syscall.ENOENT.Error() {
+		t.Errorf("where nobody listens: %q", got)
+	}
+}
+
 // TestTickets holds what the parent takes from who checks passwords, and what
 // it gives for it. A ticket that is good is spent in test/.
 func TestTickets(t *testing.T) {

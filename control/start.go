@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"imapd/control/config"
+	"imapd/control/privsep"
 )
 
 // LoadConfig reads the configuration for a process that was started as start:
@@ -61,6 +62,7 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 	if conf.PrivilegeSeparation == config.SeparateUser && start != StartTunnel && conf.User != "" {
 		return nil, code, errSeparateUser
 	}
+	stdio.await(start, conf, log)
 	switch start {
 	case StartListen:
 		if os.Geteuid() == 0 && conf.User == "" {
@@ -103,7 +105,19 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 	if warn != "" {
 		log.Warn(warn)
 	}
+	if err := o.harden(); err != nil {
+		return nil, ExitOS, err
+	}
 	return source, ExitOK, nil
+}
+
+// harden keeps what is in the memory of this process to itself. A debugger that -D
+// starts belongs to the same user, and must be let in.
+func (o *Options) harden() error {
+	if o.Debugger {
+		return privsep.NoCoreDumps()
+	}
+	return privsep.Harden()
 }
 
 // ExitCode returns the exit code for what Run of a Source has returned, and the

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -24,6 +25,9 @@ type Worker struct {
 	feed *privsep.Channel
 	conf *config.Config
 	log  *slog.Logger
+	// patience is how long a worker without sessions waits for the next:
+	// clients come back, and its caches are warm.
+	patience time.Duration
 
 	mu       sync.Mutex
 	sessions int
@@ -35,10 +39,6 @@ type Worker struct {
 	ending   chan struct{} // closed when the server ends
 	ended    bool          // it is closed
 }
-
-// workerIdle is how long a worker without sessions waits for the next: clients
-// come back, and its caches are warm.
-const workerIdle = time.Minute
 
 // A Taken is a session that another process has handed over, as its Conn knows
 // it.
@@ -57,14 +57,18 @@ type Taken struct {
 	onKick func()
 }
 
-// newWorker returns the Source of this process.
-func (m *member) newWorker(conf *config.Config, log *slog.Logger) (*Worker, error) {
+// newWorker returns the Source of this process. Without a session for as long as
+// -T says it is let go.
+func (m *member) newWorker(conf *config.Config, o *Options, log *slog.Logger) (*Worker, error) {
 	feed, err := privsep.NewChannel(m.Files[0])
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{feed: feed, conf: conf, log: log, changed: make(chan struct{}), ending: make(chan struct{})}
-	w.idle = time.AfterFunc(workerIdle, w.tellIdle)
+	w := &Worker{feed: feed, conf: conf, log: log, patience: math.MaxInt64, changed: make(chan struct{}), ending: make(chan struct{})}
+	if o.Timeout > 0 {
+		w.patience = time.Duration(o.Timeout) * time.Second
+	}
+	w.idle = time.AfterFunc(w.patience, w.tellIdle)
 	return w, nil
 }
 
@@ -124,7 +128,7 @@ func (w *Worker) over() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.sessions--; w.sessions == 0 {
-		w.idle.Reset(workerIdle)
+		w.idle.Reset(w.patience)
 	}
 }
 

@@ -194,6 +194,53 @@ func TestContribService(t *testing.T) {
 	}
 }
 
+// TestContribS6 has the real s6-supervise run contrib's file run. s6-svwait -U
+// waits until the server says that it serves; without notify_fd for ever.
+func TestContribS6(t *testing.T) {
+	t.Parallel()
+	peer.Need(t, "s6-supervise", "s6-svwait", "s6-svc", "s6-svstat")
+	for _, lines := range [][]string{{"notify_fd: 3"}, {"notify_fd: 7", "privilege_separation: none"}, {"notify_fd: 0"}} {
+		t.Run(strings.Join(lines, " "), func(t *testing.T) {
+			t.Parallel()
+			addr := peer.FreeAddr(t)
+			s, r, conf := site(t, append(lines, "listen: imap://"+addr)...)
+			fd := strings.Fields(lines[0])[1]
+			service := filepath.Join(r.Dir, "service")
+			must(0, os.Mkdir(service, 0o755))(t)
+			text := contrib(t, "s6-run", "/usr/local/sbin/imapd", peer.Binary(t), "/etc/imapd.conf", conf)
+			must(0, os.WriteFile(service+"/run", []byte(text), 0o755))(t)
+			waits, limit := fd, "20000"
+			if fd == "0" {
+				waits, limit = "3", "500"
+			}
+			write(t, service+"/notification-fd", waits+"\n")
+			r.Start("s6", "s6-supervise", service)
+			eventually(t, func() string { return "s6 does not supervise" }, func() bool {
+				return exec.Command("s6-svstat", service).Run() == nil
+			})
+			out, err := exec.Command("s6-svwait", "-U", "-t", limit, service).CombinedOutput()
+			if fd == "0" {
+				// It serves, but nobody says so.
+				r.Told("ready version")
+				if err == nil {
+					t.Error("s6 hears that it serves")
+				}
+				return
+			}
+			if err != nil {
+				t.Fatalf("s6-svwait: %v, %s", err, out)
+			}
+			comeIn(t, s, r, addr, false)
+			if warned := r.Syslog(); strings.Contains(warned, "notify_fd") {
+				t.Errorf("the log says %s", warned)
+			}
+			// s6 starts it anew, and hears of that one too.
+			run(t, r.Dir, "s6-svc", "-wR", "-T", "20000", "-r", service)
+			comeIn(t, s, r, addr, false)
+		})
+	}
+}
+
 // TestContribHAProxy has a haproxy in front of two servers, of which one is not
 // there. The other gets to know the clients, and that they came by TLS; the
 // looks at it leave nothing in its log.

@@ -106,6 +106,7 @@ func (l launcher) check(t *testing.T, s *peer.Server, r *peer.Room, at launched)
 	}
 	pid := number(m[1])
 	checkDescriptors(t, pid, l)
+	noCoreDump(t, pid)
 	checkEnvironment(t, filepath.Join(r.Dir, "env", m[1]))
 	ended, err := unix.PidfdOpen(pid, 0)
 	if err != nil {

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"imapd/test/peer"
 )
 
@@ -48,9 +50,14 @@ func unprivileged(t *testing.T, pid, uid, gid int) {
 			t.Errorf("%d: %s is %q, want %q", pid, field, got, want)
 		}
 	}
-	if limits := read(t, fmt.Sprintf("/proc/%d/limits", pid)); !strings.Contains(limits, "Max core file size        0                    0") {
-		t.Errorf("%d: limits\n%s", pid, limits)
-	}
+	closed(t, pid)
+}
+
+// closed checks that a process keeps its memory to itself: it leaves no core
+// dump, and others of its user cannot look into it.
+func closed(t *testing.T, pid int) {
+	t.Helper()
+	noCoreDump(t, pid)
 	// Of a process that can be dumped these belong to its user.
 	info, err := os.Stat(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
@@ -58,11 +65,53 @@ func unprivileged(t *testing.T, pid, uid, gid int) {
 	}
 }
 
+func noCoreDump(t *testing.T, pid int) {
+	t.Helper()
+	if limits := read(t, fmt.Sprintf("/proc/%d/limits", pid)); !strings.Contains(limits, "Max core file size        0                    0") {
+		t.Errorf("%d: limits\n%s", pid, limits)
+	}
+}
+
+// allowCoreDumps has what is started from now on begin with a limit that lets it
+// leave core dumps.
+func allowCoreDumps(t *testing.T) {
+	t.Helper()
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNoCoreDump looks at the processes that serve where no parent has made them
+// so: started by their user, or become that one.
+func TestNoCoreDump(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	allowCoreDumps(t)
+	dir := basic(t)
+	one := peer.Imapd(t, dir, peer.Options{Imapd: []string{"privilege_separation: none"}})
+	one.Login(t, one.User)
+	closed(t, one.PID)
+
+	conn, inetd, err := one.Inetd(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := one.LoginOn(t, conn, one.User)
+	closed(t, inetd.Process.Pid)
+	c.Do("LOGOUT")
+	must(0, inetd.Wait())(t)
+
+	master := peer.Master(t, basic(t), peer.Options{}, peer.Service{Name: "imap", More: "prefork=1"})
+	master.Login(t, master.User)
+	closed(t, pidOf(t, master, master.User))
+}
+
 // TestParent looks at the two processes of a server that root has started, with
 // files that only root can read.
 func TestParent(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
+	allowCoreDumps(t)
 	s := peer.Imapd(t, basic(t), peer.Options{})
 	uid, gid := peer.MailUID()
 	if s.PID == s.Started() {
@@ -72,6 +121,7 @@ func TestParent(t *testing.T) {
 	if got := status(t, s.Started(), "Uid"); got != "0 0 0 0" {
 		t.Errorf("the parent is %s", got)
 	}
+	noCoreDump(t, s.Started())
 	for _, file := range []string{"key.pem", "passwd", "imapd.conf"} {
 		must(0, os.Chown(filepath.Join(s.Dir(), file), 0, 0))(t)
 		must(0, os.Chmod(filepath.Join(s.Dir(), file), 0o600))(t)

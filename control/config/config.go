@@ -179,6 +179,9 @@ type Config struct {
 	// DebugCommand is what imapd -D runs, or empty.
 	DebugCommand string
 
+	// NotifyFD is the descriptor on which a supervisor waits for a newline; 0
+	// is none.
+	NotifyFD int
 	// TCPKeepalive is how long a connection is silent before TCP asks
 	// whether the peer lives; 0 leaves it to the system.
 	TCPKeepalive time.Duration

@@ -15,11 +15,19 @@ import (
 // Harden keeps the memory of this process to itself: it leaves no core dump,
 // and no process of the same user can look into it.
 func Harden() error {
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		return fmt.Errorf("no core dumps: %w", err)
+	if err := NoCoreDumps(); err != nil {
+		return err
 	}
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("not dumpable: %w", err)
+	}
+	return nil
+}
+
+// NoCoreDumps has this process, and what it starts, leave no core dump.
+func NoCoreDumps() error {
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("no core dumps: %w", err)
 	}
 	return nil
 }

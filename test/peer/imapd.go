@@ -26,7 +26,7 @@ func Imapd(t testing.TB, maildir string, o Options) *Server {
 		if err := os.WriteFile(s.conf, []byte(s.imapdConf(o)), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		return append(slices.Clone(o.Wrap), binary, "-l", "-C", s.conf)
+		return slices.Concat(o.Wrap, []string{binary, "-l", "-C", s.conf}, o.Args)
 	})
 	if os.Geteuid() == 0 && len(o.Wrap) == 0 {
 		if serving := Children(s.PID); len(serving) == 1 {

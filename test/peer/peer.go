@@ -41,8 +41,8 @@ type Options struct {
 	// Dovecot and Imapd are further lines of the one's or the other's
 	// configuration; the last of two lines that set the same thing holds.
 	Dovecot, Imapd []string
-	// Wrap is put before the command that starts our own server.
-	Wrap []string
+	// Wrap is put before the command that starts our own server, Args behind it.
+	Wrap, Args []string
 }
 
 func (o Options) users() []string {
