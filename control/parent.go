@@ -228,7 +228,7 @@ func (p *parent) tellInit(c *privsep.Child, message string) error {
 		return refuse(c.Channel, syscall.ENOENT)
 	}
 	for line := range strings.Lines(message) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
 		// systemd would believe root's process about any other, and end that with
 		// the service.
 		foreign := name == "MAINPID" && value != strconv.Itoa(os.Getpid())
