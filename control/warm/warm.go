@@ -1,17 +1,24 @@
-// Package warm has the kernel map the program in one go. It is imported for
-// that alone.
+// Package warm has the kernel map what a start needs in two goes. It is imported
+// for that alone.
 //
-// The kernel maps a program page by page, or a few at a time, as they are first
-// used: about a hundred faults before a greeting. On a virtual machine a fault costs
-// 10 to 30 us, and all of them a tenth of the processor time of a process that
-// serves one client. To ask for all pages at once costs less than four faults.
-// Nothing is read that is not in memory already, once any imapd has run, and
-// nothing is counted to the process that it does not share with all others.
+// The kernel maps a program and its memory page by page, or a few at a time, as
+// they are first used: hundreds of faults before a greeting. On a virtual machine a
+// fault costs 10 to 30 us, and all of them a third of the processor time of a process
+// that serves one client. To ask for all pages of the code at once costs less than
+// twenty faults and saves fifty; a piece of the heap costs five and saves fifty too.
+//
+// Of the program nothing is read that is not in memory already, once any imapd has
+// run, and nothing is counted to the process that it does not share with all others.
+// Of the heap nothing is asked for but the rest of the piece from which the runtime
+// hands out pages just then: it is soon full, and when a mailbox is selected the
+// process is not a tenth larger than without. To ask for the next piece too was tried:
+// it saves half as much again, and every process is a third larger for good. The
+// writable data were tried and gain nothing. The tables for tracebacks, a third of the
+// program, are left out: a start needs a few pages of them.
 //
 // It helps the more the earlier it is. Packages are initialised in the order of
 // their paths, as far as those that they import are: this one, which imports
-// only syscall, comes before nearly all that has work to do. To do the same with
-// the heap was tried and gains nothing.
+// only syscall, comes before nearly all that has work to do.
 package warm
 
 import (
@@ -27,21 +34,48 @@ const base = 0x400000
 // most bounds what is asked for, in octets, should the program lie elsewhere.
 const most = 64 << 20
 
-// populateRead is MADV_POPULATE_READ, of Linux 5.14. Kernels without it refuse.
-const populateRead = 22
+// piece is what the runtime hands to a processor at a time, in octets: 64 pages
+// of its own.
+const piece = 512 << 10
 
-// edge lies behind the code and the constants, at the start of the data.
-var edge = [1]byte{1}
+// MADV_POPULATE_READ and MADV_POPULATE_WRITE, of Linux 5.14. Kernels without them
+// refuse.
+const (
+	populateRead  = 22
+	populateWrite = 23
+)
 
-var _ = text()
+// edge lies behind the code and the descriptions of types, among the constants.
+const edge = "the edge of the code"
+
+var _, _ = text(), heap()
 
 // text asks for all pages of code and constants. What is not there to be had
 // comes by itself later.
 func text() bool {
-	end := uintptr(unsafe.Pointer(&edge)) &^ uintptr(syscall.Getpagesize()-1)
+	end := uintptr(unsafe.Pointer(unsafe.StringData(edge)))
 	if runtime.GOARCH != "amd64" || end <= base || end-base > most {
 		return false
 	}
-	_, _, errno := syscall.RawSyscall(syscall.SYS_MADVISE, base, end-base, populateRead)
+	return populate(base, end, populateRead)
+}
+
+// heap asks for the rest of the piece of heap that is in use.
+func heap() bool {
+	start, end := rest()
+	return populate(start, end, populateWrite)
+}
+
+// rest returns where what is allocated now begins, and where its piece ends.
+func rest() (start, end uintptr) {
+	at := uintptr(unsafe.Pointer(new([8]*byte)))
+	return at, at&^(piece-1) + piece
+}
+
+// populate asks for the pages from that of start up to the one of end.
+func populate(start, end, how uintptr) bool {
+	page := ^uintptr(syscall.Getpagesize() - 1)
+	start &= page
+	_, _, errno := syscall.RawSyscall(syscall.SYS_MADVISE, start, end&page-start, how)
 	return errno == 0
 }
