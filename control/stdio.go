@@ -88,12 +88,15 @@ func (s *Stdio) adoptSocket() error {
 		return fmt.Errorf("standard input: %w", err)
 	}
 	s.socket = os.NewFile(uintptr(fd), "client")
-	for n, client := range []bool{true, s.both, s.Hidden} {
-		if client {
-			if err := silence(n); err != nil {
-				return err
-			}
-		}
+	client := []int{0}
+	if s.both {
+		client = append(client, 1)
+	}
+	if s.Hidden {
+		client = append(client, 2)
+	}
+	if err := silence(client...); err != nil {
+		return err
 	}
 	s.Start, err = socketStart(fd)
 	return err
@@ -249,13 +252,12 @@ func (s *Stdio) tunnel() (net.Conn, error) {
 		in.Close()
 		return nil, fmt.Errorf("standard output: %w", err)
 	}
-	for n := range 3 {
-		if n == 2 && !hide {
-			continue
-		}
-		if err := silence(n); err != nil {
-			return nil, err
-		}
+	client := []int{0, 1}
+	if hide {
+		client = append(client, 2)
+	}
+	if err := silence(client...); err != nil {
+		return nil, err
 	}
 	s.Hidden = s.Hidden || hide
 	return &stream{in: in, out: out}, nil
@@ -303,15 +305,17 @@ func reopen(fd, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(dup), name), nil
 }
 
-// silence makes the descriptor n lead to /dev/null.
-func silence(n int) error {
+// silence makes descriptors lead to /dev/null.
+func silence(descriptors ...int) error {
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open /dev/null: %w", err)
 	}
 	defer unix.Close(null)
-	if err := unix.Dup3(null, n, 0); err != nil {
-		return fmt.Errorf("descriptor %d: %w", n, err)
+	for _, n := range descriptors {
+		if err := unix.Dup3(null, n, 0); err != nil {
+			return fmt.Errorf("descriptor %d: %w", n, err)
+		}
 	}
 	return nil
 }
