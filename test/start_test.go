@@ -14,10 +14,10 @@ import (
 )
 
 // TestStartCost holds what inetd's sites pay for every connection: from exec to
-// the greeting little more than a program costs that only links net and crypto/tls.
-// The aim is half as much again; what is held here is what stands. A certificate,
-// which the program has not, is read and checked besides. The programs take turns; the
-// best of some tries counts, as the machine has other work too.
+// the greeting no more than half as much again as a program costs that only links net
+// and crypto/tls. A certificate, which that program has not, is read and checked
+// besides. The programs take turns; the best of some tries counts, as the machine has
+// other work too.
 func TestStartCost(t *testing.T) {
 	floor, ours := peer.Floor(t), peer.Binary(t)
 	s := peer.Imapd(t, basic(t), peer.Options{})
@@ -29,7 +29,7 @@ func TestStartCost(t *testing.T) {
 	for _, start := range []struct {
 		conf string
 		most float64
-	}{{plain, 1.75}, {s.ConfFile(), 2}} {
+	}{{plain, 1.5}, {s.ConfFile(), 1.65}} {
 		least := 100.0
 		for try := 0; try < tries && least > start.most; try++ {
 			var a, b []time.Duration
@@ -51,7 +51,9 @@ func TestStartCost(t *testing.T) {
 
 // TestPackageInit holds what packages do before main. The aim is less than a
 // millisecond for all of them together; the packages of the floor, all of the standard
-// library, take longer here. What is held is what stands: how much more than they.
+// library, take longer here. What is held is what stands: how much more than they. A
+// quarter of that is control/warm, which saves more later; another are tables of the
+// decompressors, which their packages make before anybody asks.
 func TestPackageInit(t *testing.T) {
 	floor, ours := peer.Floor(t), peer.Binary(t)
 	const runs = 30
@@ -60,7 +62,7 @@ func TestPackageInit(t *testing.T) {
 		a.add(t, floor)
 		b.add(t, ours, "-V")
 	}
-	limit := max(1, 3.5*a.sum())
+	limit := max(1, 2.75*a.sum())
 	t.Logf("%.2f ms of %d packages; the floor's %d take %.2f ms", b.sum(), len(b), len(a), a.sum())
 	if len(a) < 20 || len(b) < len(a) {
 		t.Fatalf("%d and %d packages seen", len(a), len(b))
