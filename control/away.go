@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strings"
@@ -65,6 +64,7 @@ type Away struct {
 	pumps   sync.WaitGroup
 	plain   net.Conn // our end of the pair that the worker reads; nil without TLS
 	client  net.Conn
+	linger  time.Duration // see listen
 }
 
 // A Home is what stays in the front of a session that has gone away.
@@ -90,7 +90,7 @@ func (s *Stdio) HandOver(ctx context.Context, ticket []byte, top net.Conn, h Han
 	if err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
-	a := &Away{ended: make(chan struct{}), client: top}
+	a := &Away{ended: make(chan struct{}), client: top, linger: pumpLinger}
 	if a.channel, err = privsep.NewChannel(files[0]); err != nil {
 		return nil, err
 	}
@@ -170,55 +170,6 @@ func (a *Away) passable(top net.Conn) (*os.File, error) {
 	}
 	return theirs, nil
 }
-
-// pumpSize is what is copied at a time: little from clients, which send
-// commands, much to them.
-const pumpIn, pumpOut = 4 << 10, 32 << 10
-
-// pumpWait is how long a client may take to take what is sent at a time.
-const pumpWait = 5 * time.Minute
-
-// pump copies between the client and the worker, both ways, until one of them
-// is gone. What the worker has said is sent before the client is let go.
-func (a *Away) pump() {
-	_ = a.client.SetDeadline(time.Time{})
-	a.pumps.Go(func() {
-		buffer := make([]byte, pumpIn)
-		for {
-			n, err := a.client.Read(buffer)
-			if n > 0 {
-				if _, werr := a.plain.Write(buffer[:n]); werr != nil {
-					return
-				}
-			}
-			if err != nil {
-				if u, ok := a.plain.(*net.UnixConn); ok {
-					_ = u.CloseWrite() // the worker sees the end, and may still answer
-				}
-				return
-			}
-		}
-	})
-	a.pumps.Go(func() {
-		defer a.client.Close()
-		defer a.plain.Close()
-		_, _ = io.CopyBuffer(patient{a.client}, onlyReader{a.plain}, make([]byte, pumpOut)) // either is gone
-	})
-}
-
-// patient is a client that is given time for each Write.
-type patient struct{ net.Conn }
-
-func (p patient) Write(b []byte) (int, error) {
-	if err := p.SetWriteDeadline(time.Now().Add(pumpWait)); err != nil {
-		return 0, err
-	}
-	return p.Conn.Write(b)
-}
-
-// onlyReader hides what else a connection can do: CopyBuffer would not use its
-// buffer.
-type onlyReader struct{ io.Reader }
 
 // hear takes what the worker says, until the session is over.
 func (a *Away) hear(present func(mailbox, command string)) {

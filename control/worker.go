@@ -85,6 +85,8 @@ func (w *Worker) tellIdle() {
 // Run serves sessions until the parent sends no more, and those that are there
 // have ended.
 func (w *Worker) Run(ctx context.Context, h Handler) error {
+	stir, still := rest()
+	defer still()
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer w.idle.Stop()
@@ -111,7 +113,9 @@ func (w *Worker) Run(ctx context.Context, h Handler) error {
 		w.sessions++
 		w.idle.Stop()
 		w.mu.Unlock()
+		stir()
 		all.Go(func() {
+			defer stir()
 			defer w.over()
 			channel, err := privsep.NewChannel(files[0])
 			if err == nil {

@@ -23,62 +23,118 @@ import (
 	"imapd/test/peer"
 )
 
-// Most that one idle connection may cost the server, in octets of PSS.
+// Most that one idle connection may cost the server, in octets of PSS; and both
+// processes together where each user has one: the front keeps a goroutine that
+// listens to the worker, and under TLS the keys and one for each direction.
 const (
-	parkedCost    = 16 << 10
-	parkedTLSCost = 32 << 10
+	parkedCost        = 16 << 10
+	parkedTLSCost     = 32 << 10
+	parkedUserCost    = 44 << 10
+	parkedUserTLSCost = 80 << 10
 )
+
+// A parking is a kind of idle connections: n of them, of so many users, after some
+// that are not counted.
+type parking struct {
+	name            string
+	start           func(*testing.T, peer.Options) *peer.Server
+	tls             bool
+	n, users, first int
+	most            int64 // octets each
+}
 
 // TestParked holds what connections cost that are logged in and idle: in the
 // clear and under TLS, each kind at a server of its own, over many users with
 // a full INBOX each. The clients are a process of their own.
 func TestParked(t *testing.T) {
-	users, messages, clear, secret := 20, 100, 4000, 0
+	users, messages, clear, secret, apart := 20, 100, 4000, 0, 0
 	if soaking() {
-		users, messages, clear, secret = 100, 1000, 10000, 2000
+		users, messages, clear, secret, apart = 100, 1000, 10000, 2000, 500
 	}
 	raiseFiles(t)
-	dir := peer.TempDir(t)
-	mkdir(t, filepath.Join(dir, "mail"))
-	var names []string
-	for i := range users {
-		name := fmt.Sprintf("u%d", i)
-		names = append(names, name)
-		stock(t, filepath.Join(dir, "mail", name), messages)
-	}
-	for _, kind := range []struct {
-		name string
-		tls  bool
-		n    int
-		most int64
-	}{
-		{"clear", false, clear, parkedCost},
-		{"TLS", true, secret, parkedTLSCost},
-	} {
-		if kind.n == 0 {
-			continue // handshakes take their time: only in the long form
+	shared := func(t *testing.T, o peer.Options) *peer.Server {
+		dir := peer.TempDir(t)
+		mkdir(t, filepath.Join(dir, "mail"))
+		for _, name := range o.Users {
+			stock(t, filepath.Join(dir, "mail", name), messages)
 		}
-		t.Run(kind.name, func(t *testing.T) {
-			s := peer.Imapd(t, filepath.Join(dir, "mail", "%u"), peer.Options{Users: names, Imapd: []string{
-				"limit_connections: 20000", "limit_preauth_connections: 20000", "limit_preauth_per_address: 20000",
-			}})
-			warm := s.Login(t, names[0]) // what the first session needs, all share
-			warm.Do("SELECT INBOX")
-			warm.Do("LOGOUT")
-			before, slab := pss(t, s.PID), meminfo(t, "Slab")
-			crowd(t, s, kind.n, users, kind.tls)
-			// What logging in has left behind is given back when it is quiet.
-			each := kind.most + 1
-			for begin := time.Now(); each > kind.most && time.Since(begin) < 90*time.Second; time.Sleep(time.Second) {
-				each = (pss(t, s.PID) - before) / int64(kind.n)
-			}
-			if each > kind.most {
-				t.Errorf("%d idle connections cost %d octets each, may cost %d", kind.n, each, kind.most)
-			}
-			t.Logf("%d connections: %d octets each over %d KiB; kernel: slabs %+d octets each", kind.n, each, before>>10, (meminfo(t, "Slab")-slab)/int64(kind.n))
-			served(t, s, names[0])
-		})
+		return peer.Imapd(t, filepath.Join(dir, "mail", "%u"), o)
 	}
+	// Here the front keeps a part of a session, and the process of its user has
+	// the rest. That process is none of a connection's costs.
+	separate := func(t *testing.T, o peer.Options) *peer.Server {
+		var all []mailUser
+		for i, name := range o.Users {
+			all = append(all, mailUser{name, crowdUID + i})
+		}
+		return siteOf(t, o, func(home string) {
+			mkdir(t, home)
+			stock(t, filepath.Join(home, "Maildir"), messages)
+		}, all)
+	}
+	for _, kind := range []parking{
+		{"clear", shared, false, clear, users, 0, parkedCost},
+		{"TLS", shared, true, secret, users, 0, parkedTLSCost},
+		{"clear, a process for each user", separate, false, apart, 5, 50, parkedUserCost},
+		{"TLS, a process for each user", separate, true, apart, 5, 50, parkedUserTLSCost},
+	} {
+		if kind.n > 0 { // handshakes and processes take their time: only in the long form
+			t.Run(kind.name, kind.check)
+		}
+	}
+}
+
+func (kind parking) check(t *testing.T) {
+	var names []string
+	for i := range kind.users {
+		names = append(names, fmt.Sprintf("u%d", i))
+	}
+	s := kind.start(t, peer.Options{Users: names, Imapd: []string{
+		"limit_connections: 20000", "limit_preauth_connections: 20000", "limit_preauth_per_address: 20000",
+	}})
+	for _, name := range names[:5] { // what the first session needs, all share
+		warm := s.Login(t, name)
+		warm.Do("SELECT INBOX")
+		warm.Do("LOGOUT")
+	}
+	before, slab := memory(t, s), meminfo(t, "Slab")
+	if kind.first > 0 {
+		// Of several processes each has garbage of its start, which is
+		// given back after the first busy time only.
+		crowd(t, s, kind.first, kind.users, kind.tls)
+		for begin := time.Now(); time.Since(begin) < 45*time.Second; time.Sleep(time.Second) {
+			before = min(before, memory(t, s))
+		}
+	}
+	crowd(t, s, kind.n, kind.users, kind.tls)
+	// What logging in has left behind is given back when it is quiet.
+	each := kind.most + 1
+	for begin := time.Now(); each > kind.most && time.Since(begin) < 90*time.Second; time.Sleep(time.Second) {
+		each = (memory(t, s) - before) / int64(kind.n)
+	}
+	if each > kind.most {
+		t.Errorf("%d idle connections cost %d octets each, may cost %d", kind.n, each, kind.most)
+	}
+	t.Logf("%d connections: %d octets each over %d KiB; kernel: slabs %+d octets each", kind.n, each, before>>10, (meminfo(t, "Slab")-slab)/int64(kind.n))
+	served(t, s, names[0])
+}
+
+// crowdUID is the first uid of users of whom each has a process.
+const crowdUID = 22101
+
+// memory returns what all processes take that serve.
+func memory(t *testing.T, s *peer.Server) (sum int64) {
+	t.Helper()
+	all := peer.Children(s.Started())
+	if len(all) == 0 {
+		all = []int{s.PID}
+	}
+	for _, pid := range all {
+		if !strings.HasPrefix(status(t, pid, "Uid"), fmt.Sprint(authUID, " ")) {
+			sum += pss(t, pid)
+		}
+	}
+	return sum
 }
 
 // stock makes a Maildir with n messages.

@@ -25,19 +25,29 @@ const (
 	authUID  = 21001
 )
 
+// A mailUser is a user of the system.
+type mailUser struct {
+	name string
+	uid  int
+}
+
 // usersSite starts a server with a process for each user: alice and bob have
 // homes that nobody else can enter, root and daemon have ids that no mail has.
 func usersSite(t *testing.T, o peer.Options) *peer.Server {
 	t.Helper()
+	o.Users = []string{"alice", "bob"}
+	return siteOf(t, o, func(home string) { basicIn(t, home) }, []mailUser{{"alice", aliceUID}, {"bob", bobUID}, {"root", 0}, {"daemon", 1}})
+}
+
+// siteOf starts a server with a process for each of users, whose homes fill makes.
+func siteOf(t *testing.T, o peer.Options, fill func(home string), users []mailUser) *peer.Server {
+	t.Helper()
 	needRoot(t)
 	homes := peer.TempDir(t)
 	var passwd strings.Builder
-	for _, u := range []struct {
-		name string
-		uid  int
-	}{{"alice", aliceUID}, {"bob", bobUID}, {"root", 0}, {"daemon", 1}} {
+	for _, u := range users {
 		home := filepath.Join(homes, u.name)
-		basicIn(t, home)
+		fill(home)
 		must(0, filepath.Walk(home, func(name string, _ os.FileInfo, err error) error {
 			if err != nil {
 				return err
@@ -49,7 +59,6 @@ func usersSite(t *testing.T, o peer.Options) *peer.Server {
 	}
 	passwdFile := filepath.Join(homes, "passwd")
 	must(0, os.WriteFile(passwdFile, []byte(passwd.String()), 0o600))(t)
-	o.Users = []string{"alice", "bob"}
 	o.Imapd = append(o.Imapd, "privilege_separation: user", fmt.Sprint("auth_user: ", authUID), "maildir: ~/Maildir", "sasl_passwd_file: "+passwdFile)
 	s := peer.Imapd(t, peer.TempDir(t), o)
 	s.Maildir = homes
