@@ -46,6 +46,9 @@ func (m *Mailbox) hold(ctx context.Context, lock *uidlist.Lock, fn func() error)
 	}
 	defer m.leave()
 	if !m.tracked() {
+		if !m.inPlace() {
+			return openError(m.name, unix.ENOENT)
+		}
 		before, err := m.stamp()
 		if err != nil {
 			return err // the folder has been deleted

@@ -61,7 +61,8 @@ type Mailbox struct {
 	seen          []bool              // scratch of scans
 	tidying       *time.Timer         // see keep.go
 
-	early atomic.Bool // followEarly has been here, or will be
+	early    atomic.Bool // followEarly has been here, or will be
+	uprooted atomic.Bool // another cur/ or new/ is in place; see inPlace
 	// unwatched says that the kernel does not tell of the folder, and that the log
 	// says so; guarded by the hub's mu.
 	unwatched bool
@@ -108,6 +109,9 @@ const (
 // stamp returns the folder's stamp, or ErrNotFound if it has been deleted.
 func (m *Mailbox) stamp() (stamp, error) {
 	var s stamp
+	if m.uprooted.Load() {
+		return s, openError(m.name, unix.ENOENT)
+	}
 	for _, d := range []struct {
 		dir vfs.Dir
 		to  *dirStamp
