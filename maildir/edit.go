@@ -7,11 +7,13 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"imapd/maildir/keywords"
 	"imapd/maildir/quota"
+	"imapd/maildir/uidlist"
 	"imapd/maildir/vfs"
 )
 
@@ -24,7 +26,7 @@ func (m *Mailbox) edit(ctx context.Context, fn func() error) error {
 		return err
 	}
 	defer lock.Unlock()
-	return m.hold(ctx, true, fn)
+	return m.hold(ctx, lock, fn)
 }
 
 // rename is edit for changes that give no UIDs. Where no Dovecot runs beside us
@@ -33,10 +35,10 @@ func (m *Mailbox) rename(ctx context.Context, fn func() error) error {
 	if m.host.opt.Lock == LockAlways {
 		return m.edit(ctx, fn)
 	}
-	return m.hold(ctx, false, fn)
+	return m.hold(ctx, nil, fn)
 }
 
-func (m *Mailbox) hold(ctx context.Context, locked bool, fn func() error) error {
+func (m *Mailbox) hold(ctx context.Context, lock *uidlist.Lock, fn func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.slot(ctx); err != nil {
@@ -44,6 +46,9 @@ func (m *Mailbox) hold(ctx context.Context, locked bool, fn func() error) error 
 	}
 	defer m.leave()
 	if !m.tracked() {
+		if !m.inPlace() {
+			return openError(m.name, unix.ENOENT)
+		}
 		before, err := m.stamp()
 		if err != nil {
 			return err // the folder has been deleted
@@ -52,12 +57,31 @@ func (m *Mailbox) hold(ctx context.Context, locked bool, fn func() error) error 
 			m.followLocked()
 		}
 	}
-	m.clean, m.locked = stamp{}, locked
+	m.clean, m.locked = stamp{}, lock != nil
 	defer func() { m.locked = false }()
-	if locked {
+	defer m.holds(lock)()
+	if m.locked {
 		m.redo()
 	}
 	return fn()
+}
+
+// stillAlive is how often a holder of the lock says that it is at work: on another
+// host it would be taken for dead after two minutes.
+const stillAlive = 10 * time.Second
+
+// holds notes that whoever has m.mu has lock, until done is called.
+func (m *Mailbox) holds(lock *uidlist.Lock) (done func()) {
+	m.holding, m.touched = lock, time.Now()
+	return func() { m.holding = nil }
+}
+
+// alive is called now and then in what may take long with the lock held.
+func (m *Mailbox) alive() {
+	if m.holding != nil && time.Since(m.touched) >= stillAlive {
+		m.holding.Touch() // it was ours until now; no more can be done
+		m.touched = time.Now()
+	}
 }
 
 func (m *Mailbox) dirOf(p place) vfs.Dir {
@@ -205,6 +229,7 @@ func (m *Mailbox) renameForFlags(uids []UID, only *Condition, op FlagOp, marks M
 	var changes []change
 	var sets []keywords.Set
 	for _, u := range uids {
+		m.alive()
 		msg, ok := snap.lookup(u)
 		if !ok {
 			continue
@@ -337,6 +362,7 @@ func (m *Mailbox) unlink(uids []UID, deleted bool) (done []UID, left int, err er
 	counts := m.store.counts()
 	var changes []change
 	for _, u := range uids {
+		m.alive()
 		msg, ok := snap.lookup(u)
 		if !ok || deleted && (msg.Flags&Deleted == 0 || parseFlags(msg.name())&Deleted == 0 && len(msg.name()) > 0) {
 			continue

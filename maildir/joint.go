@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -55,6 +56,9 @@ func (m *Mailbox) appendOne(ctx context.Context, msg Appending) (uint32, UID, er
 	return a.validity, a.uid, a.err
 }
 
+// errCutShort says that whoever made an APPEND for others too did not come to its end.
+var errCutShort = errors.New("APPEND was cut short")
+
 // leadAppends gets the lock for a and all who wait, and then has the next one who
 // came too late lead. Where a does not get it, others may be luckier.
 func (m *Mailbox) leadAppends(ctx context.Context, a *incoming) {
@@ -72,10 +76,17 @@ func (m *Mailbox) leadAppends(ctx context.Context, a *incoming) {
 		all := slices.Clone(j.queue[:n])
 		j.queue = slices.Delete(j.queue, 0, n)
 		j.mu.Unlock()
+		whole := false
+		defer func() { // also where a bug ends this session: the others must not wait for ever
+			for _, b := range all {
+				if !whole {
+					b.err = errCutShort
+				}
+				close(b.done)
+			}
+		}()
 		m.admitAll(all)
-		for _, b := range all {
-			close(b.done)
-		}
+		whole = true
 		return nil
 	})
 	j.mu.Lock()

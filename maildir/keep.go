@@ -65,8 +65,11 @@ func (h *Host) drop(n int) []*Mailbox {
 
 // forget takes a mailbox that nobody uses out of the Host. h.mu is held.
 func (h *Host) forget(m *Mailbox) {
-	delete(h.boxes, m.id)
 	h.ungate(m.store.cfg.Root)
+	if h.boxes[m.id] != m {
+		return // it has been replaced
+	}
+	delete(h.boxes, m.id)
 	if s := m.Snapshot(); s != nil && m.recentFrom != 0 && m.recentFrom < s.Next {
 		h.unclaimed[m.id] = unclaimed{s.Validity, m.recentFrom}
 	}
@@ -120,6 +123,20 @@ func siteOf(path, control string) site {
 	return s
 }
 
+// inPlace reports whether the directories of m are still those that its folder has.
+// Once they are not the mailbox counts as deleted: what is added to it nobody would
+// find.
+func (m *Mailbox) inPlace() bool {
+	is := func(name string, was folderID) bool {
+		var st unix.Stat_t
+		return was == folderID{} || unix.Fstatat(m.dir.Fd(), name, &st, 0) == nil && was == folderID{uint64(st.Dev), st.Ino}
+	}
+	if !is("cur", m.site.cur) || !is("new", m.site.new) {
+		m.uprooted.Store(true)
+	}
+	return !m.uprooted.Load()
+}
+
 // take returns the mailbox with id, open or kept, with one more reference, nil if
 // there is none. The caller closes stale without h.mu, which is held.
 func (h *Host) take(id folderID, at site) (m *Mailbox, stale []*Mailbox) {
@@ -135,6 +152,10 @@ func (h *Host) take(id folderID, at site) (m *Mailbox, stale []*Mailbox) {
 			h.forget(m)
 			return nil, []*Mailbox{m}
 		}
+	} else if m.site.cur != at.cur || m.site.new != at.new {
+		m.uprooted.Store(true) // who has it open hears that it is gone
+		delete(h.boxes, id)
+		return nil, nil
 	}
 	m.refs++
 	return m, nil

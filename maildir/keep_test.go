@@ -147,3 +147,47 @@ func TestMessagesKeptAreBounded(t *testing.T) {
 		t.Errorf("%d dropped for a mailbox that is too large, it among them", len(dropped))
 	}
 }
+
+// A cur/ that was put in place of another one while the folder is open, from a backup
+// say, is the folder: nothing is added to the other, and who opens it has that one.
+func TestOtherCurInPlace(t *testing.T) {
+	t.Parallel()
+	for what, o := range map[string]Options{"watched": {}, "not watched": {NoNotify: true}} {
+		b := newBox(t, o)
+		b.deliver("cur", "1.h:2,", "x\n")
+		b.sync(Serve)
+		b.follow()
+		if err := os.Rename(b.in("cur"), b.in("cur.bad")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(b.in("cur"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		b.deliver("cur", "2.h:2,", "x\n")
+		if !o.NoNotify && !b.host.hub.catchUp() {
+			t.Fatal("no fence")
+		}
+		d, err := b.NewMessage(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Write([]byte("x\n"))
+		if _, _, err := b.Append(context.Background(), []Appending{{Delivery: d}}); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: APPEND: %v", what, err)
+		}
+		d.Abort()
+		if l := b.files("cur.bad"); len(l) != 1 {
+			t.Errorf("%s: the old cur/ has %q", what, l)
+		}
+		old := b.Mailbox
+		b.Mailbox = b.open("INBOX")
+		b.sync(Serve)
+		b.want("2 2.h ")
+		if err := old.Sync(context.Background(), Serve); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: who had it open is not told: %v", what, err)
+		}
+		if b.append(b.Mailbox, "x\n", FlagSet{}) != 3 || len(b.files("cur")) != 2 {
+			t.Errorf("%s: APPEND to the new one: %q", what, b.files("cur"))
+		}
+	}
+}

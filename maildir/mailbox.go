@@ -38,10 +38,12 @@ type Mailbox struct {
 	mu       sync.Mutex
 	list     list
 	keys     keywordState
-	past     history // see history.go
-	restored bool    // the index has been looked for
-	clean    stamp   // the folder as it was at the last look that left no doubt; zero: none
-	locked   bool    // the lock is held by whoever holds mu, in an edit
+	past     history       // see history.go
+	restored bool          // the index has been looked for
+	clean    stamp         // the folder as it was at the last look that left no doubt; zero: none
+	locked   bool          // the lock is held by whoever holds mu, in an edit
+	holding  *uidlist.Lock // that lock, while it is held
+	touched  time.Time     // when its time was set last
 	// foreignLocked says that the first look holds Courier's lock too.
 	foreignLocked bool
 	importing     map[string][]string // keywords by base name, to be taken over from Dovecot's index
@@ -59,7 +61,8 @@ type Mailbox struct {
 	seen          []bool              // scratch of scans
 	tidying       *time.Timer         // see keep.go
 
-	early atomic.Bool // followEarly has been here, or will be
+	early    atomic.Bool // followEarly has been here, or will be
+	uprooted atomic.Bool // another cur/ or new/ is in place; see inPlace
 	// unwatched says that the kernel does not tell of the folder, and that the log
 	// says so; guarded by the hub's mu.
 	unwatched bool
@@ -106,6 +109,9 @@ const (
 // stamp returns the folder's stamp, or ErrNotFound if it has been deleted.
 func (m *Mailbox) stamp() (stamp, error) {
 	var s stamp
+	if m.uprooted.Load() {
+		return s, openError(m.name, unix.ENOENT)
+	}
 	for _, d := range []struct {
 		dir vfs.Dir
 		to  *dirStamp

@@ -56,6 +56,9 @@ func (m *Mailbox) intendPlacing(add []newcomer) *intents.Held {
 	i := intents.Intent{Kind: intents.Place, Validity: m.list.head.Validity}
 	for _, a := range add {
 		s := intents.Step{To: a.base}
+		if a.from != m.tmp {
+			s.From = a.name // it is somebody's mail already
+		}
 		var st unix.Stat_t
 		if a.from != nil && unix.Fstatat(a.from.Fd(), a.name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && uint64(st.Dev) == m.id.dev {
 			s.Dev, s.Ino = uint64(st.Dev), st.Ino
@@ -160,7 +163,9 @@ func spots(dirs [2]vfs.Dir, bases map[string]bool) (map[string]spot, error) {
 }
 
 // undoPlacing removes files that were placed, if none of them has a line in the
-// UID list. A list that is not whole proves nothing.
+// UID list. A list that is not whole proves nothing. Of a message that was copied by
+// a second name the only one stays: somebody else has moved it here, perhaps, or
+// expunged it where it was.
 func (m *Mailbox) undoPlacing(i intents.Intent) (removed int, err error) {
 	if err := errors.Join(m.list.read(m.control), m.list.load(m.control)); err != nil {
 		return 0, err
@@ -185,7 +190,7 @@ func (m *Mailbox) undoPlacing(i intents.Intent) (removed int, err error) {
 		f, there := at[s.To]
 		var st unix.Stat_t
 		if !there || unix.Fstatat(dirs[f.place].Fd(), f.name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil ||
-			s.Ino != 0 && (s.Ino != st.Ino || s.Dev != uint64(st.Dev)) {
+			s.Ino != 0 && (s.Ino != st.Ino || s.Dev != uint64(st.Dev)) || s.Ino != 0 && s.From != "" && st.Nlink < 2 {
 			continue
 		}
 		if err := dirs[f.place].Unlink(f.name); err != nil && !errors.Is(err, fs.ErrNotExist) {

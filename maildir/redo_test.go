@@ -403,3 +403,32 @@ func TestRedoMove(t *testing.T) {
 		}
 	}
 }
+
+// What a COPY left is removed again, but never the only name of a message: another
+// program may have moved it there meanwhile.
+func TestUndoSparesTheOnlyName(t *testing.T) {
+	t.Parallel()
+	for what, place := range map[string]func(old, name string) error{"linked by us": os.Link, "moved by another program": os.Rename} {
+		b := newBox(t, Options{})
+		stock(2)(b)
+		other := b.open("Other")
+		err := other.edit(context.Background(), func() error {
+			var add []newcomer
+			for _, src := range b.sources([]UID{1, 2}) {
+				add = append(add, newcomer{base: src.name[:baseLen(src.name)], from: b.dirOf(src.place), name: src.name})
+			}
+			other.intendPlacing(add).Close() // and killed
+			return place(b.in("cur", add[0].name), b.in(".Other", "cur", add[0].name))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := *b
+		again.restart()
+		here, there := bodies(t, again.Mailbox), bodies(t, again.open("Other"))
+		all := slices.Sorted(slices.Values(slices.Concat(there, here)))
+		if len(all) != 2 || !strings.HasPrefix(all[0], "message 0") || !strings.HasPrefix(all[1], "message 1") {
+			t.Errorf("%s: INBOX %q, Other %q", what, here, there)
+		}
+	}
+}
