@@ -51,6 +51,7 @@ type parent struct {
 	doors      []door  // changed by the goroutine of the child that serves only
 	last, held reading // see reading
 	// Of privilege_separation: user.
+	served  chan struct{}  // closed when the child serves
 	auth    *privsep.Child // set before any child asks anything
 	asked   bool           // auth has begun to read the configuration
 	tickets map[[ticketSize]byte]vouched
@@ -84,7 +85,10 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 		return ExitConfig, err
 	}
 	stdio.await(start, conf, log)
-	p := &parent{start: start, options: o, log: log, notify: stdio.notify, tickets: map[[ticketSize]byte]vouched{}, workers: map[workerKey]*worker{}}
+	p := &parent{
+		start: start, options: o, log: log, notify: stdio.notify, served: make(chan struct{}),
+		tickets: map[[ticketSize]byte]vouched{}, workers: map[workerKey]*worker{},
+	}
 	if err := p.load(); err != nil {
 		return ExitConfig, err
 	}
@@ -128,11 +132,22 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 		return ExitOS, err
 	}
 	go p.attend(server) // ends with the child
+	served := p.served
+	var early []os.Signal
 	for {
 		select {
+		case <-served:
+			served = nil
+			for _, s := range early {
+				server.Signal(s)
+			}
 		case s := <-signals:
 			switch s {
 			case syscall.SIGHUP, syscall.SIGUSR2: // the child asks for the rest
+				if served != nil { // and would die of them as long as it starts
+					early = append(early, s)
+					continue
+				}
 			default:
 				p.closeDoors() // or clients would wait where nobody accepts
 			}
@@ -248,6 +263,11 @@ func (p *parent) serves(c *privsep.Child) error {
 	if p.start == StartListen {
 		p.from.tell()
 		own(p.doors)
+	}
+	select {
+	case <-p.served: // told again
+	default:
+		close(p.served)
 	}
 	return c.Send([]byte{answerYes})
 }
