@@ -46,12 +46,12 @@ type parent struct {
 	given   bool // the child has had them
 	from    inheritance
 	notify  *notifier
+	served  chan struct{} // closed when the child serves
 
 	mu         sync.Mutex
 	doors      []door  // changed by the goroutine of the child that serves only
 	last, held reading // see reading
 	// Of privilege_separation: user.
-	served  chan struct{}  // closed when the child serves
 	auth    *privsep.Child // set before any child asks anything
 	asked   bool           // auth has begun to read the configuration
 	tickets map[[ticketSize]byte]vouched
@@ -184,6 +184,12 @@ func (id identity) member() privsep.Identity {
 	return privsep.Identity{UID: id.uid, GID: id.gid, Groups: id.groups}
 }
 
+func (p *parent) own(yes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	own(p.doors, yes)
+}
+
 // closeDoors has nobody come in any more, as far as it is up to this process.
 func (p *parent) closeDoors() {
 	p.mu.Lock()
@@ -262,7 +268,7 @@ func (p *parent) tellInit(c *privsep.Child, message string) error {
 func (p *parent) serves(c *privsep.Child) error {
 	if p.start == StartListen {
 		p.from.tell()
-		own(p.doors)
+		p.own(true)
 	}
 	select {
 	case <-p.served: // told again
@@ -279,8 +285,10 @@ func (p *parent) succeed(c *privsep.Child) error {
 		p.log.Error("only a server that listens by itself can be replaced")
 		return refuse(c.Channel, syscall.ENOTSUP)
 	}
+	p.own(false)
 	pid, err := replace(p.doors, p.notify)
 	if err != nil {
+		p.own(true)
 		p.log.Error("not handed over", "err", err)
 		return refuse(c.Channel, syscall.ECHILD)
 	}
