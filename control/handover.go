@@ -111,8 +111,10 @@ func (l *Listener) HandOver() error {
 	if !l.own || l.begin == nil {
 		return errors.New("only a server that listens by itself can be replaced")
 	}
+	own(l.doors, false)
 	pid, err := replace(l.doors, l.notify)
 	if err != nil {
+		own(l.doors, true)
 		return err
 	}
 	l.leave(strconv.Itoa(pid))
@@ -127,8 +129,8 @@ func (l *Listener) leave(pid string) {
 	l.log.Log(context.Background(), LevelNotice, "handed over", "pid", pid)
 }
 
-// replace starts the process that takes over doors. They stay open here, and
-// their names are the other's when they are closed.
+// replace starts the process that takes over doors. They stay open here. They are
+// nobody's own meanwhile, since who is told to end closes them at any moment.
 func replace(doors []door, notify *notifier) (pid int, err error) {
 	var sockets []Handed
 	defer func() {
@@ -147,11 +149,6 @@ func replace(doors []door, notify *notifier) (pid int, err error) {
 		return 0, err
 	}
 	notify.replaced(pid)
-	for _, d := range doors {
-		if u, ok := d.Listener.(*net.UnixListener); ok {
-			u.SetUnlinkOnClose(false)
-		}
-	}
 	return pid, nil
 }
 
@@ -209,12 +206,12 @@ func (h inheritance) take(a config.Address) (net.Listener, error) {
 	return net.FileListener(f) // makes its own duplicate, and leaves the name of a unix socket where it is
 }
 
-// own has the names of unix sockets go with them: no other process serves there
-// any more.
-func own(doors []door) {
+// own tells whether the names of unix sockets go with them when they are closed,
+// because no other process serves there.
+func own(doors []door, own bool) {
 	for _, d := range doors {
 		if u, ok := d.Listener.(*net.UnixListener); ok {
-			u.SetUnlinkOnClose(true)
+			u.SetUnlinkOnClose(own)
 		}
 	}
 }

@@ -206,7 +206,7 @@ func (l *Listener) accepting(begin func(door)) {
 		return
 	}
 	if l.from.tell(); l.own {
-		own(l.doors)
+		own(l.doors, true)
 	}
 }
 

@@ -46,6 +46,7 @@ type parent struct {
 	given   bool // the child has had them
 	from    inheritance
 	notify  *notifier
+	served  chan struct{} // closed when the child serves
 
 	mu         sync.Mutex
 	doors      []door  // changed by the goroutine of the child that serves only
@@ -84,7 +85,10 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 		return ExitConfig, err
 	}
 	stdio.await(start, conf, log)
-	p := &parent{start: start, options: o, log: log, notify: stdio.notify, tickets: map[[ticketSize]byte]vouched{}, workers: map[workerKey]*worker{}}
+	p := &parent{
+		start: start, options: o, log: log, notify: stdio.notify, served: make(chan struct{}),
+		tickets: map[[ticketSize]byte]vouched{}, workers: map[workerKey]*worker{},
+	}
 	if err := p.load(); err != nil {
 		return ExitConfig, err
 	}
@@ -128,11 +132,22 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 		return ExitOS, err
 	}
 	go p.attend(server) // ends with the child
+	served := p.served
+	var early []os.Signal
 	for {
 		select {
+		case <-served:
+			served = nil
+			for _, s := range early {
+				server.Signal(s)
+			}
 		case s := <-signals:
 			switch s {
 			case syscall.SIGHUP, syscall.SIGUSR2: // the child asks for the rest
+				if served != nil { // and would die of them as long as it starts
+					early = append(early, s)
+					continue
+				}
 			default:
 				p.closeDoors() // or clients would wait where nobody accepts
 			}
@@ -167,6 +182,12 @@ func (p *parent) verdict(server *privsep.Child) (int, error) {
 
 func (id identity) member() privsep.Identity {
 	return privsep.Identity{UID: id.uid, GID: id.gid, Groups: id.groups}
+}
+
+func (p *parent) own(yes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	own(p.doors, yes)
 }
 
 // closeDoors has nobody come in any more, as far as it is up to this process.
@@ -247,7 +268,12 @@ func (p *parent) tellInit(c *privsep.Child, message string) error {
 func (p *parent) serves(c *privsep.Child) error {
 	if p.start == StartListen {
 		p.from.tell()
-		own(p.doors)
+		p.own(true)
+	}
+	select {
+	case <-p.served: // told again
+	default:
+		close(p.served)
 	}
 	return c.Send([]byte{answerYes})
 }
@@ -259,8 +285,10 @@ func (p *parent) succeed(c *privsep.Child) error {
 		p.log.Error("only a server that listens by itself can be replaced")
 		return refuse(c.Channel, syscall.ENOTSUP)
 	}
+	p.own(false)
 	pid, err := replace(p.doors, p.notify)
 	if err != nil {
+		p.own(true)
 		p.log.Error("not handed over", "err", err)
 		return refuse(c.Channel, syscall.ECHILD)
 	}

@@ -148,6 +148,38 @@ func TestParent(t *testing.T) {
 	}
 }
 
+// TestParentEarlySignals sends signals while the child starts: it must not die of
+// them, and hear of them when it can.
+func TestParentEarlySignals(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	dir := peer.TempDir(t)
+	write(t, dir+"/imapd.conf", fmt.Sprintf("configdirectory: %s\nlisten: unix:%[1]s/imap\nmaildir: %[1]s/Maildir\ncyrus_user: 65534\n", dir))
+	log := must(os.Create(dir + "/log"))(t)
+	defer log.Close()
+	c := exec.Command(peer.Binary(t), "-l", "-C", dir+"/imapd.conf")
+	c.Stderr = log
+	must(0, c.Start())(t)
+	for born := false; !born; { // peer.Children looks at all processes, which takes too long
+		tasks := must(filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", c.Process.Pid)))(t)
+		if len(tasks) == 0 {
+			t.Fatal("no child: " + read(t, log.Name()))
+		}
+		for _, task := range tasks {
+			text, _ := os.ReadFile(task) // the thread may have ended
+			born = born || len(text) > 0
+		}
+	}
+	must(0, c.Process.Signal(syscall.SIGHUP))(t)
+	eventually(t, func() string { return "not reloaded: " + read(t, log.Name()) }, func() bool {
+		return strings.Contains(read(t, log.Name()), "]: reloaded") || !alive(c.Process.Pid)
+	})
+	must(0, c.Process.Signal(syscall.SIGTERM))(t)
+	if err := c.Wait(); err != nil {
+		t.Errorf("%v: %s", err, read(t, log.Name()))
+	}
+}
+
 // TestParentCertificates has certificates renewed where only root can look, as
 // in certbot's directories: no signal is needed there either.
 func TestParentCertificates(t *testing.T) {

@@ -381,3 +381,31 @@ func TestHandOverFails(t *testing.T) {
 		s.LoginOn(t, conn, s.User).Do("NOOP")
 	}
 }
+
+// TestHandOverEnd has the old process told to end while the new one starts, as by
+// who sends SIGUSR2 and SIGTERM one after the other.
+func TestHandOverEnd(t *testing.T) {
+	t.Parallel()
+	needRoot(t) // else nobody but the process that serves opens doors
+	dir := peer.TempDir(t)
+	socket, included := filepath.Join(dir, "imap"), filepath.Join(dir, "included")
+	peer.Own(t, dir)
+	s := peer.Imapd(t, basic(t), peer.Options{})
+	edit(t, s, "listen: ", "listen: unix:"+socket+" ")
+	notify(t, s, syscall.SIGHUP, "]: reloaded")
+	// The new process cannot go on before it has read this.
+	must(0, syscall.Mkfifo(included, 0o644))(t)
+	writer := must(os.OpenFile(included, os.O_RDWR, 0))(t)
+	defer writer.Close()
+	edit(t, s, "allowplaintext: yes", "allowplaintext: yes\n@include: "+included)
+	must(0, syscall.Kill(s.PID, syscall.SIGUSR2))(t)
+	eventually(t, func() string { return "no new process" }, func() bool { return len(peer.Children(s.Started())) > 1 })
+	must(0, syscall.Kill(s.Started(), syscall.SIGTERM))(t)
+	eventually(t, func() string { return "SIGTERM is not heard" }, func() bool { return strings.Contains(s.Log(), "graceful shutdown") })
+	put(t, included+".file", "")
+	must(0, os.Rename(included+".file", included))(t)
+	writer.Close()
+	successor(t, s)
+	conn := must(net.Dial("unix", socket))(t)
+	s.LoginOn(t, conn, s.User).Do("NOOP")
+}
