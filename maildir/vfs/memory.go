@@ -22,14 +22,17 @@ func Prefault[T any](b []T) {
 		return
 	}
 	from := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
-	// What lies around b in its huge pages is the heap's too.
-	advise(from&^(hugePage-1), (from+size+hugePage-1)&^(hugePage-1), unix.MADV_HUGEPAGE)
+	if size >= hugeFrom {
+		// What lies around b in its huge pages is the heap's too.
+		advise(from&^(hugePage-1), (from+size+hugePage-1)&^(hugePage-1), unix.MADV_HUGEPAGE)
+	}
 	page := uintptr(os.Getpagesize())
 	advise((from+page-1)&^(page-1), (from+size)&^(page-1), unix.MADV_POPULATE_WRITE) // Linux 5.14
 }
 
 const (
-	prefaultFrom = 512 << 10 // smaller pieces have been touched before, most likely
+	prefaultFrom = 32 << 10  // smaller pieces have been touched before, most likely
+	hugeFrom     = 512 << 10 // for less a huge page is mostly waste
 	hugePage     = 2 << 20
 )
 
