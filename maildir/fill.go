@@ -37,6 +37,7 @@ type filling struct {
 	known  map[string]uint32 // number of an info
 	last   uint32            // that was asked for last
 	lines  []uint16          // number of the info of the line's file + 1, 0: it has no file; and fileInNew
+	order  []uint32          // the lines of the files, as they were found, + 1; 0: of a file without one
 	others []file
 }
 
@@ -80,6 +81,12 @@ func (sc *scanner) fill() (bool, error) {
 	for _, i := range f.infos {
 		sc.letters |= i.flags
 	}
+	m.found = f.order[:0]
+	for _, line := range f.order {
+		if line > 0 {
+			m.found = append(m.found, uint32(l.uids[line-1]))
+		}
+	}
 	return true, nil
 }
 
@@ -89,26 +96,33 @@ func (f *filling) match(l *lines) error {
 	for i, h := range l.hashes {
 		j.know(h, i)
 	}
+	f.order = make([]uint32, 0, len(l.uids)+len(l.uids)/16)
+	vfs.Prefault(f.order)
+	var at []uint32 // of the files in a piece
 	return f.sc.read([2]bool{}, func(piece []byte) error {
-		err := eachFile(piece, func(at int, name []byte) {
+		at = slices.Grow(at[:0], len(piece)/direntOctets/2)
+		begin := len(f.order)
+		err := eachFile(piece, func(here int, name []byte) {
 			base := bytes.IndexByte(name, ':')
 			if base < 0 {
 				base = len(name)
 			}
-			j.find(l.hash(name[:base]), at, f.info(name[base:]))
+			j.find(l.hash(name[:base]), len(at), f.info(name[base:]))
+			at, f.order = append(at, uint32(here)), append(f.order, 0)
 		})
 		single := j.join(func(found mark, line int) {
 			i := &f.infos[found.tag]
 			switch {
 			case i.bad:
 			case line < 0:
-				if name := nameAt(piece, int(found.at)); messageName(name) {
+				if name := nameAt(piece, int(at[found.at])); messageName(name) {
 					f.others = append(f.others, file{name: string(name), place: f.sc.place, flags: parseFlags(name)})
 				}
 			case f.lines[line] != 0:
 				err = errOdd
 			default:
 				f.lines[line] = uint16(found.tag) + 1
+				f.order[begin+int(found.at)] = uint32(line) + 1
 				if f.sc.place == inNew {
 					f.lines[line] |= fileInNew
 				}

@@ -133,11 +133,17 @@ type work struct {
 // compact writes the index anew if its journal has grown long. Its lock is held.
 func (m *Mailbox) compact() {
 	h := &m.past
-	if !h.on || !h.file.JournalIsLong() {
-		return
+	if h.on && h.file.JournalIsLong() {
+		m.rewrite()
 	}
+}
+
+// rewrite writes the index anew, if it can. Its lock is held.
+func (m *Mailbox) rewrite() {
+	h := &m.past
 	if err := m.writeIndex(m.Snapshot()); err != nil {
 		h.file.Defer()
+		m.disorder = false
 		m.host.opt.Log.Warn("cannot write the index anew", "mailbox", m.name, "err", err)
 		if !h.file.Loaded() {
 			m.lose(err)

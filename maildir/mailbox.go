@@ -60,6 +60,8 @@ type Mailbox struct {
 	freed         quota.Usage         // by unlink, not noted in maildirsize yet
 	seen          []bool              // scratch of scans
 	tidying       *time.Timer         // see keep.go
+	found         []uint32            // UIDs in the order in which a scan found their files; nil: as in the index, or nobody knows
+	disorder      bool                // the index says otherwise
 
 	early    atomic.Bool // followEarly has been here, or will be
 	uprooted atomic.Bool // another cur/ or new/ is in place; see inPlace

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -72,7 +73,7 @@ func (m *Mailbox) fromImage(img *index.Image) *Snapshot {
 	pages := make([]*page, len(img.Pages))
 	for i, p := range img.Pages {
 		lift(p.Recs, floor)
-		pages[i] = &page{recs: p.Recs}
+		pages[i] = &page{recs: p.Recs, placed: img.Order != nil}
 		pages[i].lazy.Store(p.Names)
 		pages[i].finish().more = m.readMore(pages[i])
 	}
@@ -83,6 +84,9 @@ func (m *Mailbox) fromImage(img *index.Image) *Snapshot {
 		pages = pages[n:]
 	}
 	s := newSnapshot(img.Validity, 1, ModSeq(max(img.State.ModSeq, floor)), m.keys.names()).with(dirs)
+	if img.Order != nil {
+		s.foretold = &foretold{img.Order}
+	}
 	s.Next = max(UID(img.State.Next), s.sum.last+1)
 	h.state.ModSeq = max(h.state.ModSeq, floor)
 	if len(img.Tail) > 0 {
@@ -401,8 +405,12 @@ func (m *Mailbox) writeIndex(s *Snapshot) error {
 	h.state.Next = uint32(s.Next)
 	h.state.Recent = uint32(m.recentFrom)
 	folder := index.Folder{Validity: s.Validity, GUID: m.list.head.GUID, Ino: m.curIno(), Line: h.line}
-	if err := h.file.Replace(folder, &h.state, h.gone, pageSource{s}); err != nil {
+	if err := h.file.Replace(folder, &h.state, h.gone, pageSource{s, m.foundOrder(s)}); err != nil {
 		return err
+	}
+	m.found, m.disorder = nil, false
+	if s.foretold != nil {
+		s.foretold.order = nil // it keeps the file that was replaced
 	}
 	h.on, h.saved = true, h.state.Stamp
 	if s.Len() >= forgetFrom {
@@ -428,7 +436,27 @@ const dropFrom = 50_000
 
 // pageSource has the index written from a snapshot. What the names of its pages take
 // in memory is given back where there are many: they are read again when they are asked for.
-type pageSource struct{ s *Snapshot }
+type pageSource struct {
+	s     *Snapshot
+	order []uint32
+}
+
+// Order implements index.Source.
+func (x pageSource) Order() []uint32 { return x.order }
+
+// foundOrder returns the UIDs in the order in which the files of s were found last,
+// nil if nobody knows.
+func (m *Mailbox) foundOrder(s *Snapshot) []uint32 {
+	if m.found != nil || s.order() == nil {
+		return m.found
+	}
+	_, uids, free, err := s.order().Read()
+	if err != nil {
+		return nil
+	}
+	defer free()
+	return slices.Clone(uids)
+}
 
 // Written implements index.Source.
 func (x pageSource) Written(page int, names *index.Names) {
@@ -483,7 +511,7 @@ func (m *Mailbox) save(closing bool) {
 	}
 	b := m.learned(s)
 	mark := closing && !h.state.Clean
-	if now == h.saved && b.Empty() && !mark {
+	if now == h.saved && b.Empty() && !mark && !m.disorder {
 		return
 	}
 	if mark && m.host.opt.Fsync != FsyncNever {
@@ -503,6 +531,9 @@ func (m *Mailbox) save(closing bool) {
 	b.State(&st)
 	if err := h.file.Append(b, mark); err == nil {
 		h.state, h.saved = st, now
+	}
+	if m.disorder {
+		m.rewrite()
 	}
 	m.compact()
 }

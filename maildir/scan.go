@@ -99,6 +99,7 @@ func scanBuffer(size int) (b []byte, free func()) {
 	bp := scanBuffers.Get().(*[]byte)
 	if len(*bp) < size {
 		*bp = make([]byte, size)
+		vfs.Prefault(*bp)
 	}
 	return *bp, func() { scanBuffers.Put(bp) }
 }

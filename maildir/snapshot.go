@@ -82,8 +82,9 @@ func placeOf(r *record) place {
 func ghost(r *record) bool { return r.Mod&index.Ghost != 0 }
 
 type page struct {
-	recs []record // ascending by UID, never empty; but for Facts never written
-	sum  summary
+	recs   []record // ascending by UID, never empty; but for Facts never written
+	sum    summary
+	placed bool // all of recs are as they were loaded; see foresee.go
 
 	more map[UID][]uint16 // of those with index.More: see Marks; nil where there are none
 
@@ -91,6 +92,7 @@ type page struct {
 	// reads them. At least one of the two there is, always.
 	names atomic.Pointer[[]byte]
 	lazy  atomic.Pointer[index.Names]
+	blind atomic.Bool // lazy has failed
 
 	mu    sync.Mutex // guards Facts of recs, and newer; innermost, never held over I/O
 	newer bool       // Facts were learned that the index does not have
@@ -111,6 +113,7 @@ func (p *page) allNames() []byte {
 	}
 	b, err := p.lazy.Load().Read()
 	if err != nil {
+		p.blind.Store(true)
 		return nil
 	}
 	p.names.Store(&b)
@@ -125,6 +128,7 @@ func (p *page) namesOnce(r *index.Reader) []byte {
 	}
 	b, err := r.Read(p.lazy.Load())
 	if err != nil {
+		p.blind.Store(true)
 		return nil
 	}
 	return b
@@ -193,6 +197,9 @@ type Snapshot struct {
 	// from is the published snapshot that a view with ghosts was made from;
 	// the snapshot itself where there are none.
 	from *Snapshot
+	// foretold is the order of the index that it was made from; nil: it was made
+	// from none.
+	foretold *foretold
 }
 
 // A Message is one entry of a snapshot. Its UID, Flags and ModSeq are the

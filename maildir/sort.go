@@ -3,9 +3,10 @@ package maildir
 import (
 	"bytes"
 	"hash/maphash"
-	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"imapd/maildir/vfs"
 )
 
 // Sorting the names of a scan: which file is of which message, and what of it is
@@ -23,8 +24,13 @@ func (f file) base() string { return f.name[:baseLen(f.name)] }
 
 // scan finds out how the directories that are not skipped differ from snap.
 func (m *Mailbox) scan(snap *Snapshot, skip [2]bool) (survey, error) {
-	m.seen = slices.Grow(m.seen[:0], snap.Len())[:snap.Len()]
-	clear(m.seen)
+	if n := snap.Len(); cap(m.seen) < n {
+		m.seen = make([]bool, n, n+n/8)
+		vfs.Prefault(m.seen)
+	} else {
+		m.seen = m.seen[:n]
+		clear(m.seen)
+	}
 	if skip[inCur] {
 		for i := range m.seen {
 			m.seen[i] = true
@@ -52,6 +58,11 @@ func (m *Mailbox) scan(snap *Snapshot, skip [2]bool) (survey, error) {
 			return eachFile(piece, func(_ int, name []byte) { sc.file(name) })
 		})
 		return sc.survey, err
+	}
+	if o := snap.order(); o != nil && !skip[inCur] {
+		if done, err := sc.foresee(o, skip); done {
+			return sc.survey, err
+		}
 	}
 	return sc.survey, sc.compare(skip)
 }

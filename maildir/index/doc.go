@@ -19,12 +19,14 @@
 //	prefix    88 octets: which folder and file this is about, where the trailer is
 //	records   40 octets a message, ascending by UID
 //	names     the file names, page by page
+//	order     hashes of the names, in the order in which the directories have them
 //	gone      ranges of UIDs that were expunged, ascending by modseq
 //	trailer   State, and for each page its lengths and checksums
 //	journal   batches, each with a length and a checksum
 //
 // The records are read at once and the names of a page when they are first
-// asked for: what a client asks after SELECT needs none. The journal is short:
+// asked for: what a client asks after SELECT needs none. The order is read by a
+// process that has to read the directories (Order). The journal is short:
 // when it has grown to a part of the base the file is written anew under another
 // name and renamed into place.
 //
@@ -32,6 +34,8 @@
 // renamed. Whoever holds it reads first what others have appended, so that
 // modseqs are given in one order. A batch that is torn, because its writer was
 // killed, is ignored by readers and cut off by the next writer.
+//
+// Version 1 had no order. Such an index is read, and written anew when its time comes.
 //
 // Numbers are little-endian. Checksums are CRC-32C.
 //

@@ -34,6 +34,8 @@ func (m memory) Pages(yield func([]Record, int, func() ([]byte, error)) error) e
 	return nil
 }
 
+func (m memory) Order() []uint32 { return nil }
+
 func (m memory) Written(page int, names *Names) { m[page].written = names.Of(m[page].recs) }
 
 // messages returns n messages in pages.
@@ -124,6 +126,12 @@ func TestBaseIsReadAsWritten(t *testing.T) {
 		}
 		for i, p := range img.Pages {
 			names, err := p.Names.Read()
+			for k := range p.Recs {
+				if p.Recs[k].Mod&Placed == 0 {
+					t.Fatal("a record that was loaded is in no order")
+				}
+				p.Recs[k].Mod &^= Placed
+			}
 			if d := cmp.Diff(want[i].recs, p.Recs); d != "" || err != nil || !bytes.Equal(names, want[i].names) || p.Names.Len() != len(names) {
 				t.Fatalf("%d messages, page %d: %v %s", n, i, err, d)
 			}
@@ -244,7 +252,7 @@ func TestReplaced(t *testing.T) {
 }
 
 // No octet of the base can change without being noticed, at the latest when the
-// names are read; and no file makes Load fail otherwise.
+// names or the order are read; and no file makes Load fail otherwise.
 func TestDamage(t *testing.T) {
 	t.Parallel()
 	f := written(t, 300)
@@ -289,6 +297,11 @@ func sound(t *testing.T, dir vfs.Dir) bool {
 			return false
 		}
 	}
+	_, _, free, err := img.Order.Read()
+	if err != nil {
+		return false
+	}
+	free()
 	return true
 }
 

@@ -22,6 +22,7 @@ type Image struct {
 	Folder
 	State State
 	Pages []Page
+	Order *Order // nil: the index is of a version that had none
 	Gone  []Range
 	Tail  []Event // to be applied in their order; State is from before them
 
@@ -45,11 +46,13 @@ type Page struct {
 
 const (
 	magic      = "imapd ix"
-	version    = 1
+	version    = 2
+	plain      = 1 // the version without Order
 	prefixSize = 88
 	guidSize   = 32
 	pageSize   = 12 // of an entry of the page table
 	tailFixed  = stateSize + 12
+	tailOrder  = 4 + 4 + seedSize // of version 2, behind them
 )
 
 // Bounds of what is read into memory. The journal is written anew long before.
@@ -123,7 +126,7 @@ func readBase(r *os.File, size int64) (*Image, int64, error) {
 	if n, err := vfs.ReadFullAt(fd, prefix[:], 0); err != nil || n < prefixSize {
 		return nil, 0, readError(err)
 	}
-	if string(prefix[:8]) != magic || order.Uint32(prefix[8:]) != version || order.Uint32(prefix[80:]) != checksum(prefix[:80]) {
+	if string(prefix[:8]) != magic || order.Uint32(prefix[8:]) != version && order.Uint32(prefix[8:]) != plain || order.Uint32(prefix[80:]) != checksum(prefix[:80]) {
 		return nil, 0, ErrDamaged
 	}
 	img := &Image{Folder: Folder{
@@ -134,7 +137,7 @@ func readBase(r *os.File, size int64) (*Image, int64, error) {
 	if at < prefixSize || at > uint64(size) || size > maxFile {
 		return nil, 0, ErrDamaged
 	}
-	t, err := readTrailer(fd, int64(at), size)
+	t, err := readTrailer(fd, int64(at), size, order.Uint32(prefix[8:]))
 	if err != nil {
 		return nil, 0, err
 	}
@@ -146,6 +149,9 @@ func readBase(r *os.File, size int64) (*Image, int64, error) {
 	}
 	if img.Gone, err = t.readGone(fd, int64(at)); err != nil {
 		return nil, 0, err
+	}
+	if img.Order = t.order; img.Order != nil {
+		img.Order.fd, img.Order.off = r, int64(at)-int64(t.gone)*rangeSize-int64(t.order.n)*orderSize
 	}
 	return img, int64(at) + t.size, nil
 }
@@ -163,6 +169,7 @@ type trailer struct {
 	pages   []pageEntry
 	gone    int // ranges
 	goneSum uint32
+	order   *Order // nil: none
 	size    int64
 }
 
@@ -172,16 +179,25 @@ type pageEntry struct {
 }
 
 // readTrailer reads the trailer at offset at: State, the counts of pages and of
-// ranges, the checksum of the ranges, the page table, and the checksum of it all.
-func readTrailer(fd int, at, size int64) (*trailer, error) {
-	var fixed [tailFixed]byte
-	if n, err := vfs.ReadFullAt(fd, fixed[:], at); err != nil || n < tailFixed {
+// ranges, the checksum of the ranges, the count, checksum and seed of Order, the page
+// table, and the checksum of it all.
+func readTrailer(fd int, at, size int64, of uint32) (*trailer, error) {
+	head := tailFixed
+	if of != plain {
+		head += tailOrder
+	}
+	fixed := make([]byte, head)
+	if n, err := vfs.ReadFullAt(fd, fixed, at); err != nil || n < head {
 		return nil, readError(err)
 	}
 	t := &trailer{gone: int(order.Uint32(fixed[stateSize+4:])), goneSum: order.Uint32(fixed[stateSize+8:])}
-	t.state.read(fixed[:])
+	t.state.read(fixed)
+	if of != plain {
+		b := fixed[tailFixed:]
+		t.order = &Order{n: int(order.Uint32(b)), sum: order.Uint32(b[4:]), seed: seed{order.Uint64(b[8:]), order.Uint64(b[16:])}}
+	}
 	pages := int64(order.Uint32(fixed[stateSize:]))
-	t.size = tailFixed + pages*pageSize + 4
+	t.size = int64(head) + pages*pageSize + 4
 	if t.size > size-at {
 		return nil, ErrDamaged
 	}
@@ -194,7 +210,7 @@ func readTrailer(fd int, at, size int64) (*trailer, error) {
 	}
 	t.pages = make([]pageEntry, pages)
 	for i := range t.pages {
-		e := b[tailFixed+i*pageSize:]
+		e := b[head+i*pageSize:]
 		t.pages[i] = pageEntry{int(order.Uint16(e)), int(order.Uint16(e[2:])), order.Uint32(e[4:]), order.Uint32(e[8:])}
 	}
 	return t, nil
@@ -214,7 +230,13 @@ func (t *trailer) readPages(r *os.File, at int64) ([]Page, error) {
 		records += int64(e.n)
 		names += int64(e.names)
 	}
-	if records > maxRecords || t.gone > maxGone || prefixSize+records*recordSize+names+int64(t.gone)*rangeSize != at {
+	var placed uint64
+	rest := at - (prefixSize + records*recordSize + names + int64(t.gone)*rangeSize)
+	if t.order != nil && int64(t.order.n) == records {
+		placed = Placed
+		rest -= records * orderSize
+	}
+	if records > maxRecords || t.gone > maxGone || rest != 0 {
 		return nil, ErrDamaged
 	}
 	pages := make([]Page, 0, len(t.pages))
@@ -234,7 +256,7 @@ func (t *trailer) readPages(r *os.File, at int64) ([]Page, error) {
 		}
 		off += int64(len(b))
 		for _, e := range todo[:k] {
-			if checksum(b[:e.n*recordSize]) != e.recSum || !e.decode(recs[:e.n], &last) {
+			if checksum(b[:e.n*recordSize]) != e.recSum || !e.decode(recs[:e.n], placed, &last) {
 				return nil, ErrDamaged
 			}
 			pages = append(pages, Page{recs[:e.n:e.n], &Names{recs[:e.n:e.n], r, namesAt, e.names, e.namesSum}})
@@ -245,15 +267,15 @@ func (t *trailer) readPages(r *os.File, at int64) ([]Page, error) {
 	return pages, nil
 }
 
-// decode makes records of what was read into recs, and checks them. last is the
-// UID before them.
-func (e *pageEntry) decode(recs []Record, last *uint32) bool {
+// decode makes records of what was read into recs, each with the bit placed, and
+// checks them. last is the UID before them.
+func (e *pageEntry) decode(recs []Record, placed uint64, last *uint32) bool {
 	for i := range recs {
 		r := &recs[i]
 		if !asWritten {
 			r.read(slices.Clone(octets(recs[i : i+1])))
 		}
-		r.Mod &^= Ghost
+		r.Mod = r.Mod&^(Ghost|Placed) | placed
 		if r.UID <= *last || r.UID > maxUID || r.ModSeq() == 0 || r.ModSeq() > maxSane || int(r.NameOff)+int(r.NameLen) > e.names || r.BaseLen > r.NameLen {
 			return false
 		}

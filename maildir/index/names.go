@@ -91,6 +91,7 @@ func (r *Reader) Read(n *Names) ([]byte, error) {
 	if n.fd != r.fd || n.off < r.off || n.off+int64(n.size) > r.off+int64(len(r.buf)) {
 		if r.buf == nil {
 			r.buf = make([]byte, readAhead)
+			vfs.Prefault(r.buf)
 		}
 		r.buf = r.buf[:readAhead]
 		k, err := vfs.ReadFullAt(int(n.fd.Fd()), r.buf, n.off)

@@ -60,6 +60,7 @@ const (
 	InNew  = 1 << 56 // the file lies in new/
 	Ghost  = 1 << 57 // expunged, kept in a view; never in the file
 	More   = 1 << 58 // has keywords that Flags has no bit for: they are in imapd-keywords
+	Placed = 1 << 59 // has the name that the Order knows, which was loaded with it; never in the file
 	modSeq = 1<<56 - 1
 )
 
@@ -74,7 +75,7 @@ func (r *Record) append(b []byte) []byte {
 	b = order.AppendUint16(b, r.NameOff)
 	b = append(b, r.NameLen, r.BaseLen)
 	b = order.AppendUint64(b, r.Flags)
-	b = order.AppendUint64(b, r.Mod&^Ghost)
+	b = order.AppendUint64(b, r.Mod&^(Ghost|Placed))
 	return r.Facts.append(b)
 }
 
@@ -92,7 +93,7 @@ func (r *Record) read(b []byte) {
 	r.NameOff = order.Uint16(b[4:])
 	r.NameLen, r.BaseLen = b[6], b[7]
 	r.Flags = order.Uint64(b[8:])
-	r.Mod = order.Uint64(b[16:]) &^ Ghost
+	r.Mod = order.Uint64(b[16:]) &^ (Ghost | Placed)
 	r.Facts.read(b[24:])
 }
 

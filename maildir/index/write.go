@@ -17,6 +17,9 @@ type Source interface {
 	// function that returns them, until yield fails. It is called more than
 	// once and must do the same each time, but for Facts.
 	Pages(yield func(recs []Record, size int, names func() ([]byte, error)) error) error
+	// Order returns UIDs in the order in which the directories have the files, as
+	// far as it is known.
+	Order() []uint32
 	// Written is called for each page once the index is in its place, with where
 	// its names are now: Of makes Names of it.
 	Written(page int, names *Names)
@@ -110,14 +113,17 @@ func (w *writer) write(folder Folder, state *State, gone []Range, src Source) (i
 	if err != nil {
 		return 0, nil, err
 	}
-	at += int64(len(gone)) * rangeSize
+	n := 0
+	for _, e := range table {
+		n += e.n
+	}
+	at += int64(n)*orderSize + int64(len(gone))*rangeSize
 	var st unix.Stat_t
 	if err := unix.Fstat(w.out.Fd(), &st); err != nil {
 		return 0, nil, err
 	}
 	w.put(prefix(folder, at, st.Ino))
-	var b []byte
-	i := 0
+	b, i := []byte(nil), 0
 	err = src.Pages(func(recs []Record, _ int, _ func() ([]byte, error)) error {
 		b = b[:0]
 		for k := range recs {
@@ -131,12 +137,14 @@ func (w *writer) write(folder Folder, state *State, gone []Range, src Source) (i
 	if err != nil {
 		return 0, nil, err
 	}
+	places := orderWriter{seed: newSeed(), uids: make([]uint32, 0, n), hashes: make([]uint64, 0, n)}
 	i = 0
-	err = src.Pages(func(_ []Record, _ int, names func() ([]byte, error)) error {
+	err = src.Pages(func(recs []Record, _ int, names func() ([]byte, error)) error {
 		b, err := names()
 		if err != nil {
 			return err
 		}
+		places.take(recs, b)
 		table[i].namesSum = checksum(b)
 		i++
 		w.put(b)
@@ -145,12 +153,14 @@ func (w *writer) write(folder Folder, state *State, gone []Range, src Source) (i
 	if err != nil {
 		return 0, nil, err
 	}
+	all := places.bytes(src.Order())
+	w.put(all)
 	b = b[:0]
 	for i := range gone {
 		b = gone[i].append(b)
 	}
 	w.put(b)
-	w.put(encodeTrailer(state, table, len(gone), checksum(b)))
+	w.put(encodeTrailer(state, table, len(gone), checksum(b), &Order{n: n, sum: checksum(all), seed: places.seed}))
 	w.flush()
 	return w.n, table, w.err
 }
@@ -182,12 +192,15 @@ func prefix(f Folder, trailer int64, self uint64) []byte {
 	return order.AppendUint32(b, rand.Uint32()) // no two files begin alike
 }
 
-func encodeTrailer(s *State, table []pageEntry, gone int, goneSum uint32) []byte {
-	b := make([]byte, 0, tailFixed+len(table)*pageSize+4)
+func encodeTrailer(s *State, table []pageEntry, gone int, goneSum uint32, o *Order) []byte {
+	b := make([]byte, 0, tailFixed+tailOrder+len(table)*pageSize+4)
 	b = s.append(b)
 	b = order.AppendUint32(b, uint32(len(table)))
 	b = order.AppendUint32(b, uint32(gone))
 	b = order.AppendUint32(b, goneSum)
+	b = order.AppendUint32(b, uint32(o.n))
+	b = order.AppendUint32(b, o.sum)
+	b = order.AppendUint64(order.AppendUint64(b, o.seed[0]), o.seed[1])
 	for _, e := range table {
 		b = order.AppendUint16(b, uint16(e.n))
 		b = order.AppendUint16(b, uint16(e.names))

@@ -26,6 +26,7 @@ func (f *File) Each(yield func(Entry)) (List, Stat, error) {
 		return List{}, st, err
 	}
 	s := stream{f: f, end: st.Size, buf: make([]byte, min(streamBuffer, st.Size))}
+	vfs.Prefault(s.buf)
 	s.each = yield
 	l, err := s.list()
 	if err != nil && err != ErrHeader {

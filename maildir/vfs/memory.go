@@ -22,14 +22,17 @@ func Prefault[T any](b []T) {
 		return
 	}
 	from := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
-	// What lies around b in its huge pages is the heap's too.
-	advise(from&^(hugePage-1), (from+size+hugePage-1)&^(hugePage-1), unix.MADV_HUGEPAGE)
+	if size >= hugeFrom {
+		// What lies around b in its huge pages is the heap's too.
+		advise(from&^(hugePage-1), (from+size+hugePage-1)&^(hugePage-1), unix.MADV_HUGEPAGE)
+	}
 	page := uintptr(os.Getpagesize())
 	advise((from+page-1)&^(page-1), (from+size)&^(page-1), unix.MADV_POPULATE_WRITE) // Linux 5.14
 }
 
 const (
-	prefaultFrom = 512 << 10 // smaller pieces have been touched before, most likely
+	prefaultFrom = 32 << 10  // smaller pieces have been touched before, most likely
+	hugeFrom     = 512 << 10 // for less a huge page is mostly waste
 	hugePage     = 2 << 20
 )
 
@@ -41,11 +44,22 @@ func advise(from, to uintptr, advice int) {
 // again after free. It is not the garbage collector's: it goes back to the kernel at
 // once, and comes from it in pages as large as it has.
 func Buffer(n int) (b []byte, free func()) {
-	m, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	// Only what has the size of huge pages, and begins and ends with one, is made of
+	// them.
+	size, more := n, 0
+	if n >= hugeFrom {
+		size, more = (n+hugePage-1)&^(hugePage-1), hugePage
+	}
+	m, err := unix.Mmap(-1, 0, size+more, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		return make([]byte, n), func() {}
 	}
-	unix.Madvise(m, unix.MADV_HUGEPAGE)
-	unix.Madvise(m, unix.MADV_POPULATE_WRITE)
-	return m, func() { unix.Munmap(m) }
+	b = m
+	if more > 0 {
+		from := -int(uintptr(unsafe.Pointer(&m[0]))) & (hugePage - 1)
+		b = m[from : from+size]
+		unix.Madvise(b, unix.MADV_HUGEPAGE)
+	}
+	unix.Madvise(b, unix.MADV_POPULATE_WRITE)
+	return b[:n:n], func() { unix.Munmap(m) }
 }

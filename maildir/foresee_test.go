@@ -1,0 +1,193 @@
+package maildir
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"imapd/maildir/index"
+)
+
+// again ends the process and opens the folder in another.
+func (p *plan) again() {
+	p.t.Helper()
+	p.ModSeqs()
+	p.host.Close()
+	p.Release()
+	p.rest()
+	p.start(Options{})
+}
+
+// listed returns what the folder holds by its files, with the UIDs of p.lines.
+func (p *plan) listed() (want []string) {
+	p.t.Helper()
+	uids := map[string]uint32{}
+	for _, l := range p.lines {
+		uids[l.Base] = l.UID
+	}
+	type found struct {
+		uid  uint32
+		text string
+	}
+	var all []found
+	for _, dir := range []string{"new", "cur"} {
+		for _, name := range p.files(dir) {
+			u := uids[name[:baseLen(name)]]
+			if u == 0 {
+				continue // it is no message, or one that came later
+			}
+			s := p.Snapshot()
+			flags := strings.Join(s.AppendFlagNames(nil, Marks{Flags: parseFlags(name)}), " ")
+			all = append(all, found{u, fmt.Sprintf("%d %s %s", u, name[:baseLen(name)], flags)})
+		}
+	}
+	slices.SortFunc(all, func(a, b found) int { return int(a.uid) - int(b.uid) })
+	for _, f := range all {
+		want = append(want, f.text)
+	}
+	return want
+}
+
+// mine returns what the mailbox holds of p.lines.
+func (p *plan) mine() (l []string) {
+	for _, s := range told(p.Mailbox) {
+		if !strings.HasPrefix(s, "100000") || len(s) < 8 || s[7] != ' ' {
+			l = append(l, s)
+		}
+	}
+	return l
+}
+
+func (p *plan) agree(when string) {
+	p.t.Helper()
+	if d := cmp.Diff(p.listed(), p.mine()); d != "" {
+		p.t.Fatalf("%s: %s", when, d)
+	}
+}
+
+// Processes that come one after the other find what others have done between them,
+// by the hashes in the index: files with other flags, back under a former name, moved
+// between the directories, removed; with and without records that were changed since
+// the index was written.
+func TestForesee(t *testing.T) {
+	t.Parallel()
+	p := planned(t)
+	p.start(Options{})
+	p.again()
+	if p.Snapshot().order() == nil {
+		t.Fatal("the index has no order")
+	}
+	p.agree("nothing")
+	r := rand.New(rand.NewPCG(7, 7))
+	former := map[string]string{}
+	for round := range 8 {
+		cur := p.files("cur")
+		for range 1 + round*20 {
+			name := cur[r.IntN(len(cur))]
+			base := name[:baseLen(name)]
+			to := base + []string{":2,", ":2,S", ":2,FS", ":2,T"}[r.IntN(4)]
+			dir := "cur"
+			switch k := r.IntN(6); {
+			case k == 0:
+				os.Remove(p.in("cur", name))
+				continue
+			case k == 1:
+				dir = "new"
+			case k < 4 && former[base] != "":
+				to = former[base]
+			}
+			if os.Rename(p.in("cur", name), p.in(dir, to)) == nil {
+				former[base] = name
+			}
+		}
+		p.again()
+		p.agree(fmt.Sprintf("round %d", round))
+		if round%3 == 2 {
+			p.sync(Serve)
+			p.agree(fmt.Sprintf("round %d, served", round))
+		}
+	}
+}
+
+// A folder whose files come in another order than the index says is understood, and
+// its index says so from then on.
+func TestForeseeDisorder(t *testing.T) {
+	t.Parallel()
+	p := planned(t)
+	p.start(Options{})
+	p.ModSeqs()
+	p.mu.Lock()
+	p.found = nil
+	for _, msg := range p.Snapshot().Range(0, p.Snapshot().Len()) {
+		p.found = append(p.found, uint32(msg.UID)) // not as any directory has them
+	}
+	if err := p.past.file.Lock(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.writeIndex(p.Snapshot()); err != nil {
+		t.Fatal(err)
+	}
+	p.past.file.Unlock()
+	p.mu.Unlock()
+	p.deliver("cur", "1600000004.d:2,", "x") // so that the next process scans
+	p.again()
+	p.agree("in disorder")
+	if !p.disorder {
+		t.Error("nobody has noticed")
+	}
+	name := p.files("cur")[10]
+	p.deliver("cur", "1600000005.e:2,", "x")
+	p.again()
+	p.mu.Lock()
+	order := p.Snapshot().order()
+	_, uids, free, err := order.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	uids = slices.Clone(uids)
+	free()
+	p.mu.Unlock()
+	if slices.IsSorted(uids[:len(uids)/2]) {
+		t.Error("the index is as it was")
+	}
+	os.Rename(p.in("cur", name), p.in("cur", name[:baseLen(name)]+":2,FRS"))
+	p.again()
+	p.agree("in order")
+	if p.disorder {
+		t.Error("it is in disorder still")
+	}
+}
+
+// Names that cannot be read are found again, as without an order.
+func TestForeseeBlind(t *testing.T) {
+	t.Parallel()
+	p := planned(t)
+	p.start(Options{})
+	p.ModSeqs()
+	p.host.Close()
+	p.Release()
+	path := filepath.Join(p.path, index.Name)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.Index(string(b), ".planned")
+	b[at] = '!'
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.rest()
+	p.start(Options{})
+	p.mine() // now it is known which are missing
+	p.deliver("cur", "1600000004.d:2,", "x")
+	p.rest()
+	p.sync(Look)
+	p.agree("some names are damaged")
+}
