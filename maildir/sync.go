@@ -177,33 +177,11 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	if before.new != m.clean.new {
 		m.stuck = false
 	}
-	// The index before the list: the line of a message comes before its record, so
-	// what we have just heard of is listed, and its file is known when it is found.
-	m.hearOthers()
-	if err := m.list.read(m.control); err != nil {
+	if err := m.readNotes(&before, locked); errors.Is(err, errUnlisted) {
+		return true, nil
+	} else if err != nil {
 		return false, err
 	}
-	if err := m.keys.read(m.control); err != nil {
-		return false, err
-	}
-	if !m.list.known && m.Snapshot() == nil {
-		if !locked {
-			return true, nil // without a list nothing can be said of the folder
-		}
-		err := m.enlist()
-		if err == nil {
-			before, err = m.stamp()
-		}
-		if err != nil {
-			return false, err
-		}
-	}
-	if locked {
-		if err := m.takeKeywords(); err != nil {
-			return false, err
-		}
-	}
-	m.sayUnusable()
 	snap := m.base()
 	sv, err := m.survey(snap, before)
 	if err == nil {
@@ -247,6 +225,43 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	}
 	m.settleLook(after, calm, !locking && len(sv.unknown) == 0 && !sv.double)
 	return locking, nil
+}
+
+// errUnlisted says that without a list nothing can be said of the folder: the lock
+// is needed to make one.
+var errUnlisted = errors.New("no list yet")
+
+// readNotes reads what stands beside the messages, and makes a list where there is
+// none. before is the folder's stamp, and follows.
+func (m *Mailbox) readNotes(before *stamp, locked bool) error {
+	// The index before the list: the line of a message comes before its record, so
+	// what we have just heard of is listed, and its file is known when it is found.
+	m.hearOthers()
+	if err := m.list.read(m.control); err != nil {
+		return err
+	}
+	if err := m.keys.read(m.control); err != nil {
+		return err
+	}
+	if !m.list.known && m.Snapshot() == nil {
+		if !locked {
+			return errUnlisted
+		}
+		err := m.enlist()
+		if err == nil {
+			*before, err = m.stamp()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if locked {
+		if err := m.takeKeywords(); err != nil {
+			return err
+		}
+	}
+	m.sayUnusable()
+	return nil
 }
 
 // settleLook notes how far the folder is known after a look: whether all in it has
