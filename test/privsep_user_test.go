@@ -152,8 +152,10 @@ func TestUserCrash(t *testing.T) {
 		alice.Do("SELECT INBOX")
 		pid := processOf(t, s, aliceUID)
 		must(0, syscall.Kill(pid, syscall.SIGKILL))(t)
-		for limit := time.Now().Add(20 * time.Second); alive(pid) && time.Now().Before(limit); <-time.After(time.Millisecond) {
-		}
+		// What it had open is open until all its threads are gone, and the parent
+		// knows when.
+		dead := fmt.Sprintf("that user's sessions are gone user=alice pid=%d ", pid)
+		eventually(t, func() string { return "the parent does not say that it has died" }, func() bool { return strings.Contains(s.Log(), dead) })
 		conn.SetDeadline(time.Now().Add(20 * time.Second))
 		left, err := remainder(conn)
 		if netErr, ok := err.(net.Error); ok && netErr.Timeout() {
