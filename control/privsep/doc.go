@@ -51,10 +51,17 @@
 // been idle says how many sessions it has had, and the parent, which knows whether
 // one more is on its way, lets it go.
 //
+// The administrator's session without a login (imapctl session) has a parent too
+// where no daemon serves it: imapctl, which root has started. It looks the user
+// up, starts a server, or with a uid for each user a front and a worker, and vouches
+// itself: no process that talks to clients is told to believe a name. The one
+// client is the other end of a pair of sockets, between which and its own standard
+// input and output imapctl copies.
+//
 // A child is this program, executed again: Go cannot fork, and a new address
 // space holds nothing of root's. What it is for stands in the environment, and
-// counts only with a Channel on descriptor 3 that a parent of root's has made
-// (Join). A child is started with no_new_privs and as the user it shall be,
+// counts only with a Channel on descriptor 3 that a parent of root's, or of the
+// same user, has made (Join). A child is started with no_new_privs and as the user it shall be,
 // tries to become root again before it does anything else, leaves no core dump
 // and cannot be looked into by others of its user (Harden), and gives up the
 // files that it will not need (Confine).
