@@ -61,11 +61,14 @@ type parent struct {
 }
 
 // Parted tells whether this process has to become a parent instead of serving:
-// root has started it with -l, or for many clients where every user gets a
+// root has started it with -l, or to serve the network where every user gets a
 // process, and whom to become is known. (Who hands sockets over keeps an eye on
 // the process that it has started: with one uid that one serves.)
 func (s *Stdio) Parted(start Start, conf *config.Config) bool {
-	apt := start == StartListen || conf.PrivilegeSeparation == config.SeparateUser && start.Many()
+	apt := start == StartListen
+	if conf.PrivilegeSeparation == config.SeparateUser {
+		apt = start.Many() || start == StartInetd
+	}
 	if !apt || s.member != nil || os.Geteuid() != 0 || conf.PrivilegeSeparation == config.SeparateNone || conf.User == "" {
 		return false
 	}
@@ -77,9 +80,9 @@ func newParent(start Start, o *Options, log *slog.Logger) *parent {
 	return &parent{start: start, options: o, log: log, tickets: map[[ticketSize]byte]vouched{}, workers: map[workerKey]*worker{}}
 }
 
-// Parent binds what has to be bound, starts the process that serves, as
-// cyrus_user, and does what that one asks until it ends. It returns the child's
-// exit code.
+// Parent binds what has to be bound, or takes over the one client, starts the
+// process that serves, as cyrus_user, and does what that one asks until it ends.
+// It returns the child's exit code.
 func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slog.Logger) (int, error) {
 	syscall.Umask(conf.Umask)
 	if err := privsep.Harden(); err != nil {
@@ -112,8 +115,13 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 	return p.serve(id, os.Args, got)
 }
 
-// takeDoors binds the doors, or takes over those of the launcher.
-func (p *parent) takeDoors(stdio *Stdio, conf *config.Config) error {
+// takeDoors binds the doors, or takes over those of the launcher or its one
+// client.
+func (p *parent) takeDoors(stdio *Stdio, conf *config.Config) (err error) {
+	if p.start == StartInetd {
+		p.alone, err = stdio.alone()
+		return err
+	}
 	l, err := openDoors(p.start, stdio, conf, p.options, p.log)
 	if err == nil {
 		p.doors, p.from = l.doors, l.from

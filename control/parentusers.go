@@ -49,8 +49,12 @@ type worker struct {
 	sent uint32 // sessions; guarded by parent.mu
 }
 
-// errSeparateUser tells what privilege_separation: user needs.
-var errSeparateUser = errors.New("privilege_separation: user needs a start by root for many clients (imapd -l, listening sockets of systemd, inetd with wait)")
+// What privilege_separation: user needs. Cyrus's master has given root up before it
+// starts a service.
+var (
+	errSeparateUser   = errors.New("privilege_separation: user needs a start by root, and a cyrus_user that is not root")
+	errSeparateMaster = errors.New("privilege_separation: user cannot be had under Cyrus's master, which is not root when it starts a service")
+)
 
 // newTicket returns octets that nobody guesses.
 func newTicket() []byte {

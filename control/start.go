@@ -64,6 +64,9 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 		return source, ExitOK, nil
 	}
 	if conf.PrivilegeSeparation == config.SeparateUser && start != StartTunnel && conf.User != "" {
+		if start == StartMaster {
+			return nil, code, errSeparateMaster
+		}
 		return nil, code, errSeparateUser
 	}
 	stdio.await(start, conf, log)

@@ -422,7 +422,7 @@ func TestUserRefused(t *testing.T) {
 		{"cyrus_user: 21000\nauth_user: 21000\n", []string{"-l"}, "auth_user: must be neither"},
 		{"cyrus_user: 21000\nauth_user: 0\n", []string{"-l"}, "auth_user: must be neither"},
 		{"auth_user: 21001\n", []string{"-l"}, `add the line "cyrus_user: NAME"`},
-		{"cyrus_user: root\nauth_user: 21001\n", []string{"-l"}, "needs a start by root for many clients"},
+		{"cyrus_user: root\nauth_user: 21001\n", []string{"-l"}, "a cyrus_user that is not root"},
 	} {
 		write(t, dir+"/imapd.conf", base+tt.lines)
 		out, err := exec.Command(peer.Binary(t), append(tt.args, "-C", dir+"/imapd.conf")...).CombinedOutput()

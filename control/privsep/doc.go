@@ -51,6 +51,11 @@
 // been idle says how many sessions it has had, and the parent, which knows whether
 // one more is on its way, lets it go.
 //
+// It is the same where a launcher starts a process for each client: the parent
+// takes over the client's socket and hands it to the front, and all of them end
+// with that client. (With one owner of all mail such a process has no parent. It
+// becomes cyrus_user before it reads, and lives too short for a second one.)
+//
 // The administrator's session without a login (imapctl session) has a parent too
 // where no daemon serves it: imapctl, which root has started. It looks the user
 // up, starts a server, or with a uid for each user a front and a worker, and vouches
