@@ -61,14 +61,10 @@ type parent struct {
 }
 
 // Parted tells whether this process has to become a parent instead of serving:
-// root has started it with -l, or to serve the network where every user gets a
-// process, and whom to become is known. (Who hands sockets over keeps an eye on
-// the process that it has started: with one uid that one serves.)
+// root has started it for many clients, or for one where every user gets a
+// process, and whom to become is known.
 func (s *Stdio) Parted(start Start, conf *config.Config) bool {
-	apt := start == StartListen
-	if conf.PrivilegeSeparation == config.SeparateUser {
-		apt = start.Many() || start == StartInetd
-	}
+	apt := start.Many() || start == StartInetd && conf.PrivilegeSeparation == config.SeparateUser
 	if !apt || s.member != nil || os.Geteuid() != 0 || conf.PrivilegeSeparation == config.SeparateNone || conf.User == "" {
 		return false
 	}
@@ -112,7 +108,12 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 	got := make(chan os.Signal, 8)
 	signal.Notify(got, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
 	defer signal.Stop(got)
-	return p.serve(id, os.Args, got)
+	defer p.closeDoors()
+	code, err := p.serve(id, os.Args, got)
+	if code != ExitOK {
+		stdio.TurnAway() // while the door is open
+	}
+	return code, err
 }
 
 // takeDoors binds the doors, or takes over those of the launcher or its one
@@ -132,7 +133,6 @@ func (p *parent) takeDoors(stdio *Stdio, conf *config.Config) (err error) {
 // serve starts the children, with args, and ends when the one that serves has
 // ended.
 func (p *parent) serve(id identity, args []string, signals <-chan os.Signal) (int, error) {
-	defer p.closeDoors()
 	defer p.alone.close()
 	spawner, err := privsep.NewSpawner()
 	if err != nil {

@@ -6,14 +6,15 @@
 // whose mail it serves. It reads for years what anybody on the net chooses to
 // send. Both in one process means that the first mistake gives away the machine.
 //
-// The choice, where all mail has one owner (privilege_separation: shared):
+// The choice, where all mail has one owner (privilege_separation: shared) and
+// many clients are served:
 //
 //	parent  root, reads nothing but what its children and its configuration say
 //	server  cyrus_user, does everything else
 //
-// The parent binds the addresses and opens the files that only root can read,
-// once at the start and again at each reload, and hands the descriptors over
-// (SCM_RIGHTS). It reads the configuration itself, as root, and opens a file
+// The parent binds the addresses, or has them from a launcher, and opens the
+// files that only root can read, once at the start and again at each reload, and
+// hands the descriptors over (SCM_RIGHTS). It reads the configuration itself, as root, and opens a file
 // only if that configuration names it: a child says which file it wants, and
 // never learns whether another one is there. It passes signals on, starts
 // nothing twice, and ends with the exit code of its child. The child dies with
