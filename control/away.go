@@ -35,6 +35,10 @@ type Handover struct {
 	TLS     bool   // the client is under TLS
 	Private bool
 	Input   []byte // what the client has sent behind the command
+	// Preauth is set where there was no command: the client has to be greeted,
+	// with the message of the day behind the greeting.
+	Preauth bool
+	Motd    string
 }
 
 // What the two sides of a session tell each other, by the first octet.

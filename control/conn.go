@@ -71,6 +71,9 @@ type Caller struct {
 	// Admin is set where an administrator began the session, on the machine
 	// itself: a shutdown notice spares it, whoever it is for.
 	Admin bool
+	// Ticket is what the process of the user is to be had for, where users have
+	// processes of their own; else empty.
+	Ticket []byte `json:",omitempty"`
 }
 
 // Authenticated takes the connection off the count of those that have yet to

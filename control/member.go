@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -40,12 +41,7 @@ type member struct {
 
 // join finds out whether a parent has started this process.
 func join() (*member, error) {
-	m, err := privsep.Join(func(role string) int {
-		if role == roleServer {
-			return 0
-		}
-		return 1 // the way to another process
-	})
+	m, err := privsep.Join()
 	if m == nil || err != nil {
 		return nil, err
 	}
@@ -57,10 +53,12 @@ func join() (*member, error) {
 	return all, nil
 }
 
-// start returns how the parent was started.
-func (m *member) start() Start {
-	n, _ := strconv.Atoi(m.Detail) // the parent wrote it
-	return Start(n)
+// start returns how the parent was started, and for which service, empty for the
+// usual one.
+func (m *member) start() (Start, string) {
+	number, service, _ := strings.Cut(m.Detail, " ")
+	n, _ := strconv.Atoi(number) // the parent wrote it
+	return Start(n), service
 }
 
 // ask asks the parent and returns what its answer says. The error is a
@@ -120,16 +118,18 @@ func (s *Stdio) hold() error {
 // Narrow takes out of the configuration what is for other processes: the parent
 // would not give them to this one.
 func (s *Stdio) Narrow(conf *config.Config) {
-	if s.is(RoleFront) || s.is(RoleWorker) {
+	session := s.member != nil && s.Start == StartTunnel // that needs no login
+	if s.is(RoleFront) || s.is(RoleWorker) || session {
 		conf.PasswdFile = ""
 	}
-	if s.is(RoleAuth) || s.is(RoleWorker) {
+	if s.is(RoleAuth) || s.is(RoleWorker) || session {
 		conf.TLSServerCert, conf.TLSServerKey, conf.TLSServerNames = nil, nil, ""
 	}
 }
 
 // Asks returns the Channel over which this process, a front, asks whether a
-// password is right; nil for one that checks passwords itself.
+// password is right; nil for one that checks passwords itself, or serves nobody
+// who has to log in.
 func (s *Stdio) Asks() *os.File { return s.way(RoleFront) }
 
 // Answers returns the Channel over which this process is asked for nothing but
@@ -141,7 +141,7 @@ func (s *Stdio) Answers() *os.File { return s.way(RoleAuth) }
 func (s *Stdio) Hangups() <-chan os.Signal { return s.member.hangups }
 
 func (s *Stdio) way(role string) *os.File {
-	if !s.is(role) {
+	if !s.is(role) || len(s.member.Files) == 0 {
 		return nil
 	}
 	return s.member.Files[0]
@@ -172,11 +172,15 @@ func (m *member) notifier() *notifier {
 	}
 }
 
-// source returns the Source of what the parent has bound, or of the sessions
-// that it sends.
+// source returns the Source of what the parent has bound, of its one client, or
+// of the sessions that it sends.
 func (m *member) source(conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (Source, error) {
 	if m.Role == RoleWorker {
 		return m.newWorker(conf, o, log)
+	}
+	start, _ := m.start()
+	if !start.Many() {
+		return m.alone(conf, o, certs, log)
 	}
 	answer, files, err := m.ask([]byte{askDoors})
 	if err != nil {
@@ -187,7 +191,7 @@ func (m *member) source(conf *config.Config, o *Options, certs *Certificates, lo
 		return nil, err
 	}
 	l := newListener(conf, o, certs, log, doors)
-	l.idle, l.led = idleTime(m.start(), o), m
+	l.idle, l.led = idleTime(start, o), m
 	return l, nil
 }
 

@@ -30,6 +30,9 @@ type Options struct {
 	// Config is the configuration file; ConfigGiven tells that -C named it.
 	Config      string
 	ConfigGiven bool
+	// Service is the name of the service, where it is not for the start to say:
+	// no option has it, but imapctl's -S.
+	Service string
 	// Uses and Timeout (seconds) bound the life of a process under master(8).
 	// Timeout does so under inetd with wait too, with a process for each user,
 	// and, where the command line has it (TimeoutGiven), under systemd.

@@ -21,6 +21,7 @@ import (
 const (
 	askFile      = 'f' // and its path
 	askDoors     = 'd'
+	askAlone     = 'c' // the one client, where there are no doors
 	tellServes   = 's' // clients are served
 	askSuccessor = 'u' // another process of the program is to take over
 	tellHeld     = 'r' // the configuration that was asked for last counts from now on
@@ -43,10 +44,11 @@ type parent struct {
 	options *Options
 	log     *slog.Logger
 	spawner *privsep.Spawner
-	given   bool // the child has had them
+	given   bool // the child has had the doors, or the one client
 	from    inheritance
 	notify  *notifier
 	served  chan struct{} // closed when the child serves
+	alone   *alone        // the one client, nil where there are doors
 
 	mu         sync.Mutex
 	doors      []door  // changed by the goroutine of the child that serves only
@@ -60,21 +62,27 @@ type parent struct {
 }
 
 // Parted tells whether this process has to become a parent instead of serving:
-// root has started it with -l, or for many clients where every user gets a
-// process, and whom to become is known. (Who hands sockets over keeps an eye on
-// the process that it has started: with one uid that one serves.)
+// root has started it for many clients, or for one where every user gets a
+// process, and whom to become is known.
 func (s *Stdio) Parted(start Start, conf *config.Config) bool {
-	many := start == StartListen || conf.PrivilegeSeparation == config.SeparateUser && (start == StartSystemd || start == StartInetdWait)
-	if !many || s.member != nil || os.Geteuid() != 0 || conf.PrivilegeSeparation == config.SeparateNone || conf.User == "" {
+	apt := start.Many() || start == StartInetd && conf.PrivilegeSeparation == config.SeparateUser
+	if !apt || s.member != nil || os.Geteuid() != 0 || conf.PrivilegeSeparation == config.SeparateNone || conf.User == "" {
 		return false
 	}
 	id, err := identify(conf)
 	return err != nil || id.uid != 0
 }
 
-// Parent binds what has to be bound, starts the process that serves, as
-// cyrus_user, and does what that one asks until it ends. It returns the child's
-// exit code.
+func newParent(start Start, o *Options, log *slog.Logger) *parent {
+	return &parent{
+		start: start, options: o, log: log, served: make(chan struct{}),
+		tickets: map[[ticketSize]byte]vouched{}, workers: map[workerKey]*worker{},
+	}
+}
+
+// Parent binds what has to be bound, or takes over the one client, starts the
+// process that serves, as cyrus_user, and does what that one asks until it ends.
+// It returns the child's exit code.
 func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slog.Logger) (int, error) {
 	syscall.Umask(conf.Umask)
 	if err := privsep.Harden(); err != nil {
@@ -85,16 +93,13 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 		return ExitConfig, err
 	}
 	stdio.await(start, conf, log)
-	p := &parent{
-		start: start, options: o, log: log, notify: stdio.notify, served: make(chan struct{}),
-		tickets: map[[ticketSize]byte]vouched{}, workers: map[workerKey]*worker{},
-	}
+	p := newParent(start, o, log)
+	p.notify = stdio.notify
 	if err := p.load(); err != nil {
 		return ExitConfig, err
 	}
 	p.held = p.last
-	l, err := openDoors(start, stdio, conf, o, log)
-	if err != nil {
+	if err := p.takeDoors(stdio, conf); err != nil {
 		if errors.Is(err, ErrNoCertificate) {
 			return ExitConfig, err
 		}
@@ -102,34 +107,64 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 	}
 	forgetLauncher()
 	furnish(conf, id)
-	p.doors, p.from = l.doors, l.from
-	defer p.closeDoors()
-	if p.spawner, err = privsep.NewSpawner(); err != nil {
-		return ExitOS, err
-	}
-	defer p.spawner.Close()
 
 	// Before there is a child: a signal must not be lost between the two.
 	got := make(chan os.Signal, 8)
 	signal.Notify(got, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
 	defer signal.Stop(got)
-	return p.run(id, got)
+	defer p.closeDoors()
+	code, err := p.serve(id, os.Args, got)
+	if code != ExitOK {
+		stdio.TurnAway() // while the door is open
+	}
+	return code, err
 }
+
+// takeDoors binds the doors, or takes over those of the launcher or its one
+// client.
+func (p *parent) takeDoors(stdio *Stdio, conf *config.Config) (err error) {
+	if p.start == StartInetd {
+		p.alone, err = stdio.alone()
+		return err
+	}
+	l, err := openDoors(p.start, stdio, conf, p.options, p.log)
+	if err == nil {
+		p.doors, p.from = l.doors, l.from
+	}
+	return err
+}
+
+// serve starts the children, with args, and ends when the one that serves has
+// ended.
+func (p *parent) serve(id identity, args []string, signals <-chan os.Signal) (int, error) {
+	defer p.alone.close()
+	spawner, err := privsep.NewSpawner()
+	if err != nil {
+		return ExitOS, err
+	}
+	defer spawner.Close()
+	spawner.Args, p.spawner = args, spawner
+	return p.run(id, signals)
+}
+
+// detail is what every child is told of the start: see member.start.
+func (p *parent) detail() string { return strconv.Itoa(int(p.start)) + " " + p.options.Service }
 
 // run starts the children and ends when the one that serves has ended.
 func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
-	detail := strconv.Itoa(int(p.start))
 	var server *privsep.Child
 	var err error
 	var authEnded <-chan struct{} // never ready where there is no such process
 	if p.held.conf.PrivilegeSeparation == config.SeparateUser {
-		if server, p.auth, err = p.startUsers(detail, id); err != nil {
+		if server, p.auth, err = p.startUsers(id); err != nil {
 			return ExitConfig, err
 		}
+	} else if server, err = p.spawner.Start(roleServer, p.detail(), id.member()); err != nil {
+		return ExitOS, err
+	}
+	if p.auth != nil {
 		go p.attend(p.auth) // ends with the child
 		authEnded = p.auth.Ended()
-	} else if server, err = p.spawner.Start(roleServer+" "+detail, id.member()); err != nil {
-		return ExitOS, err
 	}
 	go p.attend(server) // ends with the child
 	served := p.served
@@ -224,6 +259,8 @@ func (p *parent) attend(c *privsep.Child) {
 			err = p.giveWorker(c, message[1:])
 		case message[0] == askDoors && len(message) == 1 && serves:
 			err = p.giveDoors(c)
+		case message[0] == askAlone && len(message) == 1 && serves:
+			err = p.giveAlone(c)
 		default:
 			p.log.Error("a child asks for what there is not", "pid", c.PID())
 			return

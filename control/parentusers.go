@@ -49,8 +49,12 @@ type worker struct {
 	sent uint32 // sessions; guarded by parent.mu
 }
 
-// errSeparateUser tells what privilege_separation: user needs.
-var errSeparateUser = errors.New("privilege_separation: user needs a start by root for many clients (imapd -l, listening sockets of systemd, inetd with wait)")
+// What privilege_separation: user needs. Cyrus's master has given root up before it
+// starts a service.
+var (
+	errSeparateUser   = errors.New("privilege_separation: user needs a start by root, and a cyrus_user that is not root")
+	errSeparateMaster = errors.New("privilege_separation: user cannot be had under Cyrus's master, which is not root when it starts a service")
+)
 
 // newTicket returns octets that nobody guesses.
 func newTicket() []byte {
@@ -79,8 +83,12 @@ func identifyAuth(conf *config.Config, front identity) (identity, error) {
 }
 
 // startUsers starts the front and the process that checks passwords, and ties
-// them together.
-func (p *parent) startUsers(detail string, front identity) (server, auth *privsep.Child, err error) {
+// them together. auth is nil where nobody has to log in.
+func (p *parent) startUsers(front identity) (server, auth *privsep.Child, err error) {
+	if p.alone != nil && p.alone.Caller != nil {
+		server, err = p.spawner.Start(RoleFront, p.detail(), front.member())
+		return server, nil, err
+	}
 	id, err := identifyAuth(p.held.conf, front)
 	if err != nil {
 		return nil, nil, err
@@ -91,10 +99,10 @@ func (p *parent) startUsers(detail string, front identity) (server, auth *privse
 	}
 	defer asks.Close()
 	defer answers.Close()
-	if auth, err = p.spawner.Start(RoleAuth+" "+detail, id.member(), answers); err != nil {
+	if auth, err = p.spawner.Start(RoleAuth, p.detail(), id.member(), answers); err != nil {
 		return nil, nil, err
 	}
-	if server, err = p.spawner.Start(RoleFront+" "+detail, front.member(), asks); err != nil {
+	if server, err = p.spawner.Start(RoleFront, p.detail(), front.member(), asks); err != nil {
 		auth.Signal(syscall.SIGKILL)
 		return nil, nil, err
 	}
@@ -220,7 +228,7 @@ func (p *parent) worker(key workerKey) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	child, err := p.spawner.Start(RoleWorker+" "+strconv.Itoa(int(p.start)), id.member(), theirs)
+	child, err := p.spawner.Start(RoleWorker, p.detail(), id.member(), theirs)
 	if err != nil {
 		feed.Close()
 		return nil, err

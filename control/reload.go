@@ -123,8 +123,12 @@ func (l *Listener) change(t admission) error {
 
 // changed returns all doors of t's configuration, and which of them are new.
 func (l *Listener) changed(t admission) (doors, opened []door, err error) {
+	led := StartNone
+	if l.led != nil {
+		led, _ = l.led.start()
+	}
 	switch {
-	case l.begin != nil && l.led != nil && l.led.start() == StartListen:
+	case l.begin != nil && led == StartListen:
 		return l.led.changed(l.doors, t.conf)
 	case l.begin != nil && l.own:
 		return changeDoors(l.doors, t.conf, l.opt, t.certs)

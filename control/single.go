@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/netip"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -24,22 +23,11 @@ type Single struct {
 // Inetd returns the Source of the client whose socket the launcher left on
 // descriptor 0, or systemd (Accept=yes) on 3.
 func Inetd(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Single, error) {
-	if s.socket == nil && s.client == nil {
-		return nil, errors.New("standard input is not a socket")
-	}
-	c, err := s.connection()
+	a, err := s.alone()
 	if err != nil {
 		return nil, err
 	}
-	keepAlive(c, conf.TCPKeepalive)
-	conn := newConn(c)
-	// stunnel connects from this machine and tells for whom.
-	if ip, err := netip.ParseAddr(os.Getenv("REMOTE_HOST")); err == nil && conn.addr.IsLoopback() {
-		_ = conn.move(ip) // nobody counts
-	}
-	tls := o.TLS || s.client != nil && secure(s.client.name, c.LocalAddr())
-	conn.SSF = outside(o.SSF, c.RemoteAddr())
-	return newSingle(conn, tls, newAdmission(conf, o, certs, log))
+	return a.single(conf, o, certs, log)
 }
 
 // Tunnel returns the Source of the client on standard input and output: it is

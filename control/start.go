@@ -16,7 +16,11 @@ import (
 // none: without -C a file that is missing or unreadable means the defaults
 // then.
 func LoadConfig(o *Options, start Start, open config.Opener) (*config.Config, []config.Problem, error) {
-	conf, problems, err := config.Load(o.Config, serviceName(start), open)
+	service := o.Service
+	if service == "" {
+		service = serviceName(start)
+	}
+	conf, problems, err := config.Load(o.Config, service, open)
 	if start == StartTunnel && !o.ConfigGiven && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) && conf == nil {
 		return config.Default(), nil, nil
 	}
@@ -60,6 +64,9 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 		return source, ExitOK, nil
 	}
 	if conf.PrivilegeSeparation == config.SeparateUser && start != StartTunnel && conf.User != "" {
+		if start == StartMaster {
+			return nil, code, errSeparateMaster
+		}
 		return nil, code, errSeparateUser
 	}
 	stdio.await(start, conf, log)

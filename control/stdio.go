@@ -142,7 +142,7 @@ func (s *Stdio) FindStart(o *Options) Start {
 	}
 	switch {
 	case s.member != nil:
-		s.Start = s.member.start()
+		s.Start, o.Service = s.member.start()
 	case o.Listen:
 		s.Start = StartListen
 	case underMaster():
@@ -263,12 +263,8 @@ func (s *Stdio) tunnel() (net.Conn, error) {
 	return &stream{in: in, out: out}, nil
 }
 
-// connection returns the client whose socket was on descriptor 0, or 3.
+// connection returns the client whose socket was on descriptor 0.
 func (s *Stdio) connection() (net.Conn, error) {
-	if s.client != nil {
-		defer s.client.file.Close()
-		return net.FileConn(s.client.file)
-	}
 	c, err := net.FileConn(s.socket) // makes its own duplicate
 	s.socket.Close()
 	if err != nil {

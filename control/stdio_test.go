@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -101,7 +102,7 @@ func checkTunnel(t *testing.T, got told) {
 		t.Fatalf("got %+v", got)
 	}
 	want.Name = got.Preauth.Name
-	if *got.Preauth != want || want.Name == "" || got.UID != os.Getuid() {
+	if !reflect.DeepEqual(*got.Preauth, want) || want.Name == "" || got.UID != os.Getuid() {
 		t.Errorf("got %+v", got)
 	}
 }

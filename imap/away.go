@@ -14,7 +14,8 @@ import (
 // in another (control.HandOver). The first one reads and checks the login, lists
 // the session among those who are on, and from then on only passes on what the
 // administrator wants. The second begins where the first has stopped: with the
-// answer to the login.
+// answer to the login. A session that the administrator begins without one goes
+// on before its greeting.
 
 // A HandOver gives a session to the process of the user that ticket stands for.
 // *control.Stdio has it.
@@ -41,6 +42,10 @@ func (s *Session) handOver(who sasl.Identity, mech string) error {
 	}
 	h := control.Handover{
 		Session: s.id, Tag: s.tag, Mech: mech, Host: s.peer.Host, TLS: s.tls, Private: s.peer.Private, Input: input,
+		Preauth: s.peer.Preauth != nil,
+	}
+	if h.Preauth {
+		h.Motd = s.motd()
 	}
 	home := control.Home{
 		Present: func(mailbox, command string) {
@@ -58,7 +63,7 @@ func (s *Session) handOver(who sasl.Identity, mech string) error {
 	}
 	s.user, s.away = &User{Identity: who}, away
 	s.rank.Store(ordinary)
-	if who.Admin {
+	if who.Admin || h.Preauth {
 		s.rank.Store(admin)
 	}
 	s.gone.Store(away)
@@ -113,14 +118,20 @@ func (s *Session) taken(t *control.Taken) error {
 		s.kicked.Store(true)
 		s.wake()
 	})
-	s.tag = t.Tag
-	s.cmd = commands.find("LOGIN") // or AUTHENTICATE: both are answered alike
+	if !t.Preauth {
+		s.tag = t.Tag
+		s.cmd = commands.find("LOGIN") // or AUTHENTICATE: both are answered alike
+	}
 	if err := s.login(who, t.Mech); err != nil {
 		_ = t.Decline(err.Error()) // if that fails the session ends all the same
 		return errAway
 	}
 	if err := t.Accept(); err != nil {
 		return err
+	}
+	if t.Preauth {
+		s.welcome("PREAUTH", t.Motd)
+		return nil
 	}
 	if err := s.reply(t.Tag, nil); err != nil {
 		return err

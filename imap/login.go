@@ -77,7 +77,7 @@ func (s *Session) login(who sasl.Identity, mech string) error {
 	}
 	s.user = &User{Identity: who, Store: store}
 	s.rank.Store(ordinary)
-	if who.Admin || s.peer.Preauth != nil && s.peer.Preauth.Admin {
+	if who.Admin || s.peer.Preauth != nil && s.peer.Preauth.Admin || s.peer.Taken != nil && s.peer.Taken.Preauth {
 		s.rank.Store(admin)
 	}
 	s.limit = time.Time{}

@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -186,19 +187,35 @@ func (s *Session) greet() error {
 		word = "PREAUTH"
 		who := sasl.Identity{
 			User:  sasl.User{Name: u.Name, UID: u.UID, GID: u.GID, Home: u.Home},
-			Login: u.Name, Admin: s.conf.IsAdmin(u.Name),
+			Login: u.Name, Admin: s.conf.IsAdmin(u.Name), Ticket: u.Ticket,
 		}
-		if err := s.login(who, "preauth"); err != nil {
+		err := s.login(who, "preauth")
+		if errors.Is(err, errAway) {
+			return err
+		}
+		if err != nil {
 			return &byeError{Code: "UNAVAILABLE", Text: err.Error()}
 		}
 	}
-	s.untagged(word, " [CAPABILITY ", strings.Join(s.Capabilities(), " "), "] ", s.serverName(), "server ready")
-	if s.srv.opt.Notices != nil {
-		if text, ok := s.srv.opt.Notices.Motd(); ok {
-			s.untagged("OK [ALERT] ", text)
-		}
-	}
+	s.welcome(word, s.motd())
 	return nil
+}
+
+// motd returns the message of the day, or an empty text.
+func (s *Session) motd() string {
+	if s.srv.opt.Notices == nil {
+		return ""
+	}
+	text, _ := s.srv.opt.Notices.Motd()
+	return text
+}
+
+// welcome writes the greeting, of the kind that word says.
+func (s *Session) welcome(word, motd string) {
+	s.untagged(word, " [CAPABILITY ", strings.Join(s.Capabilities(), " "), "] ", s.serverName(), "server ready")
+	if motd != "" {
+		s.untagged("OK [ALERT] ", motd)
+	}
 }
 
 // serverName returns what serverinfo lets out of the server's name, with a

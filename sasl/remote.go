@@ -235,8 +235,8 @@ func (a *answerer) run(ctx context.Context) error {
 	}
 }
 
-// complete fills in what the system knows of a user and the back end does not.
-func complete(u *User) error {
+// Complete fills in what the system knows of a user and the back end does not.
+func Complete(u *User) error {
 	if u.UID >= 0 && u.GID >= 0 && u.Home != "" {
 		return nil
 	}
@@ -262,7 +262,7 @@ func (a *answerer) answer(ctx context.Context, q *query) reply {
 	who, err := a.auth.Load().Login(ctx, string(q.Authzid), string(q.Authcid), string(q.Password))
 	var identity []byte
 	if err == nil {
-		err = complete(&who.User)
+		err = Complete(&who.User)
 	}
 	if err == nil && !utf8.ValidString(who.Home) {
 		err = errors.New("home directory that is not UTF-8") // JSON would change it

@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,6 +64,13 @@ func TestImapctlMaster(t *testing.T) {
 	if got := greeting(t, s, 1)[0]; got != "* BYE [ALERT] Back at noon" {
 		t.Errorf("got %q", got)
 	}
+	session := beginSession(t, s, "jane")
+	session.client.Do("SELECT INBOX")
+	info := must(os.Stat(strings.Replace(s.Maildir, "%u", "jane", 1) + "/dovecot-uidlist"))(t)
+	if mail, st := must(os.Stat(s.Dir()))(t).Sys().(*syscall.Stat_t), info.Sys().(*syscall.Stat_t); st.Uid != mail.Uid {
+		t.Errorf("the session is uid %d's", st.Uid)
+	}
+	session.end(t)
 	askctl(t, s, 0, "shutdown", "--off")
 	s.Login(t, "jane").Do("NOOP")
 	askctl(t, s, 69, "reload")

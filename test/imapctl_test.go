@@ -331,7 +331,7 @@ func TestImapctlReload(t *testing.T) {
 		sockets = must(filepath.Glob(s.Dir() + "/socket/imapctl*"))(t)
 		return len(sockets) == 0
 	})
-	askctl(t, s, 69, "session", s.User)
+	beginSession(t, s, s.User).client.Do("SELECT INBOX") // without one
 }
 
 // tryStranger tries the socket as a user who is neither root nor the server's, who

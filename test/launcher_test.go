@@ -35,24 +35,26 @@ type launcher struct {
 	// stays says that the process serves more clients than one, and again that
 	// the launcher starts another for those who come later.
 	stays, again bool
-	// sockets is how many sockets the process has: those of the launcher, of the
-	// client, of the log where that is syslog, and in a daemon of imapctl.
+	// sockets is how many sockets the process has that serves: those of the launcher,
+	// of the client, of the log where that is syslog, and in a daemon of imapctl and
+	// to its parent.
 	sockets int
-	// ended is what the launcher writes of the end of process %d.
+	// ended is what the launcher writes of the end of process %d, which it has
+	// started.
 	ended string
 }
 
 var launchers = []launcher{
 	{name: "inetd nowait", start: inetd("nowait"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2},
-	{name: "inetd wait", start: inetd("wait"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 4, stays: true, again: true},
+	{name: "inetd wait", start: inetd("wait"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 5, stays: true, again: true},
 	{name: "xinetd", start: xinetd("no"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, ended: `EXIT: imap status=0 pid=%d\b`},
-	{name: "xinetd wait", start: xinetd("yes"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 4, stays: true, again: true, ended: `EXIT: imap status=0 pid=%d\b`},
-	{name: "systemd", start: activate("tcp", 0), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 5, stays: true},
-	{name: "systemd TLS", start: activate("tcp", 1), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 5, stays: true},
-	{name: "systemd unix", start: activate("unix", 2), host: "[unix socket]", sockets: 5, stays: true},
+	{name: "xinetd wait", start: xinetd("yes"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 5, stays: true, again: true, ended: `EXIT: imap status=0 pid=%d\b`},
+	{name: "systemd", start: activate("tcp", 0), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 6, stays: true},
+	{name: "systemd TLS", start: activate("tcp", 1), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 6, stays: true},
+	{name: "systemd unix", start: activate("unix", 2), host: "[unix socket]", sockets: 6, stays: true},
 	{name: "systemd accept", start: activate("tcp", 0, "-a"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, ended: `Child %d died with code 0`},
 	{name: "systemd accept unix", start: activate("unix", 0, "-a"), host: "[unix socket]", sockets: 2, ended: `Child %d died with code 0`},
-	{name: "systemd inetd", start: activate("tcp", 0, "--inetd"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 4, stays: true},
+	{name: "systemd inetd", start: activate("tcp", 0, "--inetd"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 5, stays: true},
 	{name: "systemd accept inetd", start: activate("tcp", 0, "-a", "--inetd"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, ended: `Child %d died with code 0`},
 	{name: "systemd accept inetd unix", start: activate("unix", 0, "-a", "--inetd"), host: "[unix socket]", sockets: 2, ended: `Child %d died with code 0`},
 	{name: "stunnel", start: stunnel, from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, ended: `process %d finished with code 0`},
@@ -108,7 +110,19 @@ func (l launcher) check(t *testing.T, s *peer.Server, r *peer.Room, at launched)
 	checkDescriptors(t, pid, l)
 	noCoreDump(t, pid)
 	checkEnvironment(t, filepath.Join(r.Dir, "env", m[1]))
-	ended, err := unix.PidfdOpen(pid, 0)
+	started := pid // by the launcher
+	if l.stays {
+		started = number(status(t, pid, "PPid"))
+		if got := status(t, started, "Uid"); got != "0 0 0 0" {
+			t.Errorf("the parent of the server is %s", got)
+		}
+		uid, gid := peer.MailUID()
+		unprivileged(t, pid, uid, gid)
+		if clients := connected(t, started); len(clients) > 0 {
+			t.Errorf("root's process has the client: %v", clients)
+		}
+	}
+	ended, err := unix.PidfdOpen(started, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,13 +138,13 @@ func (l launcher) check(t *testing.T, s *peer.Server, r *peer.Room, at launched)
 		}
 	}
 	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(ended), Events: unix.POLLIN}}, 20000); n != 1 {
-		t.Fatalf("process %d has not ended: %v", pid, err)
+		t.Fatalf("process %d has not ended: %v", started, err)
 	}
 	if l.again {
 		s.LoginOn(t, connect(), s.User).Do("LOGOUT")
 	}
 	if l.ended != "" {
-		r.Told(fmt.Sprintf(l.ended, pid))
+		r.Told(fmt.Sprintf(l.ended, started))
 	}
 	// inetd says so of what ends otherwise.
 	if text := r.Syslog(); strings.Contains(text, "exit status") || strings.Contains(text, "panic") {
@@ -345,18 +359,27 @@ func TestNoTunnel(t *testing.T) {
 // client it does so once, and the client sees its connection closed.
 func TestNoStorm(t *testing.T) {
 	t.Parallel()
-	r := peer.NewRoom(t)
-	at := inetd("wait")(r, t, []string{"-C", r.File("imapd.conf", "configdirectory: nowhere\n")})
-	const clients = 5
-	for range clients {
-		conn := peer.Dial(t, at.network, at.addr, "")
-		if out, err := untilEnd(conn); err != nil || out != "" {
-			t.Errorf("the client gets %q, %v", out, err)
-		}
-	}
-	r.Logged(`imapd\[\d+\]: .*/imapd\.conf:1: configdirectory: "nowhere"`)
-	out, err := os.ReadFile(r.Dir + "/inetd.out")
-	if n := strings.Count(string(out), " execv "); err != nil || n != clients {
-		t.Errorf("%d processes for %d clients, %v", n, clients, err)
+	for name, tt := range map[string]struct{ conf, logged string }{
+		"nothing can be read": {"configdirectory: nowhere\n", `configdirectory: "nowhere"`},
+		// The parent never looks at that.
+		"no certificate": {"configdirectory: /tmp\ncyrus_user: 65534\ntls_server_cert: /dev/null\ntls_server_key: /dev/null\n", `tls_server_cert`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := peer.NewRoom(t)
+			at := inetd("wait")(r, t, []string{"-C", r.File("imapd.conf", tt.conf)})
+			const clients = 5
+			for range clients {
+				conn := peer.Dial(t, at.network, at.addr, "")
+				if out, err := untilEnd(conn); err != nil || out != "" {
+					t.Errorf("the client gets %q, %v", out, err)
+				}
+			}
+			r.Logged(`imapd\[\d+\]: .*/imapd\.conf:\d+: ` + tt.logged)
+			out, err := os.ReadFile(r.Dir + "/inetd.out")
+			if n := strings.Count(string(out), " execv "); err != nil || n != clients {
+				t.Errorf("%d processes for %d clients, %v", n, clients, err)
+			}
+		})
 	}
 }

@@ -87,6 +87,7 @@ func TestMasterWrong(t *testing.T) {
 		{Name: "secure", Args: "-s", Conf: file("secure", base+passwd+"\n")},
 		{Name: "key", Conf: file("key", base+passwd+"\ntls_server_cert: "+dir+"/none\n")},
 		{Name: "passwords", Conf: file("passwords", base+dir+"/none\n")},
+		{Name: "users", Conf: file("users", base+passwd+"\nprivilege_separation: user\nauth_user: 21001\n")},
 		{Name: "relative", Conf: file("relative", "configdirectory: relative\n")},
 	}
 	var doors []string
@@ -110,6 +111,7 @@ func TestMasterWrong(t *testing.T) {
 	for _, w := range wrong {
 		logged(t, s, `too many failures for service `+w.Name+`/ipv4, disabling`)
 	}
+	logged(t, s, `users\[\d+\]: .* cannot be had under Cyrus's master`)
 	if n := strings.Count(s.Log(), "about to exec "); n > 8*len(wrong) {
 		t.Errorf("%d processes for %d services:\n%s", n, len(wrong), s.Log())
 	}

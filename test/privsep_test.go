@@ -1,6 +1,7 @@
 package test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"os"
 	"os/exec"
@@ -195,6 +196,60 @@ func TestParentCertificates(t *testing.T) {
 	before := serial(t, s)
 	peer.Certificate(t, live)
 	eventually(t, func() string { return "the certificate is not read again" }, func() bool { return serial(t, s) != before })
+}
+
+// TestParentSockets has servers that get their listening sockets from a launcher
+// read a key again that only root can read. Their parents have no client.
+func TestParentSockets(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	for name, start := range map[string]func(*peer.Room, *testing.T, []string) launched{"systemd": activate("tcp", 1), "inetd wait": inetd("wait")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := peer.Imapd(t, basic(t), peer.Options{})
+			r := peer.NewRoom(t)
+			for _, file := range []string{"key.pem", "passwd", "imapd.conf"} {
+				must(0, os.Chown(filepath.Join(s.Dir(), file), 0, 0))(t)
+				must(0, os.Chmod(filepath.Join(s.Dir(), file), 0o600))(t)
+			}
+			at := start(r, t, []string{"-s", "-T", "60", "-C", s.ConfFile()})
+			session := s.LoginOn(t, tls.Client(peer.Dial(t, "tcp", at.addr, ""), &tls.Config{InsecureSkipVerify: true}), s.User)
+			parent := number(status(t, number(r.Told(`imapd\[(\d+)\]: login: `)[1]), "PPid"))
+			if clients := connected(t, parent); len(clients) > 0 || len(connected(t, onlyChild(t, parent))) == 0 {
+				t.Errorf("the parent has connections: %v", clients)
+			}
+			before := serialOn(t, at.addr)
+			s.Renew(t)
+			must(0, os.Chown(s.Dir()+"/key.pem", 0, 0))(t)
+			must(0, os.Chmod(s.Dir()+"/key.pem", 0o600))(t)
+			must(0, syscall.Kill(parent, syscall.SIGHUP))(t)
+			r.Told(`imapd\[\d+\]: reloaded`)
+			eventually(t, func() string { return "the certificate is not read again" }, func() bool { return serialOn(t, at.addr) != before })
+			session.Do("NOOP")
+			must(0, syscall.Kill(parent, syscall.SIGTERM))(t)
+			session.Wait("* BYE")
+			eventually(t, func() string { return "the parent lives on" }, func() bool { return !alive(parent) })
+		})
+	}
+}
+
+// connected returns the TCP connections that a process holds, as lines of the
+// kernel's.
+func connected(t *testing.T, pid int) (all []string) {
+	t.Helper()
+	for line := range strings.Lines(read(t, "/proc/net/tcp")) {
+		f := strings.Fields(line)
+		const established = "01"
+		if len(f) < 10 || f[3] != established {
+			continue
+		}
+		for _, fd := range must(filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid)))(t) {
+			if to, err := os.Readlink(fd); err == nil && to == "socket:["+f[9]+"]" {
+				all = append(all, strings.TrimSpace(line))
+			}
+		}
+	}
+	return all
 }
 
 // alive tells whether a process runs. One that has ended and that nobody has

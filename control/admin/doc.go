@@ -5,10 +5,10 @@
 // for each client has none: who reads the files of control/proc, motd and
 // shutdown write files below msg/, telemetry makes directories below log/, and
 // kick sends a signal to a process that serves one client. What only a daemon
-// can do (end one of its sessions, reload, drain, begin a session for the
-// administrator) goes over a socket. Each subcommand is one file with one
-// register row, which holds the client's half and, if there is one, the
-// daemon's.
+// can do (end one of its sessions, reload, drain) goes over a socket, and so does
+// a session for the administrator where there is a daemon. Each subcommand is one
+// file with one register row, which holds the client's half and, if there is one,
+// the daemon's.
 //
 // # The socket
 //

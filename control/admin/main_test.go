@@ -62,7 +62,7 @@ func TestUsage(t *testing.T) {
 		{"-C " + conf + " kick -- -x", 67, "-x is not on"},
 		{"-C /nonexistent who", 78, "no such file"},
 		{"-C " + conf + " reload", 69, "no daemon runs"},
-		{"-C " + conf + " session jane", 69, "no daemon answers"},
+		{"-C " + conf + " session jane", 69, "there is no user jane"},
 		{"-C " + conf + " session a/b", 64, "no name of a user"},
 		{"-C " + conf + " telemetry jane", 64, "usage: imapctl telemetry"},
 		{"-C " + conf + " telemetry jane on --delete", 64, "goes with off"},

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
+	"net"
 	"os/user"
 
 	"imapd/control"
+	"imapd/control/config"
 	"imapd/sasl"
 )
 
@@ -18,7 +21,9 @@ var _ = register(Command{
 })
 
 // session joins standard input and output to a session that greets with
-// PREAUTH.
+// PREAUTH. Where a daemon runs that serves all users itself, it begins the
+// session. Else imapctl starts the process: where there is no daemon, and where
+// every user has a process, whose front must not be able to name users.
 func (c *call) session() error {
 	if err := c.load(); err != nil {
 		return err
@@ -33,23 +38,77 @@ func (c *call) session() error {
 	if err != nil {
 		return err
 	}
+	if c.conf.PrivilegeSeparation == config.SeparateUser {
+		return c.begin(name)
+	}
 	conn, err := c.last().dial()
+	if errors.Is(err, errNoDaemon) {
+		return c.begin(name)
+	}
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
 	r, _, err := request1(conn, "session", name)
 	if err != nil {
+		conn.Close()
 		return err
 	}
+	return c.join(conn, r)
+}
+
+// begin is session in processes that this one starts.
+func (c *call) begin(name string) error {
+	auth, err := sasl.New(c.conf, config.Open, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	u, err := auth.Lookup(context.Background(), name)
+	if err == nil && c.conf.PrivilegeSeparation == config.SeparateUser {
+		err = sasl.Complete(&u)
+	}
+	if unknown := nobody(name, err); unknown != nil {
+		return &failure{exitUnavailable, unknown}
+	}
+	if err != nil {
+		return err
+	}
+	conn, wait, err := control.BeginSession(c.conf, c.file, c.service, adminFor(u))
+	if err != nil {
+		return err
+	}
+	err = c.join(conn, conn)
+	if failed := wait(); failed != nil {
+		return &failure{exitUnavailable, failed}
+	}
+	return err
+}
+
+// join copies between standard input and output and the session on conn, whose
+// output is read from r, until the session ends. It closes conn.
+func (c *call) join(conn *net.UnixConn, r io.Reader) error {
+	defer conn.Close()
 	// Ends with the process where the server ends first: standard input
 	// cannot be taken away from a read.
 	go func() {
 		_, _ = io.Copy(conn, c.in)
 		_ = conn.CloseWrite()
 	}()
-	_, err = io.Copy(c.out, r)
+	_, err := io.Copy(c.out, r)
 	return err
+}
+
+// nobody returns what to say where err of a look-up means that there is no such
+// user.
+func nobody(name string, err error) error {
+	if errors.Is(err, sasl.ErrNoUser) || errors.Is(err, sasl.ErrInvalidUser) {
+		return errors.New("there is no user " + control.Escape(name))
+	}
+	return nil
+}
+
+// adminFor returns the administrator who acts for u.
+func adminFor(u sasl.User) *control.Caller {
+	return &control.Caller{Name: u.Name, UID: u.UID, GID: u.GID, Home: u.Home, Admin: true}
 }
 
 // serveSession serves the rest of the connection as an IMAP client.
@@ -59,8 +118,8 @@ func serveSession(ctx context.Context, s *Server, r *request) (string, error) {
 		return "", errors.New("this daemon cannot begin sessions")
 	}
 	u, err := users.Lookup(ctx, r.argument)
-	if errors.Is(err, sasl.ErrNoUser) || errors.Is(err, sasl.ErrInvalidUser) {
-		return "", errors.New("there is no user " + control.Escape(r.argument))
+	if unknown := nobody(r.argument, err); unknown != nil {
+		return "", unknown
 	}
 	if err != nil {
 		return "", err
@@ -68,7 +127,7 @@ func serveSession(ctx context.Context, s *Server, r *request) (string, error) {
 	answer(r.conn, "the session begins", nil)
 	s.opt.Serve(ctx, &control.Conn{
 		Conn: r.conn, Host: "[unix socket]", Private: true,
-		Preauth: &control.Caller{Name: u.Name, UID: u.UID, GID: u.GID, Home: u.Home, Admin: true},
+		Preauth: adminFor(u),
 	})
 	return "", errAnswered
 }

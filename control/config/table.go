@@ -69,7 +69,7 @@ var options = []option{
 		prose: "Group that a server started by root becomes a member of; without it the group of cyrus_user."},
 	{name: "privilege_separation", kind: word, restart: true, def: "shared", words: []string{"shared", "user", "none"},
 		field: func(c *Config) any { return &c.PrivilegeSeparation },
-		prose: "How a server that root started with -l gives root up."},
+		prose: "How a server that root has started gives root up."},
 	{name: "auth_user", kind: str, restart: true,
 		field: func(c *Config) any { return &c.AuthUser },
 		prose: "User that the process which checks passwords runs as with privilege_separation: user."},

@@ -147,18 +147,18 @@ func TestSpawnerClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Close()
-	if c, err := s.Start("worker", Identity{}); c != nil || !errors.Is(err, errClosed) {
+	if c, err := s.Start("worker", "", Identity{}); c != nil || !errors.Is(err, errClosed) {
 		t.Errorf("%v, %v", c, err)
 	}
 }
 
 // TestNoMember holds that the environment alone makes nobody a member.
 func TestNoMember(t *testing.T) {
-	t.Setenv(environment, "worker 1")
-	if m, err := Join(func(string) int { return 0 }); m != nil || err == nil {
+	t.Setenv(environment, "worker 1 1")
+	if m, err := Join(); m != nil || err == nil {
 		t.Errorf("%v, %v", m, err)
 	}
-	if m, err := Join(func(string) int { return 0 }); m != nil || err != nil {
+	if m, err := Join(); m != nil || err != nil {
 		t.Errorf("a second time: %v, %v", m, err)
 	}
 }

@@ -6,14 +6,15 @@
 // whose mail it serves. It reads for years what anybody on the net chooses to
 // send. Both in one process means that the first mistake gives away the machine.
 //
-// The choice, where all mail has one owner (privilege_separation: shared):
+// The choice, where all mail has one owner (privilege_separation: shared) and
+// many clients are served:
 //
 //	parent  root, reads nothing but what its children and its configuration say
 //	server  cyrus_user, does everything else
 //
-// The parent binds the addresses and opens the files that only root can read,
-// once at the start and again at each reload, and hands the descriptors over
-// (SCM_RIGHTS). It reads the configuration itself, as root, and opens a file
+// The parent binds the addresses, or has them from a launcher, and opens the
+// files that only root can read, once at the start and again at each reload, and
+// hands the descriptors over (SCM_RIGHTS). It reads the configuration itself, as root, and opens a file
 // only if that configuration names it: a child says which file it wants, and
 // never learns whether another one is there. It passes signals on, starts
 // nothing twice, and ends with the exit code of its child. The child dies with
@@ -51,10 +52,22 @@
 // been idle says how many sessions it has had, and the parent, which knows whether
 // one more is on its way, lets it go.
 //
+// It is the same where a launcher starts a process for each client: the parent
+// takes over the client's socket and hands it to the front, and all of them end
+// with that client. (With one owner of all mail such a process has no parent. It
+// becomes cyrus_user before it reads, and lives too short for a second one.)
+//
+// The administrator's session without a login (imapctl session) has a parent too
+// where no daemon serves it: imapctl, which root has started. It looks the user
+// up, starts a server, or with a uid for each user a front and a worker, and vouches
+// itself: no process that talks to clients is told to believe a name. The one
+// client is the other end of a pair of sockets, between which and its own standard
+// input and output imapctl copies.
+//
 // A child is this program, executed again: Go cannot fork, and a new address
 // space holds nothing of root's. What it is for stands in the environment, and
-// counts only with a Channel on descriptor 3 that a parent of root's has made
-// (Join). A child is started with no_new_privs and as the user it shall be,
+// counts only with a Channel on descriptor 3 that a parent of root's, or of the
+// same user, has made (Join). A child is started with no_new_privs and as the user it shall be,
 // tries to become root again before it does anything else, leaves no core dump
 // and cannot be looked into by others of its user (Harden), and gives up the
 // files that it will not need (Confine).

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -23,15 +24,15 @@ type Member struct {
 var errNotOurs = errors.New(environment + " is set, but not by a parent of this program")
 
 // Join returns what this process is to a parent, or nil where it has none. A
-// parent is a process of root's that has left a Channel of its own making on
-// the descriptor 3; whoever else sets the environment gains nothing by it. nfiles is
-// how many files a process in that role is given.
+// parent is a process of root's, or of the user whose this one is, that has left
+// a Channel of its own making on the descriptor 3; whoever else sets the
+// environment gains nothing by it.
 //
 // Join makes sure that the process is what it should be: not root's, with no
 // way back, and closed to others.
-func Join(nfiles func(role string) int) (*Member, error) {
-	role := os.Getenv(environment)
-	if role == "" {
+func Join() (*Member, error) {
+	text := os.Getenv(environment)
+	if text == "" {
 		return nil, nil
 	}
 	os.Unsetenv(environment)
@@ -40,7 +41,7 @@ func Join(nfiles func(role string) int) (*Member, error) {
 		return nil, errNotOurs
 	}
 	cred, err := unix.GetsockoptUcred(channelFD, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err != nil || cred.Uid != 0 || int(cred.Pid) != os.Getppid() {
+	if err != nil || cred.Uid != 0 && int(cred.Uid) != os.Getuid() || int(cred.Pid) != os.Getppid() {
 		return nil, errNotOurs
 	}
 	if err := dropped(); err != nil {
@@ -50,8 +51,14 @@ func Join(nfiles func(role string) int) (*Member, error) {
 		return nil, err
 	}
 	m := &Member{}
-	m.Role, m.Detail, _ = strings.Cut(role, " ")
-	for fd := channelFD; fd <= channelFD+nfiles(m.Role); fd++ {
+	role, rest, _ := strings.Cut(text, " ")
+	count, detail, _ := strings.Cut(rest, " ")
+	m.Role, m.Detail = role, detail
+	nfiles, err := strconv.Atoi(count)
+	if err != nil {
+		return nil, errNotOurs
+	}
+	for fd := channelFD; fd <= channelFD+nfiles; fd++ {
 		unix.CloseOnExec(fd)
 		m.Files = append(m.Files, os.NewFile(uintptr(fd), "passed"))
 	}

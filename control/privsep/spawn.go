@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// environment names the variable by which a process knows its role. It says
+// environment names the variable by which a process knows its role: a word, how
+// many files it is given, and what else there is to say, with spaces between. It says
 // nothing on its own: Join looks at the descriptor.
 const environment = "IMAPD_ROLE"
 
@@ -37,6 +38,10 @@ type Identity struct {
 // no_new_privs, which a thread hands on to what it starts, would keep the other
 // threads from nothing but would be theirs for good.
 type Spawner struct {
+	// Args are the arguments of the children; nil stands for those of this
+	// process.
+	Args []string
+
 	orders chan func()
 	closed chan struct{}
 }
@@ -79,28 +84,24 @@ type Child struct {
 	code    int
 }
 
-// Start starts this program again, with the same arguments and environment, in
-// a role, a word that detail may follow behind a space. It runs as id and is
-// given files.
-func (s *Spawner) Start(role string, id Identity, files ...*os.File) (*Child, error) {
+// Start starts this program again, with the same environment, in a role, a word
+// about which detail says more. It runs as id, which is this process's own where
+// that is not root's, and is given files.
+func (s *Spawner) Start(role, detail string, id Identity, files ...*os.File) (*Child, error) {
 	ours, theirs, err := Pair()
 	if err != nil {
 		return nil, err
 	}
 	defer theirs.Close()
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, environment+"=") })
-	groups := make([]uint32, len(id.Groups))
-	for i, g := range id.Groups {
-		groups[i] = uint32(g)
-	}
 	cmd := &exec.Cmd{
-		Path: self, Args: os.Args, Env: append(env, environment+"="+role),
+		Path: self, Args: os.Args, Env: append(env, fmt.Sprintf("%s=%s %d %s", environment, role, len(files), detail)),
 		Stdin: nil, Stdout: os.Stdout, Stderr: os.Stderr,
-		ExtraFiles: append([]*os.File{theirs}, files...),
-		SysProcAttr: &syscall.SysProcAttr{
-			Credential: &syscall.Credential{Uid: uint32(id.UID), Gid: uint32(id.GID), Groups: groups},
-			Pdeathsig:  syscall.SIGKILL,
-		},
+		ExtraFiles:  append([]*os.File{theirs}, files...),
+		SysProcAttr: &syscall.SysProcAttr{Credential: id.credential(), Pdeathsig: syscall.SIGKILL},
+	}
+	if s.Args != nil {
+		cmd.Args = s.Args
 	}
 	started := make(chan error)
 	select {
@@ -113,7 +114,7 @@ func (s *Spawner) Start(role string, id Identity, files ...*os.File) (*Child, er
 		ours.Close()
 		return nil, fmt.Errorf("start of the %s: %w", role, err)
 	}
-	c := &Child{role: strings.Fields(role)[0], process: cmd.Process, ended: make(chan struct{})}
+	c := &Child{role: role, process: cmd.Process, ended: make(chan struct{})}
 	if c.Channel, err = NewChannel(ours); err != nil {
 		cmd.Process.Kill()
 		cmd.Wait()
@@ -131,6 +132,19 @@ func (s *Spawner) Start(role string, id Identity, files ...*os.File) (*Child, er
 		close(c.ended)
 	}()
 	return c, nil
+}
+
+// credential returns what the system is to make of a child; nil, which changes
+// nothing, where that is not for this process to say.
+func (id Identity) credential() *syscall.Credential {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	groups := make([]uint32, len(id.Groups))
+	for i, g := range id.Groups {
+		groups[i] = uint32(g)
+	}
+	return &syscall.Credential{Uid: uint32(id.UID), Gid: uint32(id.GID), Groups: groups}
 }
 
 // Role returns the word that Start was given.

@@ -51,6 +51,18 @@ func (s *Server) LoginOn(t testing.TB, conn net.Conn, user string) *Client {
 	return c
 }
 
+// Preauth speaks on a connection whose client need not log in.
+func Preauth(t testing.TB, conn net.Conn) *Client {
+	t.Helper()
+	t.Cleanup(func() { conn.Close() })
+	c := &Client{t: t, conn: conn, r: bufio.NewReader(conn)}
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	if greeting := c.read(); !strings.HasPrefix(greeting.Text, "* PREAUTH") {
+		t.Fatalf("greeting %q", greeting.Text)
+	}
+	return c
+}
+
 // Do sends a command, in which a literal is written as a non-synchronizing one,
 // and returns the untagged responses. Any answer but OK ends the test.
 func (c *Client) Do(format string, args ...any) []Response {
