@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io/fs"
-	"maps"
 	"slices"
 	"strings"
 
@@ -39,7 +38,7 @@ type list struct {
 	lines *lines
 	// some is what find has found in a list that is not loaded, and searches how
 	// often it was searched.
-	some     map[string]UID
+	some     map[string]uint32 // 0: it has no line
 	searches int
 }
 
@@ -105,8 +104,8 @@ func (t *lines) uid(h uint64) (UID, bool) {
 
 func (l *list) uid(base []byte) (UID, bool) {
 	if l.lines == nil {
-		u, ok := l.some[string(base)]
-		return u, ok
+		u := UID(l.some[string(base)])
+		return u, u != 0
 	}
 	return l.lines.uid(l.lines.hash(base))
 }
@@ -305,25 +304,30 @@ func (l *list) find(dir vfs.Dir, bases []string) error {
 		return nil
 	case l.file == nil || l.damaged || len(bases) > fewNames || l.searches == fewSearches:
 		return l.load(dir)
-	case len(bases) == 0:
+	case len(bases) == 0 || l.looked(bases):
 		return nil
 	}
 	l.searches++
-	found := make(map[string]UID, len(bases))
+	found := make(map[string]uint32, len(bases))
 	for _, b := range bases {
 		found[b] = 0
 	}
-	p, st, err := l.file.Each(func(e uidlist.Entry) {
-		if _, ok := found[e.Base]; ok {
-			found[strings.Clone(e.Base)] = UID(e.UID)
-		}
-	})
-	if err != nil || st != l.stat || p.Size != l.size {
+	err := l.file.Find(l.size, found)
+	if st, serr := l.file.Stat(); err != nil || serr != nil || st != l.stat {
 		return l.load(dir) // it is not as it was: then a new reading says what that means
 	}
-	maps.DeleteFunc(found, func(_ string, u UID) bool { return u == 0 })
 	l.some = found
 	return nil
+}
+
+// looked reports whether all of bases have been searched for.
+func (l *list) looked(bases []string) bool {
+	for _, b := range bases {
+		if _, ok := l.some[b]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // resume goes on with a list that looked as st says, of which the first size octets
