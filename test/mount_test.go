@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -156,7 +157,13 @@ func TestReadOnly(t *testing.T) {
 	for _, name := range names {
 		want.Mailboxes[name] = askMailbox(c, name)
 	}
-	if err := unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+	// What is written again and again stays open for a second.
+	readOnly := func() error { return unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "") }
+	err := readOnly()
+	for begin := time.Now(); err == unix.EBUSY && time.Since(begin) < 30*time.Second; err = readOnly() {
+		time.Sleep(100 * time.Millisecond)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, session := range []string{"one that was there before", "a new one"} {
