@@ -97,6 +97,9 @@ func (m *Mailbox) fromImage(img *index.Image) *Snapshot {
 
 // lift has records that changed before floor count as changed then.
 func lift(recs []record, floor uint64) {
+	if floor == 0 {
+		return
+	}
 	for i := range recs {
 		if recs[i].ModSeq() < floor {
 			recs[i].SetModSeq(floor)
