@@ -408,10 +408,12 @@ func (m *Mailbox) writeIndex(s *Snapshot) error {
 	h.state.Next = uint32(s.Next)
 	h.state.Recent = uint32(m.recentFrom)
 	folder := index.Folder{Validity: s.Validity, GUID: m.list.head.GUID, Ino: m.curIno(), Line: h.line}
-	if err := h.file.Replace(folder, &h.state, h.gone, pageSource{s, m.foundOrder(s)}); err != nil {
+	src := &pageSource{s, m.foundOrder(s)}
+	m.found = nil
+	if err := h.file.Replace(folder, &h.state, h.gone, src); err != nil {
 		return err
 	}
-	m.found, m.disorder = nil, false
+	m.disorder = false
 	if s.foretold != nil {
 		s.foretold.order = nil // it keeps the file that was replaced
 	}
@@ -444,8 +446,13 @@ type pageSource struct {
 	order []uint32
 }
 
-// Order implements index.Source.
-func (x pageSource) Order() []uint32 { return x.order }
+// Order implements index.Source. It is asked for once, and of a large folder it is
+// large.
+func (x *pageSource) Order() []uint32 {
+	o := x.order
+	x.order = nil
+	return o
+}
 
 // foundOrder returns the UIDs in the order in which the files of s were found last,
 // nil if nobody knows.
@@ -462,7 +469,7 @@ func (m *Mailbox) foundOrder(s *Snapshot) []uint32 {
 }
 
 // Written implements index.Source.
-func (x pageSource) Written(page int, names *index.Names) {
+func (x *pageSource) Written(page int, names *index.Names) {
 	for _, d := range x.s.dirs {
 		if page >= len(d.pages) {
 			page -= len(d.pages)
@@ -478,7 +485,7 @@ func (x pageSource) Written(page int, names *index.Names) {
 }
 
 // Pages implements index.Source.
-func (x pageSource) Pages(yield func(recs []index.Record, size int, names func() ([]byte, error)) error) error {
+func (x *pageSource) Pages(yield func(recs []index.Record, size int, names func() ([]byte, error)) error) error {
 	buf := make([]record, 0, pageLen)
 	for _, d := range x.s.dirs {
 		for _, p := range d.pages {

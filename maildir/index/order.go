@@ -107,63 +107,75 @@ func mix(a, b uint64) uint64 {
 	return hi ^ lo
 }
 
-// An orderWriter collects what an Order is made of.
+// An orderWriter makes an Order.
 type orderWriter struct {
-	seed   seed
-	uids   []uint32 // of the records, in their order
-	hashes []uint64
+	seed  seed
+	place []uint32 // of each record, by its number, + 1
+	next  int      // number of the next record
+	data  []byte   // as it stands in the file
 }
 
-// take takes in the names of a page.
+// newOrder has the records with uids, which ascend, stand in the order of found, and
+// those that are not in it behind them.
+func newOrder(uids, found []uint32) *orderWriter {
+	n := len(uids)
+	w := &orderWriter{seed: newSeed(), place: make([]uint32, n), data: make([]byte, n*orderSize)}
+	vfs.Prefault(w.data)
+	vfs.Prefault(w.place)
+	last := uint32(0)
+	put := func(i int) {
+		if w.place[i] == 0 {
+			last++
+			w.place[i] = last
+		}
+	}
+	at := finder(uids)
+	for _, u := range found {
+		if i := at(u); i >= 0 {
+			put(i)
+		}
+	}
+	for i := range n {
+		put(i)
+	}
+	return w
+}
+
+// take takes in the next page, with its names.
 func (w *orderWriter) take(recs []Record, names []byte) {
+	n := len(w.place)
 	for i := range recs {
 		r := &recs[i]
 		from, end := int(r.NameOff), int(r.NameOff)+int(r.NameLen)
 		if end > len(names) { // whoever loads it will not take it
 			from, end = 0, 0
 		}
-		w.uids = append(w.uids, r.UID)
-		w.hashes = append(w.hashes, w.seed.hash(names[from:end], r.Mod&InNew != 0))
+		k := int(w.place[w.next]) - 1
+		w.next++
+		order.PutUint64(w.data[8*k:], w.seed.hash(names[from:end], r.Mod&InNew != 0))
+		order.PutUint32(w.data[8*n+4*k:], r.UID)
 	}
 }
 
-// bytes returns the Order as it stands in the file: the messages with the UIDs found
-// first, and behind them all others.
-func (w *orderWriter) bytes(found []uint32) []byte {
-	n := len(w.uids)
-	b := make([]byte, n*orderSize)
-	vfs.Prefault(b)
-	k, done := 0, make([]bool, n)
-	put := func(i int) {
-		order.PutUint64(b[8*k:], w.hashes[i])
-		order.PutUint32(b[8*n+4*k:], w.uids[i])
-		done[i] = true
-		k++
-	}
-	at := w.finder()
-	for _, u := range found {
-		if i := at(u); i >= 0 && !done[i] {
-			put(i)
-		}
-	}
-	for i := range n {
-		if !done[i] {
-			put(i)
-		}
-	}
-	return b
-}
-
-// finder returns a function that says which record has a UID, -1 if none.
-func (w *orderWriter) finder() func(uid uint32) int {
-	n := len(w.uids)
+// finder returns a function that says which of uids, which ascend, one is, -1 if
+// none.
+func finder(uids []uint32) func(uid uint32) int {
+	n := len(uids)
 	if n == 0 {
 		return func(uint32) int { return -1 }
 	}
-	first, span := w.uids[0], int64(w.uids[n-1])-int64(w.uids[0])+1
+	first, span := uids[0], int64(uids[n-1])-int64(uids[0])+1
+	if span == int64(n) {
+		return func(uid uint32) int {
+			if uid < first || int64(uid-first) >= span {
+				return -1
+			}
+			return int(uid - first)
+		}
+	}
 	if span > 8*int64(n) {
 		return func(uid uint32) int {
-			if i, ok := slices.BinarySearch(w.uids, uid); ok {
+			if i, ok := slices.BinarySearch(uids, uid); ok {
 				return i
 			}
 			return -1
@@ -171,7 +183,7 @@ func (w *orderWriter) finder() func(uid uint32) int {
 	}
 	at := make([]uint32, span) // + 1; 0: none
 	vfs.Prefault(at)
-	for i, u := range w.uids {
+	for i, u := range uids {
 		at[u-first] = uint32(i + 1)
 	}
 	return func(uid uint32) int {

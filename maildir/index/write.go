@@ -18,7 +18,7 @@ type Source interface {
 	// once and must do the same each time, but for Facts.
 	Pages(yield func(recs []Record, size int, names func() ([]byte, error)) error) error
 	// Order returns UIDs in the order in which the directories have the files, as
-	// far as it is known.
+	// far as it is known. It is called once.
 	Order() []uint32
 	// Written is called for each page once the index is in its place, with where
 	// its names are now: Of makes Names of it.
@@ -124,10 +124,12 @@ func (w *writer) write(folder Folder, state *State, gone []Range, src Source) (i
 	}
 	w.put(prefix(folder, at, st.Ino))
 	b, i := []byte(nil), 0
+	uids := make([]uint32, 0, n)
 	err = src.Pages(func(recs []Record, _ int, _ func() ([]byte, error)) error {
 		b = b[:0]
 		for k := range recs {
 			b = recs[k].append(b)
+			uids = append(uids, recs[k].UID)
 		}
 		table[i].recSum = checksum(b)
 		i++
@@ -137,7 +139,7 @@ func (w *writer) write(folder Folder, state *State, gone []Range, src Source) (i
 	if err != nil {
 		return 0, nil, err
 	}
-	places := orderWriter{seed: newSeed(), uids: make([]uint32, 0, n), hashes: make([]uint64, 0, n)}
+	places := newOrder(uids, src.Order())
 	i = 0
 	err = src.Pages(func(recs []Record, _ int, names func() ([]byte, error)) error {
 		b, err := names()
@@ -153,14 +155,13 @@ func (w *writer) write(folder Folder, state *State, gone []Range, src Source) (i
 	if err != nil {
 		return 0, nil, err
 	}
-	all := places.bytes(src.Order())
-	w.put(all)
+	w.put(places.data)
 	b = b[:0]
 	for i := range gone {
 		b = gone[i].append(b)
 	}
 	w.put(b)
-	w.put(encodeTrailer(state, table, len(gone), checksum(b), &Order{n: n, sum: checksum(all), seed: places.seed}))
+	w.put(encodeTrailer(state, table, len(gone), checksum(b), &Order{n: n, sum: checksum(places.data), seed: places.seed}))
 	w.flush()
 	return w.n, table, w.err
 }
