@@ -52,12 +52,12 @@ func (a *Away) pump() {
 
 // hearClient copies what the client says.
 func (a *Away) hearClient() {
-	socket := rawOf(a.client)
+	socket := RawConn(a.client)
 	for a.listen() == nil {
 		if socket == nil {
 			break // cannot be: TLS is over one
 		}
-		if a.client.SetReadDeadline(time.Time{}) != nil || socket.Read(hasInput) != nil {
+		if a.client.SetReadDeadline(time.Time{}) != nil || socket.Read(HasInput) != nil {
 			break
 		}
 	}
@@ -94,7 +94,7 @@ func (a *Away) listen() error {
 func (a *Away) hearWorker() {
 	defer a.client.Close()
 	defer a.plain.Close()
-	socket := rawOf(a.plain)
+	socket := RawConn(a.plain)
 	if socket == nil {
 		return // cannot be: it is one of our own making
 	}
@@ -140,15 +140,16 @@ func said(socket syscall.RawConn) (buffer *[pumpOut]byte, n int, err error) {
 	return buffer, n, err
 }
 
-// hasInput tells whether a socket has something to read, its end included.
-func hasInput(fd uintptr) bool {
+// HasInput tells whether a socket has something to read, its end included: what to
+// give to the Read of a syscall.RawConn to wait for it without a buffer.
+func HasInput(fd uintptr) bool {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(p, 0)
 	return n > 0 || err != nil && err != unix.EINTR
 }
 
-// rawOf returns the socket below c, or nil if there is none.
-func rawOf(c net.Conn) syscall.RawConn {
+// RawConn returns the socket below c, or nil if there is none.
+func RawConn(c net.Conn) syscall.RawConn {
 	for c != nil {
 		if s, ok := c.(syscall.Conn); ok {
 			raw, err := s.SyscallConn()

@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"imapd/control"
 )
 
 // A link is the connection of one session: the stack of socket, TLS and
@@ -96,19 +96,7 @@ var (
 
 // newLink wraps conn. The caller sets patience, limit and writeWait.
 func newLink(conn net.Conn) *link {
-	l := &link{base: conn, conn: conn, grace: parkAfter}
-	for c := conn; c != nil; {
-		if sc, ok := c.(syscall.Conn); ok {
-			l.raw, _ = sc.SyscallConn()
-			break
-		}
-		under, ok := c.(interface{ NetConn() net.Conn }) // tls.Conn
-		if !ok {
-			break
-		}
-		c = under.NetConn()
-	}
-	return l
+	return &link{base: conn, conn: conn, raw: control.RawConn(conn), grace: parkAfter}
 }
 
 // Read reads for the buffer r. It sends what is to be sent first.
@@ -276,16 +264,10 @@ func (l *link) readable() error {
 	if err := l.arm(l.until); err != nil {
 		return err
 	}
-	if err := l.raw.Read(hasInput); err != nil {
+	if err := l.raw.Read(control.HasInput); err != nil {
 		return readError{err}
 	}
 	return nil
-}
-
-func hasInput(fd uintptr) bool {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(p, 0)
-	return n > 0 || err != nil && err != unix.EINTR
 }
 
 // park gives the buffers back. There must be no input in r.
