@@ -1,4 +1,19 @@
 package maildir
 
-// Reboot has the machine be in another boot than it is, as far as h can tell.
-func (h *Host) Reboot() { h.boot[0]++ }
+import (
+	"maps"
+	"slices"
+)
+
+// Reboot has the machine be in another boot than it is, as far as h can tell. What
+// is open, or kept, is not in use meanwhile.
+func (h *Host) Reboot() {
+	h.mu.Lock()
+	boxes := slices.Collect(maps.Values(h.boxes))
+	h.mu.Unlock()
+	for _, m := range boxes {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+	}
+	h.boot[0]++
+}

@@ -170,11 +170,11 @@ func (m *Mailbox) messages() int {
 	return 0
 }
 
-// used reports whether m has more than n users.
-func (h *Host) used(m *Mailbox, n int) bool {
+// lastUser reports whether m will be without a reference after the next Release.
+func (h *Host) lastUser(m *Mailbox) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return m.refs > n
+	return m.refs == 1
 }
 
 // tidyAfter is how long after its last user has gone a mailbox is tidied up: who
@@ -191,20 +191,44 @@ func (m *Mailbox) tidySoon() {
 	}
 }
 
+// tidy has the mailbox to itself meanwhile, as its user.
 func (m *Mailbox) tidy() {
+	h := m.host
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.tidying == nil {
-		return // it has been closed
-	}
 	m.tidying = nil
-	if m.host.used(m, 0) {
+	m.mu.Unlock()
+	if !h.borrow(m) {
 		return
 	}
+	defer h.early.Done()
+	m.mu.Lock()
 	if _, err := m.stamp(); err == nil {
 		m.save(false)
 	}
+	m.mu.Unlock()
 	m.spare.Drop()
+	h.mu.Lock()
+	var unused []*Mailbox
+	if m.refs--; m.refs == 0 {
+		unused = h.keep(m, m.released)
+	}
+	h.mu.Unlock()
+	closeAll(unused)
+}
+
+// borrow takes a reference to m, if it is kept, for a goroutine of Host.early.
+func (h *Host) borrow(m *Mailbox) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := slices.Index(h.kept, m)
+	if h.closed || i < 0 {
+		return false
+	}
+	h.kept = slices.Delete(h.kept, i, i+1)
+	h.keptMessages -= m.messages()
+	m.refs++
+	h.early.Add(1)
+	return true
 }
 
 // closeAll closes mailboxes that nobody can open any more.

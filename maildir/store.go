@@ -294,7 +294,7 @@ func sweepDir(d vfs.Dir, now time.Time, stray func(name string) bool) error {
 func (m *Mailbox) Release() {
 	h := m.host
 	_, err := m.stamp() // a folder that has been deleted is not worth keeping
-	if err == nil && !h.used(m, 1) {
+	if err == nil && h.lastUser(m) {
 		m.tidySoon()
 	}
 	var unused []*Mailbox
