@@ -144,7 +144,7 @@ func TestTunnel(t *testing.T) {
 	t.Run("no configuration", func(t *testing.T) {
 		t.Parallel()
 		if _, err := os.Stat(DefaultConfig); err == nil {
-			t.Skip(DefaultConfig + " exists")
+			t.Skip("NOT TESTED: " + DefaultConfig + " exists")
 		}
 		client, fd := socketPair(t)
 		c := command(t, " ")
