@@ -30,7 +30,8 @@ import (
 func (m *Master) openLock() {
 	name := filepath.Join(m.conf.ConfigDirectory, "socket", m.conf.Service+"-"+os.Getenv("CYRUS_ID")+".lock")
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
-	if errors.Is(err, os.ErrNotExist) && os.Mkdir(filepath.Dir(name), 0o700) == nil {
+	if errors.Is(err, os.ErrNotExist) {
+		_ = os.Mkdir(filepath.Dir(name), 0o700) // or a sibling has made it just now
 		f, err = os.OpenFile(name, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	}
 	if err != nil {
