@@ -29,7 +29,7 @@ func (m *Mailbox) enlist() error {
 	if taken, err := m.takeOver(); taken || err != nil {
 		return err
 	}
-	all, err := m.arrivals(int(st.Size))
+	all, err := m.arrivals()
 	if err != nil || len(all) < fillFrom || len(all) > uidlist.MaxUID {
 		return err
 	}
@@ -71,12 +71,19 @@ type arrival struct {
 	base string
 }
 
+// A basePiece holds base names, each behind the one before.
+type basePiece struct {
+	text strings.Builder
+	ends []uint32
+}
+
 // arrivals returns the base names of the folder, each once, in the order in which
-// they came. size is about how many octets they have.
-func (m *Mailbox) arrivals(size int) ([]arrival, error) {
-	var names strings.Builder
-	names.Grow(size)
-	var ends []uint32
+// they came. Nobody knows how many there are before they have been read, so they are
+// held in pieces: to copy what there is to a larger place would take twice the memory.
+func (m *Mailbox) arrivals() ([]arrival, error) {
+	var pieces []*basePiece
+	var last *basePiece
+	n := 0
 	for _, p := range []place{inNew, inCur} {
 		m.host.scans.Add(1)
 		_, err := scanDir(m.dirOf(p).Fd(), func(name []byte) {
@@ -84,21 +91,31 @@ func (m *Mailbox) arrivals(size int) ([]arrival, error) {
 			if i := bytes.IndexByte(name, ':'); i >= 0 {
 				base = name[:i]
 			}
-			if len(base) > 0 {
-				names.Write(base)
-				ends = append(ends, uint32(names.Len()))
+			if len(base) == 0 {
+				return
 			}
+			if last == nil || last.text.Len()+len(base) > namesPiece {
+				last = &basePiece{}
+				last.text.Grow(namesPiece)
+				pieces = append(pieces, last)
+			}
+			last.text.Write(base)
+			last.ends = append(last.ends, uint32(last.text.Len()))
+			n++
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	all, from, text := make([]arrival, 0, len(ends)), uint32(0), names.String()
-	for _, end := range ends {
-		base := text[from:end]
-		secs, usecs := arrivalOf(base)
-		all = append(all, arrival{uint64(min(secs, 1<<43))<<20 | uint64(min(usecs, 1<<20-1)), base})
-		from = end
+	all := make([]arrival, 0, n)
+	for _, p := range pieces {
+		from, text := uint32(0), p.text.String()
+		for _, end := range p.ends {
+			base := text[from:end]
+			secs, usecs := arrivalOf(base)
+			all = append(all, arrival{uint64(min(secs, 1<<43))<<20 | uint64(min(usecs, 1<<20-1)), base})
+			from = end
+		}
 	}
 	slices.SortFunc(all, func(a, b arrival) int {
 		if c := cmp.Compare(a.when, b.when); c != 0 {

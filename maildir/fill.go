@@ -27,6 +27,10 @@ import (
 // Where there is anything odd (two files or two lines of one name), the folder is
 // looked at file by file, as usual.
 
+// shortDirent is how many octets a file takes of a directory that is read, at least on
+// the average.
+const shortDirent = 56
+
 // fillFrom is how many lines make that worth while.
 const fillFrom = 1000
 
@@ -92,7 +96,8 @@ func (sc *scanner) fill() (bool, error) {
 
 // match notes for each line what its file is called.
 func (f *filling) match(l *lines) error {
-	j := newNameJoin(len(l.uids), len(l.uids))
+	j := newNameJoin(len(l.uids), min(len(l.uids), maxScan/shortDirent))
+	defer j.free()
 	for i, h := range l.hashes {
 		j.know(h, i)
 	}

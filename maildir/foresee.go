@@ -235,6 +235,7 @@ func (f *foresight) other(o file) {
 // join compares many files of a piece with all that was not found yet.
 func (f *foresight) join(piece []byte) {
 	j := newNameJoin(len(f.hashes), len(f.lost))
+	defer j.free()
 	for k, h := range f.hashes {
 		if h != 0 && !f.hit[k] {
 			j.know(h, k)

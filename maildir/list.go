@@ -203,12 +203,7 @@ func (l *list) readAll(dir vfs.Dir) error {
 	if err != nil {
 		return err
 	}
-	st, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return err
-	}
-	t := newLines(int(min(st.Size/octetsPerLine, maxLines)))
+	t := newLines(min(f.About(), maxLines))
 	p, st, err := f.Each(t.enter)
 	if err != nil && !errors.Is(err, uidlist.ErrHeader) {
 		f.Close()
@@ -220,12 +215,8 @@ func (l *list) readAll(dir vfs.Dir) error {
 	return nil
 }
 
-// What is expected of a list before it is read: how long its lines are, at most
-// how many it has.
-const (
-	octetsPerLine = 60
-	maxLines      = 1 << 21
-)
+// maxLines is how many lines are expected of a list, at most, before it is read.
+const maxLines = 1 << 21
 
 // take sets l to p, whose lines are in t. A list whose header cannot be read keeps
 // the UIDVALIDITY that we know.
@@ -270,7 +261,14 @@ func (l *list) remember(s *Snapshot) {
 	}
 }
 
-// load reads the lines of a list that was resumed.
+// unload forgets the lines of a list that is as it was read, until they are loaded.
+func (l *list) unload() {
+	if l.file != nil && !l.damaged && l.lines != nil {
+		l.lines, l.some, l.searches = nil, nil, 0
+	}
+}
+
+// load reads the lines of a list that was resumed or unloaded.
 func (l *list) load(dir vfs.Dir) error {
 	if l.lines != nil {
 		return nil

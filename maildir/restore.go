@@ -329,6 +329,12 @@ func (m *Mailbox) makeIndex() error {
 			h.gone, h.state.Since = nil, max(uint64(ours.ModSeq), h.state.ModSeq)
 		}
 		h.line = rand.Uint64()
+		if ours.Len() >= forgetFrom {
+			// That of a large folder is where its opening takes most memory. Its
+			// list may not be asked again: then it is read when it is needed.
+			m.list.unload()
+			debug.FreeOSMemory()
+		}
 		return m.writeIndex(ours)
 	}
 	h.state.ModSeq = mine.ModSeq

@@ -94,7 +94,7 @@ func readWhole(fd int, expect int64) (r reading, err error) {
 
 func scanBuffer(size int) (b []byte, free func()) {
 	if size > largestKept {
-		return vfs.Buffer(size)
+		return vfs.Buffer[byte](size)
 	}
 	bp := scanBuffers.Get().(*[]byte)
 	if len(*bp) < size {

@@ -116,6 +116,7 @@ func (sc *scanner) compare(skip [2]bool) error {
 		known = sc.snap.sum.waiting
 	}
 	seed, j := maphash.MakeSeed(), newNameJoin(known, known)
+	defer j.free()
 	j.knowNames(seed, sc.snap, skip)
 	var others []file
 	err := sc.read(skip, func(piece []byte) error {

@@ -73,14 +73,16 @@ func (t *hashTable) put(i int) (old int) {
 	return old
 }
 
-// A nameJoin says of two lists of names which are in both. What it costs to find 100,000 names in a table is the memory that they are found in, for each name
-// another place: so both lists are cut into parts by their hashes first, which
-// stay in the processor's cache, and then part is compared with part.
+// A nameJoin says of two lists of names which are in both. What it costs to find
+// 100,000 names in a table is the memory that they are found in, for each name another
+// place: so both lists are cut into parts by their hashes first, which stay in the
+// processor's cache, and then part is compared with part.
 type nameJoin struct {
 	shift uint
 	known [][]mark
 	found [][]mark
 	slots []uint16
+	free  func() // gives the parts back, after the last question
 }
 
 // mark is a name that is known or was found.
@@ -96,19 +98,23 @@ const partLen = 512
 // newNameJoin returns a nameJoin of n known names with about as many to be found.
 func newNameJoin(n, found int) *nameJoin {
 	log := min(12, bits.Len(uint(max(n, found)/partLen)))
-	return &nameJoin{shift: uint(64 - log), known: partsOf(log, n), found: partsOf(log, found)}
+	j := &nameJoin{shift: uint(64 - log)}
+	room := func(n int) int { return n>>log + n>>(log+2) + 32 }
+	all, free := vfs.Buffer[mark]((room(n) + room(found)) << log)
+	j.known, all = partsOf(log, room(n), all)
+	j.found, _ = partsOf(log, room(found), all)
+	j.free = free
+	return j
 }
 
-// partsOf returns 1<<log parts with room for n marks.
-func partsOf(log, n int) [][]mark {
-	parts := make([][]mark, 1<<log)
-	each := n>>log + n>>(log+2) + 32
-	all := make([]mark, each<<log)
-	vfs.Prefault(all)
+// partsOf returns 1<<log empty parts of all with room for each marks, and what is
+// left.
+func partsOf(log, each int, all []mark) (parts [][]mark, rest []mark) {
+	parts = make([][]mark, 1<<log)
 	for i := range parts {
 		parts[i], all = all[:0:each], all[each:]
 	}
-	return parts
+	return parts, all
 }
 
 func (j *nameJoin) know(h uint64, at int) {

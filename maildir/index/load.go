@@ -217,8 +217,8 @@ func readTrailer(fd int, at, size int64, of uint32) (*trailer, error) {
 }
 
 // readChunk is how much is read at once: pages share one buffer of records no
-// longer than that, so that a page that is dropped gives memory back.
-const readChunk = 64 * PageLen * recordSize
+// longer than that, so that pages that are dropped give memory back.
+const readChunk = 4 << 20
 
 // readPages reads the records of all pages, and notes where their names are.
 func (t *trailer) readPages(r *os.File, at int64) ([]Page, error) {
@@ -248,8 +248,7 @@ func (t *trailer) readPages(r *os.File, at int64) ([]Page, error) {
 			n += todo[k].n
 			k++
 		}
-		recs := make([]Record, n)
-		vfs.Prefault(recs)
+		recs := vfs.Large[Record](n)
 		b := octets(recs)
 		if m, err := vfs.ReadFullAt(int(r.Fd()), b, off); err != nil || m < len(b) {
 			return nil, readError(err)

@@ -48,8 +48,7 @@ func (o *Order) Hash(name []byte, inNew bool) uint64 { return o.seed.hash(name, 
 // Read returns the hashes and the UIDs of the messages, until free is called. The
 // error is ErrDamaged, or that of the read.
 func (o *Order) Read() (hashes []uint64, uids []uint32, free func(), err error) {
-	b, free := vfs.Buffer(max(1, o.n*orderSize))
-	b = b[:o.n*orderSize]
+	b, free := vfs.Buffer[byte](o.n * orderSize)
 	if _, err := vfs.ReadFullAt(int(o.fd.Fd()), b, o.off); err != nil {
 		free()
 		if err == io.EOF {
@@ -113,15 +112,21 @@ type orderWriter struct {
 	place []uint32 // of each record, by its number, + 1
 	next  int      // number of the next record
 	data  []byte   // as it stands in the file
+	free  func()   // gives the memory back, after which data is not to be used
 }
 
 // newOrder has the records with uids, which ascend, stand in the order of found, and
 // those that are not in it behind them.
 func newOrder(uids, found []uint32) *orderWriter {
 	n := len(uids)
-	w := &orderWriter{seed: newSeed(), place: make([]uint32, n), data: make([]byte, n*orderSize)}
-	vfs.Prefault(w.data)
-	vfs.Prefault(w.place)
+	w := &orderWriter{seed: newSeed()}
+	var freePlace, freeData func()
+	w.place, freePlace = vfs.Buffer[uint32](n)
+	w.data, freeData = vfs.Buffer[byte](n * orderSize)
+	w.free = func() {
+		freePlace()
+		freeData()
+	}
 	last := uint32(0)
 	put := func(i int) {
 		if w.place[i] == 0 {
@@ -129,7 +134,8 @@ func newOrder(uids, found []uint32) *orderWriter {
 			w.place[i] = last
 		}
 	}
-	at := finder(uids)
+	at, forget := finder(uids)
+	defer forget()
 	for _, u := range found {
 		if i := at(u); i >= 0 {
 			put(i)
@@ -158,11 +164,11 @@ func (w *orderWriter) take(recs []Record, names []byte) {
 }
 
 // finder returns a function that says which of uids, which ascend, one is, -1 if
-// none.
-func finder(uids []uint32) func(uid uint32) int {
-	n := len(uids)
+// none, until forget is called.
+func finder(uids []uint32) (at func(uid uint32) int, forget func()) {
+	n, nothing := len(uids), func() {}
 	if n == 0 {
-		return func(uint32) int { return -1 }
+		return func(uint32) int { return -1 }, nothing
 	}
 	first, span := uids[0], int64(uids[n-1])-int64(uids[0])+1
 	if span == int64(n) {
@@ -171,7 +177,7 @@ func finder(uids []uint32) func(uid uint32) int {
 				return -1
 			}
 			return int(uid - first)
-		}
+		}, nothing
 	}
 	if span > 8*int64(n) {
 		return func(uid uint32) int {
@@ -179,17 +185,16 @@ func finder(uids []uint32) func(uid uint32) int {
 				return i
 			}
 			return -1
-		}
+		}, nothing
 	}
-	at := make([]uint32, span) // + 1; 0: none
-	vfs.Prefault(at)
+	places, forget := vfs.Buffer[uint32](int(span)) // + 1; 0: none
 	for i, u := range uids {
-		at[u-first] = uint32(i + 1)
+		places[u-first] = uint32(i + 1)
 	}
 	return func(uid uint32) int {
 		if uid < first || int64(uid-first) >= span {
 			return -1
 		}
-		return int(at[uid-first]) - 1
-	}
+		return int(places[uid-first]) - 1
+	}, forget
 }

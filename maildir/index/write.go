@@ -36,7 +36,7 @@ func (f *File) Replace(folder Folder, state *State, gone []Range, src Source) er
 		return err
 	}
 	w := writer{out: out}
-	base, table, err := w.write(folder, state, gone, src)
+	base, table, err := w.index(folder, state, gone, src)
 	if err == nil {
 		err = out.Datasync()
 	}
@@ -94,6 +94,11 @@ const writeBuffer = 256 << 10
 
 func (w *writer) put(b []byte) {
 	w.n += int64(len(b))
+	if len(b) >= writeBuffer { // it is not worth a copy
+		w.flush()
+		w.write(b)
+		return
+	}
 	w.buf = append(w.buf, b...)
 	if len(w.buf) >= writeBuffer {
 		w.flush()
@@ -101,14 +106,18 @@ func (w *writer) put(b []byte) {
 }
 
 func (w *writer) flush() {
-	if w.err == nil {
-		_, w.err = w.out.Write(w.buf)
-	}
+	w.write(w.buf)
 	w.buf = w.buf[:0]
 }
 
-// write writes the file and returns its length, and what its pages have.
-func (w *writer) write(folder Folder, state *State, gone []Range, src Source) (int64, []pageEntry, error) {
+func (w *writer) write(b []byte) {
+	if w.err == nil && len(b) > 0 {
+		_, w.err = w.out.Write(b)
+	}
+}
+
+// index writes the file and returns its length, and what its pages have.
+func (w *writer) index(folder Folder, state *State, gone []Range, src Source) (int64, []pageEntry, error) {
 	table, at, err := plan(src)
 	if err != nil {
 		return 0, nil, err
@@ -140,6 +149,7 @@ func (w *writer) write(folder Folder, state *State, gone []Range, src Source) (i
 		return 0, nil, err
 	}
 	places := newOrder(uids, src.Order())
+	defer places.free()
 	i = 0
 	err = src.Pages(func(recs []Record, _ int, names func() ([]byte, error)) error {
 		b, err := names()

@@ -136,7 +136,8 @@ func ReadFile(dir vfs.Dir) (List, Stat, error) {
 // write fails, what was written of it is cut off again. The Stat is that of the file
 // afterwards.
 func Append(dir vfs.Dir, old Stat, entries []Entry) (Stat, error) {
-	b := make([]byte, 0, 80*len(entries))
+	b, free := lineBuffer(len(entries))
+	defer free()
 	for _, e := range entries {
 		if err := check(e); err != nil {
 			return Stat{}, err
@@ -175,6 +176,18 @@ func Append(dir vfs.Dir, old Stat, entries []Entry) (Stat, error) {
 		return Stat{}, fmt.Errorf("%s: %w", dir.Path(), ErrChanged)
 	}
 	return statOf(&st), nil
+}
+
+// lineBuffer returns an empty buffer for n lines of usual length. What is there for
+// many lines at a time is not left to the garbage collector, which would wait until
+// there is as much of it as of all else.
+func lineBuffer(n int) (b []byte, free func()) {
+	size := 80 * n
+	if size < 1<<20 {
+		return make([]byte, 0, size), func() {}
+	}
+	b, free = vfs.Buffer[byte](size)
+	return b[:0], free
 }
 
 // writeAll appends b to f, whose size is size, durably or not at all.

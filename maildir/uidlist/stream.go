@@ -38,6 +38,23 @@ func (f *File) Each(yield func(Entry)) (List, Stat, error) {
 	return l, st, err
 }
 
+// About returns about how many lines the file has, rather more than less where it is
+// long: those at its end have the longest UIDs. It is 0 if that cannot be read.
+func (f *File) About() int {
+	st, err := f.readable()
+	if err != nil || st.Size == 0 {
+		return 0
+	}
+	var end [4096]byte
+	n := min(int64(len(end)), st.Size)
+	k, err := vfs.ReadFullAt(f.fd, end[:n], st.Size-n)
+	if err != nil {
+		return 0
+	}
+	lines := int64(1 + bytes.Count(end[:k], []byte("\n")))
+	return int((st.Size + st.Size/16) / max(1, n/lines))
+}
+
 // readable returns the state of a file that is not too large to be read.
 func (f *File) readable() (Stat, error) {
 	st, err := f.Stat()

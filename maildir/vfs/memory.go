@@ -30,6 +30,26 @@ func Prefault[T any](b []T) {
 	advise((from+page-1)&^(page-1), (from+size)&^(page-1), unix.MADV_POPULATE_WRITE) // Linux 5.14
 }
 
+// Large returns n zeroed values, which are going to be written soon, in memory that
+// has been asked for as by Prefault. It is the garbage collector's. T holds no pointer.
+//
+// The heap has no place for a large piece of memory but behind what is in use, in the
+// middle of a huge page of which the kernel has given small pages already. So as much
+// more is taken as it needs to begin with one of its own; none of that is touched.
+func Large[T any](n int) []T {
+	var zero T
+	size := n * int(unsafe.Sizeof(zero))
+	if size < hugePage/2 {
+		b := make([]T, n)
+		Prefault(b)
+		return b
+	}
+	b := make([]byte, size+hugePage)
+	b = b[-int(uintptr(unsafe.Pointer(&b[0])))&(hugePage-1):][:size:size]
+	Prefault(b)
+	return unsafe.Slice((*T)(unsafe.Pointer(&b[0])), n)
+}
+
 const (
 	prefaultFrom = 32 << 10  // smaller pieces have been touched before, most likely
 	hugeFrom     = 512 << 10 // for less a huge page is mostly waste
@@ -40,26 +60,28 @@ func advise(from, to uintptr, advice int) {
 	unix.Syscall(unix.SYS_MADVISE, from, to-from, uintptr(advice))
 }
 
-// Buffer returns n octets of memory for a short time, none of which is touched
-// again after free. It is not the garbage collector's: it goes back to the kernel at
-// once, and comes from it in pages as large as it has.
-func Buffer(n int) (b []byte, free func()) {
+// Buffer returns n zeroed values, which hold no pointer, for a short time: none is
+// touched again after free. Their memory is not the garbage collector's: it goes back
+// to the kernel at once, and comes from it in pages as large as it has.
+func Buffer[T any](n int) (b []T, free func()) {
+	var zero T
+	size := n * int(unsafe.Sizeof(zero))
 	// Only what has the size of huge pages, and begins and ends with one, is made of
 	// them.
-	size, more := n, 0
-	if n >= hugeFrom {
-		size, more = (n+hugePage-1)&^(hugePage-1), hugePage
+	whole, more := max(1, size), 0
+	if size >= hugeFrom {
+		whole, more = (size+hugePage-1)&^(hugePage-1), hugePage
 	}
-	m, err := unix.Mmap(-1, 0, size+more, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	m, err := unix.Mmap(-1, 0, whole+more, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
-		return make([]byte, n), func() {}
+		return make([]T, n), func() {}
 	}
-	b = m
+	o := m
 	if more > 0 {
 		from := -int(uintptr(unsafe.Pointer(&m[0]))) & (hugePage - 1)
-		b = m[from : from+size]
-		unix.Madvise(b, unix.MADV_HUGEPAGE)
+		o = m[from : from+whole]
+		unix.Madvise(o, unix.MADV_HUGEPAGE)
 	}
-	unix.Madvise(b, unix.MADV_POPULATE_WRITE)
-	return b[:n:n], func() { unix.Munmap(m) }
+	unix.Madvise(o, unix.MADV_POPULATE_WRITE)
+	return unsafe.Slice((*T)(unsafe.Pointer(&o[0])), n), func() { unix.Munmap(m) }
 }

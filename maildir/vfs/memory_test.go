@@ -26,7 +26,7 @@ func TestPrefault(t *testing.T) {
 func TestBuffer(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 4096, hugePage + 1} {
-		b, free := Buffer(n)
+		b, free := Buffer[byte](n)
 		if len(b) != n || bytes.Trim(b, "\x00") != nil && len(bytes.Trim(b, "\x00")) > 0 {
 			t.Errorf("a buffer of %d octets has %d, or something in them", n, len(b))
 		}
