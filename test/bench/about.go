@@ -17,7 +17,7 @@ func (b *bench) about() []string {
 	return []string{
 		fmt.Sprintf("%s; imapd %s (%s), Dovecot %s.", time.Now().Format(time.DateOnly), revision(), runtime.Version(), output("dovecot", "--version")),
 		fmt.Sprintf("%s, %d cores, Linux %s, %s; load before the run %s.", processor(), runtime.NumCPU(), output("uname", "-r"), fileSystem(b.dir), b.load),
-		fmt.Sprintf("%d messages of %.1f KB; %d rounds: the least, and the median in brackets; ratios are ours divided by Dovecot's, CPU is processor time in the same unit, medians.",
+		fmt.Sprintf("%d messages of %.1f KB; %d rounds: medians, the least in brackets; ratios are ours divided by Dovecot's, CPU is processor time in the same unit, medians.",
 			b.messages, float64(b.mail.octets)/float64(len(b.mail.names))/1000, b.rounds),
 	}
 }

@@ -20,7 +20,7 @@
 // answers differ, no figure is printed: that work shows the first difference,
 // and the program ends with status 1.
 //
-// A figure is the least and the median of the rounds. The ratio is our least
+// A figure is the median of the rounds, and the least. The ratio is our median
 // divided by Dovecot's: below 1 we are faster, and it, not the time, is what
 // can be compared between machines. The second ratio is of processor time, all
 // threads and processes of a server added up, the median of the rounds, which

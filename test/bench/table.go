@@ -89,20 +89,20 @@ func (r *row) String() string {
 		return fmt.Sprintf("| %s | not measured to the end | | | |", r.name)
 	}
 	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s |", r.name, r.side(0), r.side(1),
-		ratio(slices.Min(r.figures[0]), slices.Min(r.figures[1])), r.cpu(0), r.cpu(1), ratio(median(r.used[0]), median(r.used[1])))
+		ratio(median(r.figures[0]), median(r.figures[1])), r.cpu(0), r.cpu(1), ratio(median(r.used[0]), median(r.used[1])))
 }
 
-// side writes the least figure and the median, and the rate where the work
-// moves a size that is worth one.
+// side writes the median, in brackets the least figure, and the rate where the
+// work moves a size that is worth one.
 func (r *row) side(k int) string {
-	least := slices.Min(r.figures[k])
-	text := digits(least)
-	if m := digits(median(r.figures[k])); len(r.figures[k]) > 1 {
-		text += " (" + m + ")"
+	usual := median(r.figures[k])
+	text := digits(usual)
+	if len(r.figures[k]) > 1 {
+		text += " (" + digits(slices.Min(r.figures[k])) + ")"
 	}
 	text += " " + r.unit
-	if r.size > 0 && least > 0 {
-		text += fmt.Sprintf(", %.0f MB/s", r.size/least*1000)
+	if r.size > 0 && usual > 0 {
+		text += fmt.Sprintf(", %.0f MB/s", r.size/usual*1000)
 	}
 	return text
 }
