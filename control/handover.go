@@ -40,12 +40,14 @@ type Handed struct {
 	Name string // without blanks
 }
 
-// Succeed starts the program anew with the arguments of this process, hands it
+// Succeed starts program, a path, with the arguments of this process, hands it
 // the sockets, which stay open here too, and returns its process id when it
 // serves. more is put into its environment. The error says why it does not; it
 // has ended then.
-func Succeed(sockets []Handed, more ...string) (pid int, err error) {
-	program := findProgram(os.Args[0]).path
+//
+// The path is found when this process starts. Later its file may have been moved
+// away, and what the system says of us would lead to the old program.
+func Succeed(program string, sockets []Handed, more ...string) (pid int, err error) {
 	if program == "" {
 		return 0, errors.New("the program cannot be found")
 	}
@@ -112,7 +114,7 @@ func (l *Listener) HandOver() error {
 		return errors.New("only a server that listens by itself can be replaced")
 	}
 	own(l.doors, false)
-	pid, err := replace(l.doors, l.notify)
+	pid, err := replace(l.program, l.doors, l.notify)
 	if err != nil {
 		own(l.doors, true)
 		return err
@@ -129,9 +131,9 @@ func (l *Listener) leave(pid string) {
 	l.log.Log(context.Background(), LevelNotice, "handed over", "pid", pid)
 }
 
-// replace starts the process that takes over doors. They stay open here. They are
+// replace starts the process of program that takes over doors. They stay open here. They are
 // nobody's own meanwhile, since who is told to end closes them at any moment.
-func replace(doors []door, notify *notifier) (pid int, err error) {
+func replace(program string, doors []door, notify *notifier) (pid int, err error) {
 	var sockets []Handed
 	defer func() {
 		for _, s := range sockets {
@@ -145,7 +147,7 @@ func replace(doors []door, notify *notifier) (pid int, err error) {
 		}
 		sockets = append(sockets, Handed{fd, d.at.String()})
 	}
-	if pid, err = Succeed(sockets, notify.environ()...); err != nil {
+	if pid, err = Succeed(program, sockets, notify.environ()...); err != nil {
 		return 0, err
 	}
 	notify.replaced(pid)

@@ -30,6 +30,7 @@ type Listener struct {
 	opt     *Options
 	own     bool // the doors are those of the option listen
 	from    inheritance
+	program string  // see Succeed
 	led     *member // whose parent has bound the doors; nil where nobody has
 	log     *slog.Logger
 	gate    *gate
@@ -56,7 +57,7 @@ func Listen(conf *config.Config, o *Options, certs *Certificates, log *slog.Logg
 		return nil, err
 	}
 	l := newListener(conf, o, certs, log, doors)
-	l.own, l.from = true, from
+	l.own, l.from, l.program = true, from, findProgram(os.Args[0]).path
 	return l, nil
 }
 

@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -256,9 +258,9 @@ type program struct {
 // so that a link in the way may be turned, or else by what the system says.
 func findProgram(name string) program {
 	self, err := os.Stat("/proc/self/exe")
-	if err == nil && strings.HasPrefix(name, "/") {
-		if info, err := os.Stat(name); err == nil && os.SameFile(info, self) {
-			return program{path: name, info: info}
+	if path := called(name); err == nil && path != "" {
+		if info, err := os.Stat(path); err == nil && os.SameFile(info, self) {
+			return program{path: path, info: info}
 		}
 	}
 	path, err := os.Executable()
@@ -270,6 +272,19 @@ func findProgram(name string) program {
 		return program{}
 	}
 	return program{path, info, self != nil && !os.SameFile(info, self)}
+}
+
+// called returns the path of a program that was called by name, as a shell finds
+// it, or "". Whether it is the one that runs remains to be seen.
+func called(name string) string {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return ""
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return ""
+	}
+	return path
 }
 
 // changed tells whether the file was replaced or removed. What cannot be seen,

@@ -312,6 +312,17 @@ func TestProgramChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	byLink, byName := findProgram(link), findProgram("imapd")
+	cwd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	relative, err := filepath.Rel(cwd, link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := findProgram(relative); got.path != link {
+		t.Errorf("%s is %q", relative, got.path)
+	}
 	if byLink.path != link || byName.path != self || byLink.changed() || byName.changed() {
 		t.Errorf("got %+v, %+v", byLink, byName)
 	}

@@ -46,6 +46,7 @@ type parent struct {
 	spawner *privsep.Spawner
 	given   bool // the child has had the doors, or the one client
 	from    inheritance
+	program string // see Succeed
 	notify  *notifier
 	served  chan struct{} // closed when the child serves
 	alone   *alone        // the one client, nil where there are doors
@@ -129,7 +130,7 @@ func (p *parent) takeDoors(stdio *Stdio, conf *config.Config) (err error) {
 	}
 	l, err := openDoors(p.start, stdio, conf, p.options, p.log)
 	if err == nil {
-		p.doors, p.from = l.doors, l.from
+		p.doors, p.from, p.program = l.doors, l.from, l.program
 	}
 	return err
 }
@@ -323,7 +324,7 @@ func (p *parent) succeed(c *privsep.Child) error {
 		return refuse(c.Channel, syscall.ENOTSUP)
 	}
 	p.own(false)
-	pid, err := replace(p.doors, p.notify)
+	pid, err := replace(p.program, p.doors, p.notify)
 	if err != nil {
 		p.own(true)
 		p.log.Error("not handed over", "err", err)

@@ -36,12 +36,13 @@ func (s Start) Many() bool {
 type Stdio struct {
 	// Start is how imapd was started, as far as standard input tells.
 	Start Start
-	// Hidden is true where standard error was the client's: what is written
+	// Hidden is true where standard error was a client's: what is written
 	// there now goes nowhere.
 	Hidden bool
 
 	socket    *os.File         // the socket that was on 0, or nil
 	both      bool             // it was on 1 as well
+	behind    bool             // another client's socket is on 1 or 2
 	listening net.Listener     // made of socket, where that listens
 	client    *passed          // the client whose socket systemd left on 3, or nil
 	signals   <-chan os.Signal // those that master sends
@@ -53,9 +54,9 @@ type Stdio struct {
 // Adopt looks at the descriptors 0, 1 and 2. A socket on 0 is moved away, and
 // all three descriptors that lead to it lead to /dev/null from then on. It has
 // to run before anything writes: inetd puts the client on all three, and what
-// a panic prints must not reach it. (The Go runtime has opened /dev/null where
-// one of the three was closed.) No descriptor that the launcher left open
-// beyond these goes on to a child.
+// a panic prints must not reach it, nor whoever has another socket on 2. (The Go
+// runtime has opened /dev/null where one of the three was closed.) No descriptor
+// that the launcher left open beyond these goes on to a child.
 func Adopt() (*Stdio, error) {
 	s := &Stdio{}
 	var err error
@@ -76,7 +77,14 @@ func Adopt() (*Stdio, error) {
 			s.Start = StartTunnel
 		}
 	case unix.S_IFSOCK:
-		return s, s.adoptSocket()
+		if err := s.adoptSocket(); err != nil {
+			return s, err
+		}
+	}
+	s.behind = strange(1) || strange(2)
+	if strange(2) {
+		s.Hidden = true
+		return s, silence(2)
 	}
 	return s, nil
 }
@@ -120,12 +128,22 @@ func socketStart(fd int) (Start, error) {
 	return StartInetd, nil
 }
 
-// ownPeer tells whether fd is one of a pair of unix sockets that was made by our
-// own user, as mbsync's Tunnel and ssh's ProxyCommand do. A socket with a name
-// is none: a server has listened there and accepted it.
-func ownPeer(fd int) bool {
+// strange tells whether fd is a socket to somebody whom we may not know: one of
+// the network, or a unix socket with a name, where a server has listened and
+// accepted it. Pairs, and sockets that lead to systemd's journal, have none.
+func strange(fd int) bool {
 	addr, err := unix.Getsockname(fd)
-	if a, ok := addr.(*unix.SockaddrUnix); err != nil || !ok || a.Name != "@" { // how x/sys reads no name
+	if err != nil {
+		return err != unix.ENOTSOCK && err != unix.EBADF
+	}
+	a, ok := addr.(*unix.SockaddrUnix)
+	return !ok || a.Name != "@" // how x/sys reads no name
+}
+
+// ownPeer tells whether fd is one of a pair of unix sockets that was made by our
+// own user, as mbsync's Tunnel and ssh's ProxyCommand do.
+func ownPeer(fd int) bool {
+	if strange(fd) {
 		return false
 	}
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
@@ -190,7 +208,7 @@ func (s *Stdio) listener() (net.Listener, error) {
 }
 
 // errNetwork refuses to take a network client for the caller of imapd.
-var errNetwork = errors.New("a network server hands over its client without a socket: whoever it is would be served without a login")
+var errNetwork = errors.New("a network server hands over its client without a socket on standard input: whoever it is would be served without a login")
 
 // networkEnv are the variables by which stunnel, tcpserver, ncat, socat and
 // xinetd tell of the client that they serve.
@@ -226,6 +244,9 @@ func (s *Stdio) mayTunnel() error {
 		if os.Getenv(name) != "" {
 			return fmt.Errorf("%w (%s is set)", errNetwork, name)
 		}
+	}
+	if s.behind {
+		return fmt.Errorf("%w (its socket is on standard output or error)", errNetwork)
 	}
 	return nil
 }

@@ -227,6 +227,74 @@ func TestRefusedStarts(t *testing.T) {
 	}
 }
 
+// A client that is on standard output or error alone, as behind "tee log | imapd" in
+// a line of inetd's, is a network's all the same: it is refused, and hears nothing.
+func TestClientBehindPipe(t *testing.T) {
+	t.Parallel()
+	accepted := func(t *testing.T) (net.Conn, *os.File) {
+		l, _ := listening(t, "unix", t.TempDir()+"/imap")
+		ours := dial(t, l.Addr())
+		theirs, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer theirs.Close()
+		f, err := theirs.(*net.UnixConn).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ours.Conn, f
+	}
+	for _, tt := range []struct {
+		name, what  string
+		client      func(*testing.T) (net.Conn, *os.File)
+		out, errors bool // where the client is
+		code        int
+	}{
+		{name: "output", client: tcpPair, out: true, code: ExitConfig},
+		{name: "error", client: tcpPair, errors: true, code: ExitConfig},
+		{name: "both", client: tcpPair, out: true, errors: true, code: ExitConfig},
+		{name: "an accepted unix socket", client: accepted, out: true, errors: true, code: ExitConfig},
+		{name: "wrong option", what: "-x", client: tcpPair, out: true, errors: true, code: ExitUsage},
+		{name: "panic", what: "panic", client: tcpPair, errors: true, code: 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			client, fd := tt.client(t)
+			defer client.Close()
+			what := tt.what
+			if what == "" {
+				what = "-C " + testConfig(t)
+			}
+			c := command(t, what)
+			var stderr bytes.Buffer
+			c.Stdin, c.Stderr = pipe(t), &stderr
+			if tt.out {
+				c.Stdout = fd
+			}
+			if tt.errors {
+				c.Stderr = fd
+			}
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			fd.Close()
+			_ = client.SetReadDeadline(time.Now().Add(20 * time.Second))
+			got, err := io.ReadAll(client)
+			if err != nil { // it serves
+				_ = c.Process.Kill()
+			}
+			_ = c.Wait()
+			if c.ProcessState.ExitCode() != tt.code || len(got) != 0 || err != nil {
+				t.Errorf("exit %v, the client got %q, %v", c.ProcessState, got, err)
+			}
+			if !tt.errors && !strings.Contains(stderr.String(), errNetwork.Error()) {
+				t.Errorf("it says %q", stderr.String())
+			}
+		})
+	}
+}
+
 // What the command line says counts before the environment, and that before
 // standard input. systemd's variables count only for the process that they were
 // made for, and are gone in any case.

@@ -21,6 +21,7 @@ func (s *Session) command() error {
 	s.ncmd++
 	s.done, s.then, s.marks = tagged{}, nil, 0
 	s.dec.Begin()
+	s.hold()
 	tag := s.dec.Tag()
 	if c := s.dec.Peek(); c != ' ' && c != '\r' && c != '\n' {
 		s.dec.Fail("tag") // "a+b": what cannot be echoed whole is not echoed
@@ -36,6 +37,7 @@ func (s *Session) command() error {
 	if c == nil && first && s.user == nil && foreign(tag) {
 		return errForeign
 	}
+	hidden := s.named(tag, name, c != nil)
 	s.cmd, s.tag = c, tag
 	if s.conf.Chatty && c != nil { // what is no command may be a password in the wrong place
 		control.LogCommand(s.log, tag, name)
@@ -52,6 +54,13 @@ func (s *Session) command() error {
 		if skipErr := s.skip(err); skipErr != nil {
 			return skipErr
 		}
+	}
+	hidden = s.finish() || hidden
+	if hidden && c == nil { // the tag is in the answer, which is told by itself
+		if err := s.flush(); err != nil {
+			return err
+		}
+		s.veil = len(tag)
 	}
 	if err := s.reply(tag, err); err != nil {
 		return err
@@ -72,7 +81,10 @@ func (s *Session) name() (string, error) {
 		d.SP()
 		name += " " + d.Keyword()
 	}
-	return name, d.Err()
+	if d.Err() != nil {
+		return "", d.Err()
+	}
+	return name, nil
 }
 
 // prepare decides whether the command may run, and parses its arguments.
@@ -121,6 +133,7 @@ func (s *Session) untaggable(err error, first bool) error {
 	if err := s.dec.Skip(); err != nil {
 		return err
 	}
+	s.finish()
 	s.tagged("*", "BAD", "", "Invalid tag")
 	return s.countBad()
 }

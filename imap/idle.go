@@ -55,6 +55,7 @@ func (s *Session) beginIdle(d *wire.Decoder) error {
 }
 
 func (s *Session) endIdle(d *wire.Decoder) error {
+	s.hold() // it may be any command
 	line := d.Line(idleLine)
 	if err := d.Err(); err != nil && ends(err) {
 		return err
@@ -62,6 +63,7 @@ func (s *Session) endIdle(d *wire.Decoder) error {
 	if !strings.EqualFold(line, "DONE") {
 		return bad("Expected DONE")
 	}
+	s.show()
 	return nil
 }
 

@@ -47,7 +47,7 @@ type link struct {
 	raw  syscall.RawConn // base's descriptor; nil if it has none, then buffers are kept
 	r    *bufio.Reader   // over the link itself; nil while parked
 	out  []byte          // what will be sent next; append to it freely
-	tap  Tap             // nil until login and without telemetry
+	record
 
 	input []byte // that another process has read, and r has not
 
@@ -104,6 +104,7 @@ func (l *link) Read(p []byte) (int, error) {
 	if err := l.flush(); err != nil {
 		return 0, err
 	}
+	l.tell()
 	until := l.until
 	if until.IsZero() {
 		until = time.Now().Add(l.patience)
@@ -116,9 +117,7 @@ func (l *link) Read(p []byte) (int, error) {
 	}
 	n, err := l.read(p)
 	l.in += int64(n)
-	if l.tap != nil && n > 0 {
-		l.tap.In(p[:n])
-	}
+	l.heard(p[:n])
 	if err != nil && err != io.EOF {
 		err = readError{err}
 	}
@@ -284,6 +283,9 @@ func (l *link) park() {
 	if len(l.out) == 0 {
 		l.out = nil
 	}
+	if len(l.held) == 0 {
+		l.held = nil
+	}
 }
 
 // unpark takes the buffers again.
@@ -324,7 +326,8 @@ func (l *link) send(b []byte) int {
 	l.mu.Unlock()
 	n, err := l.conn.Write(b)
 	if l.tap != nil {
-		l.tap.Out(b[:n])
+		l.tell()
+		l.tap.Out(l.told(b[:n]))
 	}
 	l.sent += int64(n)
 	if err != nil {
@@ -409,6 +412,7 @@ const (
 // close ends the connection and gives everything back.
 func (l *link) close() {
 	l.conn.Close()
+	l.finish()
 	if l.r != nil {
 		l.r.Reset(nil)
 	}

@@ -87,9 +87,9 @@ func (s *Session) login(who sasl.Identity, mech string) error {
 	s.logLogin(mech)
 	s.logProxy()
 	if t := s.peer.Taken; t != nil {
-		s.tap = t.Log()
+		s.observe(t.Log())
 	} else if tap := s.srv.opt.Tap; tap != nil {
-		s.tap = tap(who.Name, s.id)
+		s.observe(tap(who.Name, s.id))
 	}
 	s.ok("CAPABILITY "+strings.Join(s.Capabilities(), " "), "User logged in SESSIONID=<"+s.id+">")
 	return nil

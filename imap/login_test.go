@@ -175,12 +175,13 @@ func TestPanic(t *testing.T) {
 // tape is a Tap that keeps what passes.
 type tape struct {
 	user, session string
-	b             strings.Builder
+	b, said       strings.Builder // all, and what the client has
 	closed        bool
 }
 
-func (t *tape) In(p []byte)  { t.b.WriteString("<" + string(p)) }
+func (t *tape) In(p []byte)  { t.b.WriteString("<" + string(p)); t.said.Write(p) }
 func (t *tape) Out(p []byte) { t.b.WriteString(">" + string(p)) }
+func (t *tape) On() bool     { return true }
 func (t *tape) Close()       { t.closed = true }
 
 // Telemetry has everything after the login, and nothing of the login itself.
@@ -208,6 +209,69 @@ func TestTelemetry(t *testing.T) {
 	}
 	if strings.Contains(text, "secret") || got.user != "u" || !strings.Contains(text, got.session) || !got.closed {
 		t.Errorf("user %q, session %q, closed %v", got.user, got.session, got.closed)
+	}
+}
+
+// Telemetry has what was sent in one packet with the login, and no credential,
+// wherever a client puts it. What of a line shows is what stands in said.
+func TestTelemetryHides(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, send, said string }{
+		{"pipelined", "a NOOP\r\nb NOOP\r\n", "a NOOP\r\nb NOOP\r\n"},
+		{"login", "a LOGIN U Hidden1\r\n", "a LOGIN ***\r\n"},
+		{"case", "a logiN U Hidden1\r\n", "a logiN ***\r\n"},
+		{"quoted", "a LOGIN \"U\" \"Hidden1\"\r\n", "a LOGIN ***\r\n"},
+		{"literals", "a LOGIN {1+}\r\nU {7+}\r\nHidden1\r\nb NOOP\r\n", "a LOGIN ***\r\nb NOOP\r\n"},
+		{"literals not waited for", "a LOGIN {1}\r\nU {7}\r\nHidden1\r\nb NOOP\r\n", "a LOGIN ***\r\n***\r\n***\r\nb NOOP\r\n"},
+		{"a literal of two words", "a LOGIN U {8}\r\nHid Hidd\r\nb NOOP\r\n", "a LOGIN ***\r\n***\r\nb NOOP\r\n"},
+		{"initial response", "a AUTHENTICATE PLAIN SGlkZGVu\r\n", "a AUTHENTICATE ***\r\n"},
+		{"response", "a AUTHENTICATE PLAIN\r\nSGlkZGVu\r\nb NOOP\r\n", "a AUTHENTICATE ***\r\n***\r\nb NOOP\r\n"},
+		{"response that is no tag", "a AUTHENTICATE PLAIN\r\nSGlk+ZGVu=\r\nb NOOP\r\n", "a AUTHENTICATE ***\r\n***\r\nb NOOP\r\n"},
+		{"two responses", "a AUTHENTICATE LOGIN\r\nSGlkZGVu\r\nSGlkZGVu\r\n", "a AUTHENTICATE ***\r\n***\r\n***\r\n"},
+		{"late response", "SGlkZGVu\r\nb NOOP\r\n", "***\r\nb NOOP\r\n"},
+		{"no tag", "LOGIN U Hidden1\r\n", "***\r\n"},
+		{"no tag, a user like a command", "LOGIN LIST Hidden1\r\n", "***\r\n"},
+		{"a tag that is none", "a+b LOGIN U Hidden1\r\n", "a+b LOGIN ***\r\n"},
+		{"two spaces", "a  LOGIN U Hidden1\r\n", "a  LOGIN ***\r\n"},
+		{"UID", "a UID LOGIN U Hidden1\r\n", "a UID LOGIN ***\r\n"},
+		{"in IDLE", "a IDLE\r\nb LOGIN U Hidden1\r\n", "a IDLE\r\nb LOGIN ***\r\n"},
+		{"a response in IDLE", "a IDLE\r\nSGlkZGVu\r\nb NOOP\r\n", "a IDLE\r\n***\r\nb NOOP\r\n"},
+		{"nothing to hide", "a IDLE\r\nDONE\r\nb STATUS LOGIN (UNSEEN)\r\nc XLOGIN x\r\n\r\nnoop\r\nd  y z\r\n",
+			"a IDLE\r\nDONE\r\nb STATUS LOGIN (UNSEEN)\r\nc XLOGIN x\r\n\r\nnoop\r\nd  y z\r\n"},
+		{"a message", "a APPEND INBOX {21+}\r\nx LOGIN U Visible\r\n\r\n\r\n", "a APPEND INBOX {21+}\r\nx LOGIN U Visible\r\n\r\n\r\n"},
+		{"an end within", "a LOGIN U Hidde", "a LOGIN ***\r\n"},
+		{"an end before", "SGlkZGVu", "***\r\n"},
+	} {
+		for how, write := range map[string]func(c *client, text string){
+			"at once":     func(c *client, text string) { c.send("t LOGIN u secret\r\n" + text) },
+			"in a packet": func(c *client, text string) { c.must(" OK", "LOGIN u secret"); c.send(text) },
+			"by octets": func(c *client, text string) {
+				c.must(" OK", "LOGIN u secret")
+				for _, b := range []byte(text) {
+					c.send(string(b))
+				}
+			},
+		} {
+			t.Run(tt.name+" "+how, func(t *testing.T) {
+				t.Parallel()
+				var log tape
+				w := newWorld(t, func(_ *config.Config, o *Options) { o.Tap = func(string, string) Tap { return &log } })
+				c := w.dial()
+				c.line()
+				write(c, tt.send)
+				half, ok := c.conn.(interface{ CloseWrite() error })
+				if !ok || half.CloseWrite() != nil {
+					t.Fatal("the client cannot end")
+				}
+				<-c.done
+				if got := log.said.String(); got != tt.said {
+					t.Errorf("got %q, want %q", got, tt.said)
+				}
+				if all := log.b.String(); strings.Contains(all, "Hid") || strings.Contains(all, "SGlk") || strings.Contains(all, "secret") {
+					t.Errorf("the log holds %q", all)
+				}
+			})
+		}
 	}
 }
 

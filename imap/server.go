@@ -85,6 +85,7 @@ type Entry interface {
 type Tap interface {
 	In([]byte)  // from the client
 	Out([]byte) // to the client
+	On() bool   // whether anything becomes of it now
 	Close()
 }
 

@@ -343,10 +343,21 @@ func TestNoTunnel(t *testing.T) {
 	r.Start("stunnel", "stunnel4", conf)
 	other := peer.FreeAddr(t)
 	r.Start("socat", "socat", "TCP-LISTEN:"+port(other)+",bind=127.0.0.1,fork", "EXEC:"+peer.Binary(t)+" -C "+s.ConfFile()+",pipes")
+	third := peer.FreeAddr(t)
+	// Neither a socket on standard input nor a word in the environment.
+	script := r.File("logged", "#!/bin/sh\ntee "+r.Dir+"/input | "+peer.Binary(t)+" -C "+s.ConfFile()+"\n")
+	must(0, os.Chmod(script, 0o755))(t)
+	host, number, _ := net.SplitHostPort(third)
+	r.Start("inetd", "/usr/sbin/inetd", "-d", r.File("inetd.conf", fmt.Sprintf("%s:%s stream tcp nowait root %s logged\n", host, number, script)))
 	for name, conn := range map[string]net.Conn{
 		"stunnel": tls.Client(peer.Dial(t, "tcp", addr, ""), &tls.Config{InsecureSkipVerify: true}),
 		"socat":   peer.Dial(t, "tcp", other, ""),
+		"tee":     peer.Dial(t, "tcp", third, ""),
 	} {
+		if name == "tee" { // it waits for us to end as well
+			fmt.Fprint(conn, "a CAPABILITY\r\n")
+			must(0, conn.(*net.TCPConn).CloseWrite())(t)
+		}
 		got, err := io.ReadAll(conn)
 		if strings.Contains(string(got), "PREAUTH") || strings.Contains(string(got), "* OK") {
 			t.Errorf("%s: the client got %q, %v", name, got, err)

@@ -217,6 +217,64 @@ func TestHandOver(t *testing.T) {
 	welcome(t, s, 1).login(s)
 }
 
+// TestHandOverProgram installs another program in the ways that there are: the new
+// process is of that one, whatever has become of the file that we run from.
+func TestHandOverProgram(t *testing.T) {
+	t.Parallel()
+	text := []byte(read(t, peer.Binary(t)))
+	add := func(t *testing.T, name, version string) {
+		must(0, os.MkdirAll(filepath.Dir(name), 0o755))(t)
+		must(0, os.WriteFile(name, append(text[:len(text):len(text)], version...), 0o755))(t) // what is behind an ELF file does no harm
+	}
+	for _, tt := range []struct {
+		name, conf string
+		before     func(t *testing.T, program string)
+		install    func(t *testing.T, program string)
+	}{
+		{name: "renamed over", install: func(t *testing.T, program string) {
+			add(t, program+".new", "2")
+			must(0, os.Rename(program+".new", program))(t)
+		}},
+		{name: "moved away", install: func(t *testing.T, program string) { // install -b
+			must(0, os.Rename(program, program+".old"))(t)
+			add(t, program, "2")
+		}},
+		{name: "moved away, one process", conf: "privilege_separation: none", install: func(t *testing.T, program string) {
+			must(0, os.Rename(program, program+".old"))(t)
+			add(t, program, "2")
+		}},
+		{name: "a link is turned", before: func(t *testing.T, program string) {
+			must(0, os.Rename(program, program+"-1"))(t)
+			must(0, os.Symlink("imapd-1", program))(t)
+		}, install: func(t *testing.T, program string) {
+			add(t, program+"-2", "2")
+			must(0, os.Symlink("imapd-2", program+".new"))(t)
+			must(0, os.Rename(program+".new", program))(t)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			program := filepath.Join(peer.TempDir(t), "imapd")
+			add(t, program, "1")
+			if tt.before != nil {
+				tt.before(t, program)
+			}
+			o := peer.Options{Program: program}
+			if tt.conf != "" {
+				o.Imapd = []string{tt.conf}
+			}
+			s := peer.Imapd(t, basic(t), o)
+			tt.install(t, program)
+			notify(t, s, syscall.SIGUSR2, "handed over")
+			runs := must(os.Stat(fmt.Sprintf("/proc/%d/exe", successor(t, s))))(t)
+			if !os.SameFile(runs, must(os.Stat(program))(t)) {
+				t.Error("the new process is not of the new program")
+			}
+			s.Login(t, s.User).Do("NOOP")
+		})
+	}
+}
+
 // TestReloadUnderLoad changes certificates and options of a server with many
 // sessions at work, twenty times, then replaces it: no session may be lost, no
 // command fail, no connection be refused.

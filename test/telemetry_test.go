@@ -1,6 +1,8 @@
 package test
 
 import (
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,6 +43,49 @@ func TestTelemetryRemoved(t *testing.T) {
 			t.Parallel()
 			s := usersSite(t, peer.Options{})
 			switchTelemetry(t, s, "alice", login(t, s, "alice"))
+		})
+	}
+}
+
+// TestTelemetrySecrets sends commands in one packet with the login: the log has
+// them, and no password that stands in the wrong place.
+func TestTelemetrySecrets(t *testing.T) {
+	t.Parallel()
+	for name, site := range map[string]func(*testing.T) (*peer.Server, string){
+		"daemon": func(t *testing.T) (*peer.Server, string) {
+			s := peer.Imapd(t, basic(t), peer.Options{})
+			return s, s.User
+		},
+		"worker": func(t *testing.T) (*peer.Server, string) { return usersSite(t, peer.Options{}), "alice" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, user := site(t)
+			dir := filepath.Join(s.Dir(), "log", user)
+			must(0, os.MkdirAll(dir, 0o700))(t)
+			peer.Own(t, filepath.Dir(dir))
+			conn := must(s.Dial())(t)
+			defer conn.Close()
+			fmt.Fprintf(conn, "a LOGIN %s %s\r\nb NOOP\r\nc LOGIN %s Hidden-1\r\nd LOGIN x {8+}\r\nHidden-2\r\n"+
+				"e AUTHENTICATE PLAIN SGlkZGVu\r\nf AUTHENTICATE PLAIN\r\nSGlkZGVu\r\ng LOGOUT\r\n", user, peer.Password, user)
+			if out, err := io.ReadAll(conn); err != nil || !strings.Contains(string(out), "\r\ng OK") {
+				t.Fatalf("%q, %v", out, err)
+			}
+			files, _ := filepath.Glob(dir + "/*")
+			if len(files) != 1 {
+				t.Fatalf("files %v", files)
+			}
+			text := read(t, files[0])
+			for _, want := range []string{">a OK ", "<b NOOP\r\n", "<c LOGIN ***\r\n", "c BAD ", "<d LOGIN ***\r\n", "<e AUTHENTICATE ***\r\n", "<g LOGOUT\r\n", "\r\ng OK "} {
+				if !strings.Contains(text, want) {
+					t.Errorf("no %q in %q", want, text)
+				}
+			}
+			for _, secret := range []string{peer.Password, "Hidden", "SGlk"} {
+				if strings.Contains(text, secret) {
+					t.Errorf("%q in %q", secret, text)
+				}
+			}
 		})
 	}
 }

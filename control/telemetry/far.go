@@ -38,6 +38,9 @@ type Far struct{ tap Tap }
 func (f *Far) In(p []byte)  { f.tap.In(p) }
 func (f *Far) Out(p []byte) { f.tap.Out(p) }
 
+// On tells whether anything is logged now.
+func (f *Far) On() bool { return f.tap.On() }
+
 // Take has the log go to lent from now on, which stays the caller's; nil ends
 // it.
 func (f *Far) Take(lent *os.File) {

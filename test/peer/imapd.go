@@ -17,7 +17,10 @@ func Imapd(t testing.TB, maildir string, o Options) *Server {
 	t.Helper()
 	s := &Server{Kind: "imapd", User: o.users()[0], Maildir: maildir, dir: TempDir(t)}
 	s.conf = filepath.Join(s.dir, "imapd.conf")
-	binary := Binary(t)
+	binary := o.Program
+	if binary == "" {
+		binary = Binary(t)
+	}
 	Own(t, parentOf(maildir))
 	s.CertFile = Certificate(t, s.dir)
 	s.passwd(t, o.users())

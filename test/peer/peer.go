@@ -43,6 +43,8 @@ type Options struct {
 	Dovecot, Imapd []string
 	// Wrap is put before the command that starts our own server, Args behind it.
 	Wrap, Args []string
+	// Program is another file of our own server than Binary.
+	Program string
 }
 
 func (o Options) users() []string {
