@@ -3,6 +3,7 @@ package control
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -44,4 +45,43 @@ func TestFurnish(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A root that may not give files away leaves nothing that would stay root's.
+func TestFurnishNothing(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: only root can")
+	}
+	dir := filepath.Join(t.TempDir(), "etc")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	conf := &config.Config{ConfigDirectory: dir, ProcPath: dir + "/proc"}
+	failed := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with what it has lost
+		err := drop(unix.CAP_CHOWN)
+		if err == nil {
+			furnish(conf, identity{uid: 65534, gid: 65534})
+		}
+		failed <- err
+	}()
+	if err := <-failed; err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v", left, err)
+	}
+}
+
+// drop takes a capability from this thread.
+func drop(capability int) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return err
+	}
+	data[capability/32].Effective &^= 1 << (capability % 32)
+	return unix.Capset(&header, &data[0])
 }

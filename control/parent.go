@@ -175,7 +175,7 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 		case <-served:
 			served = nil
 			for _, s := range early {
-				server.Signal(s)
+				p.signal(server, s)
 			}
 		case s := <-signals:
 			switch s {
@@ -187,16 +187,23 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 			default:
 				p.closeDoors() // or clients would wait where nobody accepts
 			}
-			server.Signal(s)
+			p.signal(server, s)
 		case <-authEnded:
 			authEnded = nil
 			p.log.Error("the process that checks passwords has ended", "code", p.auth.Code())
 			p.closeDoors()
-			server.Signal(syscall.SIGTERM)
+			p.signal(server, syscall.SIGTERM)
 		case <-server.Ended():
 			p.endWorkers()
 			return p.verdict(server)
 		}
+	}
+}
+
+// signal passes s on to a child. That it cannot be would else go unnoticed.
+func (p *parent) signal(c *privsep.Child, s os.Signal) {
+	if err := c.Signal(s); err != nil {
+		p.log.Error("a signal is not passed on", "signal", s, "err", err)
 	}
 }
 

@@ -162,7 +162,7 @@ func (p *parent) hold(c *privsep.Child) error {
 	p.mu.Unlock()
 	p.retireAll()
 	if asked { // else it has yet to read, and may not be ready for a signal
-		p.auth.Signal(syscall.SIGHUP)
+		p.signal(p.auth, syscall.SIGHUP)
 	}
 	return c.Send([]byte{answerYes})
 }

@@ -103,7 +103,7 @@ func (p *parent) startUsers(front identity) (server, auth *privsep.Child, err er
 		return nil, nil, err
 	}
 	if server, err = p.spawner.Start(RoleFront, p.detail(), front.member(), asks); err != nil {
-		auth.Signal(syscall.SIGKILL)
+		p.signal(auth, syscall.SIGKILL)
 		return nil, nil, err
 	}
 	return server, auth, nil

@@ -54,16 +54,19 @@ func become(conf *config.Config, file string) (warn string, err error) {
 
 // furnish makes the directories in configdirectory that id will write to, where
 // configdirectory is root's alone and id could not. Elsewhere id can do it, and
-// root makes nothing in what is another's. What cannot be made costs no session;
-// who wants to write there logs it.
+// root makes nothing in what is another's. What cannot be made, or not be given
+// away, costs no session; who wants to write there logs it.
 func furnish(conf *config.Config, id identity) {
 	var st unix.Stat_t
 	if unix.Stat(conf.ConfigDirectory, &st) != nil || st.Uid != 0 || st.Mode&0o022 != 0 {
 		return
 	}
 	for _, dir := range []string{filepath.Join(conf.ConfigDirectory, "socket"), conf.ProcPath} {
-		if filepath.Dir(dir) == filepath.Clean(conf.ConfigDirectory) && os.Mkdir(dir, 0o700) == nil {
-			_ = os.Lchown(dir, id.uid, id.gid)
+		if filepath.Dir(dir) != filepath.Clean(conf.ConfigDirectory) || os.Mkdir(dir, 0o700) != nil {
+			continue
+		}
+		if os.Lchown(dir, id.uid, id.gid) != nil {
+			_ = os.Remove(dir) // or a later start with more rights would find it made
 		}
 	}
 }

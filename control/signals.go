@@ -43,9 +43,10 @@ func Signals(d *Daemon, start Start) (stop func()) {
 	}
 }
 
-// obey passes signals on until done is closed.
+// obey passes signals on until done is closed. From then on they do nothing: a
+// process about to end as it was told to must not die of being told again, as by a
+// supervisor that tells all processes, and by the parent, which passes it on.
 func obey(d *Daemon, got chan os.Signal, done <-chan struct{}) {
-	defer signal.Stop(got)
 	var taking sync.WaitGroup // what takes its time
 	defer taking.Wait()
 	for {

@@ -163,8 +163,6 @@ func TestContribService(t *testing.T) {
 	plain, tlsAddr := peer.FreeAddr(t), peer.FreeAddr(t)
 	s, r, conf := site(t, "listen: imap://"+plain+" imaps://"+tlsAddr)
 	unit := contrib(t, "imapd.service", "/usr/local/sbin/imapd", peer.Binary(t), "/etc/imapd.conf", conf)
-	before := strings.Fields(setting(unit, "ExecStartPre")[0])
-	run(t, r.Dir, before[0], before[1:]...)
 	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: r.Dir + "/notify", Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)

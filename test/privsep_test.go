@@ -274,6 +274,13 @@ func TestParentExit(t *testing.T) {
 			t.Errorf("%v: exit code %d, want %d", sig, got, code)
 		}
 	}
+	// Told again and again, as by a supervisor and the parent.
+	s := peer.Imapd(t, basic(t), peer.Options{})
+	for must(0, syscall.Kill(s.Started(), syscall.SIGTERM))(t); syscall.Kill(s.PID, syscall.SIGTERM) == nil; {
+	}
+	if got := s.Code(); got != 0 {
+		t.Errorf("exit code %d, want 0", got)
+	}
 	// A certificate that is none: the parent never looks at it.
 	dir := peer.TempDir(t)
 	write(t, dir+"/cert.pem", "none")

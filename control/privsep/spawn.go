@@ -154,7 +154,18 @@ func (c *Child) Role() string { return c.role }
 func (c *Child) PID() int { return c.process.Pid }
 
 // Signal sends s, which does nothing once the process has ended.
-func (c *Child) Signal(s os.Signal) { _ = c.process.Signal(s) }
+func (c *Child) Signal(s os.Signal) error {
+	err := c.process.Signal(s)
+	switch {
+	case errors.Is(err, os.ErrProcessDone):
+		return nil
+	case errors.Is(err, syscall.EPERM): // root is not enough where a supervisor takes its rights
+		return fmt.Errorf("signal to the %s: %w (CAP_KILL is missing)", c.role, err)
+	case err != nil:
+		return fmt.Errorf("signal to the %s: %w", c.role, err)
+	}
+	return nil
+}
 
 // Ended is closed when the process has ended.
 func (c *Child) Ended() <-chan struct{} { return c.ended }
