@@ -35,6 +35,7 @@ type history struct {
 	line   uint64        // of the index; see index.Folder
 	gone   []index.Range // expunges after state.Since, ascending by modseq
 	on     bool          // there is an index, and it holds all that was published
+	locked bool          // its lock has been taken once, so it can be
 	lost   bool          // it could not be written; modseqs hold for this process only
 	retry  time.Time     // when that is tried again
 	others bool          // it held what we did not know: look again

@@ -68,7 +68,7 @@ type Options struct {
 	FollowEarly bool
 	LockWait    time.Duration // for dovecot-uidlist.lock; 0 means two minutes
 	// IndexSingleHost promises that no other host opens a user's mailboxes, so
-	// that imapd.index may lie where only this host sees it.
+	// that imapd.index may lie where only this host sees it; see oneHistory.
 	IndexSingleHost bool
 	// Slots bounds the operations that work on disk at the same time, so that a
 	// hung disk does not become ten thousand threads. 0 means 64.
@@ -103,7 +103,9 @@ type Host struct {
 	scans  atomic.Int64     // directories read
 	clock  func() time.Time // for modseqs
 	boot   [16]byte         // of the machine
-	early  sync.WaitGroup   // goroutines in followEarly; added to with mu, while not closed
+	// localLocks is vfs.LocalLocks.
+	localLocks func(fd int) bool
+	early      sync.WaitGroup // goroutines in followEarly; added to with mu, while not closed
 
 	mu    sync.Mutex // held briefly, never over I/O
 	boxes map[folderID]*Mailbox
@@ -160,7 +162,7 @@ func NewHost(o Options) *Host {
 	h.hub.host = h
 	// With room for the two events of a rename nobody waits for nobody.
 	h.hub.open = func() (*fsnotify.Watcher, error) { return fsnotify.NewBufferedWatcher(64) }
-	h.clock, h.boot = time.Now, bootID()
+	h.clock, h.boot, h.localLocks = time.Now, bootID(), vfs.LocalLocks
 	return h
 }
 

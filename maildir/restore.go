@@ -260,7 +260,8 @@ func unpackList(s index.Stamp) uidlist.Stat {
 
 // ModSeqs reports whether the mailbox remembers when messages change, and makes
 // it do so if it can: from now on modseqs may be told to a client. It is false
-// where there is no place for an index (NOMODSEQ, RFC 7162 section 3.1.2.2).
+// where there is no place for an index, or not the same one for all who serve the
+// mailbox (NOMODSEQ, RFC 7162 section 3.1.2.2).
 func (m *Mailbox) ModSeqs() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -279,6 +280,9 @@ func (m *Mailbox) ModSeqs() bool {
 			m.lose(err)
 			return false
 		}
+	}
+	if !m.oneHistory() {
+		return false
 	}
 	if uint64(m.Snapshot().ModSeq) < h.state.Ceiling && h.state.Boot == m.host.boot && !h.state.Clean {
 		return true
