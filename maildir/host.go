@@ -113,6 +113,8 @@ type Host struct {
 	// unclaimed remembers, of mailboxes that nobody has open, which messages
 	// are not \Recent to anybody yet. A mailbox without such has no entry.
 	unclaimed map[folderID]unclaimed
+	// blamed are the folders of whose index the log says what is wrong; see blame.
+	blamed map[folderID]struct{}
 
 	// kept are the mailboxes without a reference, the longest unused first.
 	kept         []*Mailbox
@@ -158,7 +160,7 @@ func NewHost(o Options) *Host {
 	if err != nil || name == "" {
 		name = "localhost"
 	}
-	h := &Host{opt: o, locks: new(uidlist.Locks), slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, unclaimed: map[folderID]unclaimed{}, mostKept: mostKept()}
+	h := &Host{opt: o, locks: new(uidlist.Locks), slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, unclaimed: map[folderID]unclaimed{}, blamed: map[folderID]struct{}{}, mostKept: mostKept()}
 	h.hub.host = h
 	// With room for the two events of a rename nobody waits for nobody.
 	h.hub.open = func() (*fsnotify.Watcher, error) { return fsnotify.NewBufferedWatcher(64) }

@@ -25,11 +25,16 @@ func (m *Mailbox) restore() error {
 	}
 	h.file.Dir = m.indexDir
 	img, err := h.file.Load()
-	if errors.Is(err, fs.ErrNotExist) {
-		return m.firstSight()
+	if errors.Is(err, index.ErrDamaged) {
+		img, err = m.loadAgain(err)
 	}
-	if err != nil {
-		m.host.opt.Log.Warn("the index cannot be used, changes are counted anew", "mailbox", m.name, "err", err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return m.firstSight()
+	case errors.Is(err, index.ErrDamaged): // loadAgain has said so
+		return nil
+	case err != nil:
+		m.blame("the index cannot be used", err)
 		return nil
 	}
 	s := m.fromImage(img)
@@ -313,7 +318,7 @@ func (m *Mailbox) declare() error {
 func (m *Mailbox) makeIndex() error {
 	h := &m.past
 	if m.indexDir == nil {
-		return fs.ErrNotExist
+		return m.noIndex
 	}
 	h.file.Dir = m.indexDir
 	if err := h.file.Lock(context.Background()); err != nil {
@@ -321,7 +326,7 @@ func (m *Mailbox) makeIndex() error {
 	}
 	defer h.file.Unlock()
 	ours, mine := m.Snapshot(), h.state
-	img, err := h.file.Load()
+	img, err := m.loadAside()
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, index.ErrDamaged):
 		return err // it may be good: another process goes on with it
