@@ -36,6 +36,10 @@
 //   - What a look finds and an edit does is recorded in the index before it is
 //     published, under a lock that all our processes share, below what they
 //     have recorded: one change has one modseq (history.go).
+//   - Modseqs are told only where all who serve the mailbox, on any host, have one
+//     history (onehistory.go).
+//   - An index that is of no use is set aside by one process for all, and what it
+//     may have told clients is told again (indexaside.go).
 //   - A mailbox that nobody has open is kept for a while, as a cache: whoever
 //     opens it again looks as if it had been open (keep.go).
 //   - Every rename, link or unlink of ours in cur/ and new/ is made under

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"imapd/maildir/index"
 )
 
@@ -35,6 +37,7 @@ type history struct {
 	line   uint64        // of the index; see index.Folder
 	gone   []index.Range // expunges after state.Since, ascending by modseq
 	on     bool          // there is an index, and it holds all that was published
+	locked bool          // its lock has been taken once, so it can be
 	lost   bool          // it could not be written; modseqs hold for this process only
 	retry  time.Time     // when that is tried again
 	others bool          // it held what we did not know: look again
@@ -323,7 +326,7 @@ var errStranger = errors.New("the index is of another UIDVALIDITY")
 func (m *Mailbox) reload(snap *Snapshot) (*Snapshot, error) {
 	h := &m.past
 	rest := h.file.Rest()
-	img, err := h.file.Load()
+	img, err := m.loadAside()
 	mine, gone := h.state, h.gone
 	switch {
 	case err == nil && img.Validity != snap.Validity:
@@ -344,6 +347,9 @@ func (m *Mailbox) reload(snap *Snapshot) (*Snapshot, error) {
 		return m.replay(snap, rest), err
 	}
 	snap = m.replay(snap, rest)
+	if errors.Is(err, index.ErrDamaged) {
+		return m.startAnew(snap)
+	}
 	h.unstamp()
 	h.state.ModSeq = max(h.state.ModSeq, h.state.Ceiling)
 	h.line = rand.Uint64()
@@ -528,7 +534,11 @@ func (m *Mailbox) unrecorded(err error, w *work) (ModSeq, error) {
 // lose goes on without the index.
 func (m *Mailbox) lose(err error) {
 	h := &m.past
-	if !h.lost {
+	switch {
+	case h.lost:
+	case errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS):
+		m.blame("cannot write the index", err)
+	default:
 		m.host.opt.Log.Warn("cannot write the index, changes are not recorded", "mailbox", m.name, "err", err)
 	}
 	h.on, h.lost, h.gone = false, true, nil

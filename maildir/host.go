@@ -68,7 +68,7 @@ type Options struct {
 	FollowEarly bool
 	LockWait    time.Duration // for dovecot-uidlist.lock; 0 means two minutes
 	// IndexSingleHost promises that no other host opens a user's mailboxes, so
-	// that imapd.index may lie where only this host sees it.
+	// that imapd.index may lie where only this host sees it; see oneHistory.
 	IndexSingleHost bool
 	// Slots bounds the operations that work on disk at the same time, so that a
 	// hung disk does not become ten thousand threads. 0 means 64.
@@ -103,7 +103,9 @@ type Host struct {
 	scans  atomic.Int64     // directories read
 	clock  func() time.Time // for modseqs
 	boot   [16]byte         // of the machine
-	early  sync.WaitGroup   // goroutines in followEarly; added to with mu, while not closed
+	// localLocks is vfs.LocalLocks.
+	localLocks func(fd int) bool
+	early      sync.WaitGroup // goroutines in followEarly; added to with mu, while not closed
 
 	mu    sync.Mutex // held briefly, never over I/O
 	boxes map[folderID]*Mailbox
@@ -111,6 +113,8 @@ type Host struct {
 	// unclaimed remembers, of mailboxes that nobody has open, which messages
 	// are not \Recent to anybody yet. A mailbox without such has no entry.
 	unclaimed map[folderID]unclaimed
+	// blamed are the folders of whose index the log says what is wrong; see blame.
+	blamed map[folderID]struct{}
 
 	// kept are the mailboxes without a reference, the longest unused first.
 	kept         []*Mailbox
@@ -156,11 +160,11 @@ func NewHost(o Options) *Host {
 	if err != nil || name == "" {
 		name = "localhost"
 	}
-	h := &Host{opt: o, locks: new(uidlist.Locks), slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, unclaimed: map[folderID]unclaimed{}, mostKept: mostKept()}
+	h := &Host{opt: o, locks: new(uidlist.Locks), slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, unclaimed: map[folderID]unclaimed{}, blamed: map[folderID]struct{}{}, mostKept: mostKept()}
 	h.hub.host = h
 	// With room for the two events of a rename nobody waits for nobody.
 	h.hub.open = func() (*fsnotify.Watcher, error) { return fsnotify.NewBufferedWatcher(64) }
-	h.clock, h.boot = time.Now, bootID()
+	h.clock, h.boot, h.localLocks = time.Now, bootID(), vfs.LocalLocks
 	return h
 }
 

@@ -78,9 +78,12 @@ func (m *Mailbox) takeOver() (bool, error) {
 // hadList reports whether there are traces of a list that has been lost. The
 // other server's may be older, and would give UIDs again that clients know.
 func (m *Mailbox) hadList() bool {
-	return exists(m.dir, "dovecot.index") || exists(m.dir, "dovecot.index.log") || exists(m.dir, index.Name) ||
-		m.indexDir != nil && exists(m.indexDir, index.Name)
+	return exists(m.dir, "dovecot.index") || exists(m.dir, "dovecot.index.log") || hasIndex(m.dir) ||
+		m.indexDir != nil && hasIndex(m.indexDir)
 }
+
+// hasIndex reports whether there is an index in d, whatever it is worth.
+func hasIndex(d vfs.Dir) bool { return exists(d, index.Name) || exists(d, index.BrokenName) }
 
 // firstList writes l, the UIDs of another program, as the folder's list.
 func (m *Mailbox) firstList(l uidlist.List, program string) error {
@@ -188,10 +191,10 @@ type indexed struct {
 }
 
 // firstSight finds out what Dovecot knows of a folder of which we know nothing
-// yet: keywords that have no letter are taken over by the first look under the
-// lock. m.mu is held.
+// yet, nor have known anything: keywords that have no letter are taken over by the
+// first look under the lock. m.mu is held.
 func (m *Mailbox) firstSight() error {
-	if exists(m.control, keywords.OverflowName) || !exists(m.dir, "dovecot.index") && !exists(m.dir, "dovecot.index.log") {
+	if exists(m.control, keywords.OverflowName) || exists(m.indexDir, index.BrokenName) || !exists(m.dir, "dovecot.index") && !exists(m.dir, "dovecot.index.log") {
 		return nil
 	}
 	if err := m.list.read(m.control); err != nil || !m.list.known {

@@ -29,7 +29,8 @@ type Mailbox struct {
 	gate     *gate
 
 	dir, cur, new, tmp, control vfs.Dir
-	indexDir                    vfs.Dir       // where imapd.index is
+	indexDir                    vfs.Dir // where imapd.index is; nil: nowhere, for the reason noIndex
+	noIndex                     error
 	atomic                      bool          // scans of cur and new are
 	settle                      time.Duration // age from which a stamp is clean
 

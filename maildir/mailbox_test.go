@@ -411,7 +411,15 @@ func TestOddFiles(t *testing.T) {
 	cur := filepath.Join(b.path, "cur")
 	os.Mkdir(filepath.Join(cur, "dir:2,S"), 0o700)
 	os.Symlink("/etc/passwd", filepath.Join(cur, "link:2,S"))
-	unix.Mkfifo(filepath.Join(cur, "fifo:2,S"), 0o600)
+	for _, dir := range []string{cur, filepath.Join(b.path, "new")} {
+		unix.Mkfifo(filepath.Join(dir, "fifo:2,S"), 0o600)
+		for kind, number := range map[uint32]uint64{unix.S_IFCHR: unix.Mkdev(1, 5), unix.S_IFBLK: unix.Mkdev(7, 0)} {
+			name := filepath.Join(dir, fmt.Sprintf("device%o:2,S", kind))
+			if err := unix.Mknod(name, kind|0o600, int(number)); err != nil && os.Geteuid() == 0 {
+				t.Fatal(err)
+			}
+		}
+	}
 	b.deliver("cur", ".hidden:2,S", "x\n")
 	b.deliver("cur", "a\nb:2,S", "x\n")
 	b.deliver("cur", "noinfo", "x\n")

@@ -25,11 +25,16 @@ func (m *Mailbox) restore() error {
 	}
 	h.file.Dir = m.indexDir
 	img, err := h.file.Load()
-	if errors.Is(err, fs.ErrNotExist) {
-		return m.firstSight()
+	if errors.Is(err, index.ErrDamaged) {
+		img, err = m.loadAgain(err)
 	}
-	if err != nil {
-		m.host.opt.Log.Warn("the index cannot be used, changes are counted anew", "mailbox", m.name, "err", err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return m.firstSight()
+	case errors.Is(err, index.ErrDamaged): // loadAgain has said so
+		return nil
+	case err != nil:
+		m.blame("the index cannot be used", err)
 		return nil
 	}
 	s := m.fromImage(img)
@@ -260,7 +265,8 @@ func unpackList(s index.Stamp) uidlist.Stat {
 
 // ModSeqs reports whether the mailbox remembers when messages change, and makes
 // it do so if it can: from now on modseqs may be told to a client. It is false
-// where there is no place for an index (NOMODSEQ, RFC 7162 section 3.1.2.2).
+// where there is no place for an index, or not the same one for all who serve the
+// mailbox (NOMODSEQ, RFC 7162 section 3.1.2.2).
 func (m *Mailbox) ModSeqs() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -279,6 +285,9 @@ func (m *Mailbox) ModSeqs() bool {
 			m.lose(err)
 			return false
 		}
+	}
+	if !m.oneHistory() {
+		return false
 	}
 	if uint64(m.Snapshot().ModSeq) < h.state.Ceiling && h.state.Boot == m.host.boot && !h.state.Clean {
 		return true
@@ -309,7 +318,7 @@ func (m *Mailbox) declare() error {
 func (m *Mailbox) makeIndex() error {
 	h := &m.past
 	if m.indexDir == nil {
-		return fs.ErrNotExist
+		return m.noIndex
 	}
 	h.file.Dir = m.indexDir
 	if err := h.file.Lock(context.Background()); err != nil {
@@ -317,7 +326,7 @@ func (m *Mailbox) makeIndex() error {
 	}
 	defer h.file.Unlock()
 	ours, mine := m.Snapshot(), h.state
-	img, err := h.file.Load()
+	img, err := m.loadAside()
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, index.ErrDamaged):
 		return err // it may be good: another process goes on with it

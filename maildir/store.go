@@ -353,8 +353,8 @@ func (m *Mailbox) openDirs(path, control string) (err error) {
 	if err != nil {
 		return err
 	}
-	if m.indexDir, err = m.store.tree.OpenIndex(m.name, m.dir); err != nil {
-		m.indexDir, err = nil, nil // served without an index, see ModSeqs
+	if m.indexDir, m.noIndex = m.store.tree.OpenIndex(m.name, m.dir); m.noIndex != nil {
+		m.indexDir = nil // served without an index, see ModSeqs
 	}
 	m.atomic = atomicScans(m.cur.Fd()) && atomicScans(m.new.Fd())
 	m.settle = distantSettle

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"imapd/test/peer"
 )
 
@@ -35,6 +37,17 @@ func file(name, text string) func(*testing.T, string) {
 func node(t *testing.T, path string, mode uint32) {
 	t.Helper()
 	if err := syscall.Mknod(path, mode|0o600, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// device makes a device, if we may: only root can.
+func device(t *testing.T, path string, kind, major, minor uint32) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return
+	}
+	if err := unix.Mknod(path, kind|0o600, int(unix.Mkdev(major, minor))); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -71,6 +84,14 @@ func TestAttackFiles(t *testing.T) {
 			}
 			l.SetUnlinkOnClose(false)
 			l.Close()
+		}},
+		{name: "devices", count: 1, make: func(t *testing.T, dir string) {
+			device(t, dir+"/cur/1.zero:2,S", syscall.S_IFCHR, 1, 5) // has no end
+			device(t, dir+"/new/3.zero", syscall.S_IFCHR, 1, 5)
+			device(t, dir+"/tmp/4.zero", syscall.S_IFCHR, 1, 5)
+			device(t, dir+"/cur/5.tty:2,S", syscall.S_IFCHR, 5, 0)
+			device(t, dir+"/cur/6.loop:2,S", syscall.S_IFBLK, 7, 0)
+			device(t, dir+"/new/7.loop", syscall.S_IFBLK, 7, 0)
 		}},
 		{name: "one base name twice", count: 3, make: func(t *testing.T, dir string) {
 			write(t, dir+"/cur/1.twice:2,S", "Subject: one\n\n1\n")

@@ -22,15 +22,36 @@ func TestModes(t *testing.T) {
 			for _, split := range []bool{false, true} {
 				t.Run(fmt.Sprintf("umask %s, folder %o, split %v", umask, mode, split), func(t *testing.T) {
 					t.Parallel()
-					checkModes(t, umask, mode, split)
+					_, gid := peer.MailUID()
+					checkModes(t, umask, mode, split, gid)
 				})
 			}
 		}
 	}
 }
 
-func checkModes(t *testing.T, umask string, mode uint32, split bool) {
+// TestModesOfGroup is TestModes where the group of the folders is not the one that files
+// get by themselves, but another one that the server is in.
+func TestModesOfGroup(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can start a server in another group")
+	}
+	for _, mode := range []uint32{0o2770, 0o750, 0o700} {
+		for _, split := range []bool{false, true} {
+			t.Run(fmt.Sprintf("folder %o, split %v", mode, split), func(t *testing.T) {
+				t.Parallel()
+				checkModes(t, "077", mode, split, 21077)
+			})
+		}
+	}
+}
+
+// checkModes has a server make all that it makes in folders of the group gid, and looks
+// at each file.
+func checkModes(t *testing.T, umask string, mode uint32, split bool, gid int) {
 	top := peer.TempDir(t)
+	uid, own := peer.MailUID()
 	dir := filepath.Join(top, "Maildir")
 	for _, sub := range []string{"", "cur", "new", "tmp", ".Shared", ".Shared/cur", ".Shared/new", ".Shared/tmp"} {
 		mkdir(t, filepath.Join(dir, sub))
@@ -45,13 +66,20 @@ func checkModes(t *testing.T, umask string, mode uint32, split bool) {
 	if split {
 		options = append(options, "maildir_control: "+top+"/side/control", "indexdirectory: "+top+"/side/index")
 	}
-	s := peer.Imapd(t, dir, peer.Options{Imapd: options})
+	o := peer.Options{Imapd: options}
+	if gid != own {
+		o.Wrap = []string{"setpriv", fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", own), fmt.Sprintf("--groups=%d", gid)}
+	}
+	s := peer.Imapd(t, dir, o)
 	if split { // where the site keeps these its users can make directories
 		mkdir(t, top+"/side")
 		peer.Own(t, top)
 		if err := os.Chmod(top+"/side", 0o700); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if gid != own {
+		handOver(t, dir, gid)
 	}
 	c := s.Login(t, s.User)
 	text := peer.Literal("Subject: x\r\n\r\ntext\r\n")
@@ -92,17 +120,38 @@ func checkModes(t *testing.T, umask string, mode uint32, split bool) {
 				want = unix.S_IFREG | 0o444 // as Dovecot makes it: there is nothing to read in it
 				st.Mode |= 0o444
 			}
-			if _, gid := peer.MailUID(); st.Mode != want || int(st.Gid) != gid {
+			if st.Mode != want || int(st.Gid) != gid {
 				t.Errorf("%s: mode %o, group %d; want %o, %d", strings.TrimPrefix(path, top), st.Mode, st.Gid, want, gid)
 			}
 			looked++
 			return nil
 		})
-		if err != nil && !(os.IsNotExist(err) && strings.HasSuffix(below, "index")) { // nothing has used it yet
+		if err != nil {
 			t.Error(err)
 		}
 	}
 	if looked < 30 {
 		t.Errorf("only %d files", looked)
+	}
+}
+
+// handOver gives dir and all below it to the group gid, as it is.
+func handOver(t *testing.T, dir string, gid int) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		var st unix.Stat_t
+		if err == nil {
+			err = unix.Lstat(path, &st)
+		}
+		if err == nil {
+			err = unix.Lchown(path, -1, gid)
+		}
+		if err == nil {
+			err = unix.Chmod(path, st.Mode&0o7777) // chown(2) takes bits away
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

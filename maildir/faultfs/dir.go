@@ -201,6 +201,8 @@ type file struct {
 
 func (f *file) Fd() int                                 { return f.v.Fd() }
 func (f *file) ReadAt(p []byte, off int64) (int, error) { return f.v.ReadAt(p, off) }
+func (f *file) TryLock() (bool, error)                  { return f.v.TryLock() }
+func (f *file) Unlock() error                           { return f.v.Unlock() }
 
 func (f *file) Write(p []byte) (int, error) {
 	pos := f.pos

@@ -98,7 +98,7 @@ func (f *File) tryLock() (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		ok, err := vfs.TryLock(l)
+		ok, err := l.TryLock()
 		if err != nil {
 			l.Close()
 			return false, err
@@ -157,11 +157,20 @@ func (f *File) Unlock() error {
 	}
 	l := f.lock
 	f.lock = nil
-	if err := vfs.Unlock(l); err != nil {
+	if err := l.Unlock(); err != nil {
 		return errors.Join(err, l.Close())
 	}
 	f.locks.Give(l)
 	return nil
+}
+
+// TryLocks finds out whether the file system has locks; the error, one of the
+// system, says why it has none. The lock is not held.
+func (f *File) TryLocks() error {
+	if _, err := f.tryLock(); err != nil {
+		return err
+	}
+	return f.Unlock()
 }
 
 // Close gives all descriptors back; names that were not read yet can be read on.

@@ -72,12 +72,12 @@ const (
 
 // Load reads the index of the folder, and finds out whether it can be written.
 // It fails with fs.ErrNotExist where there is none, and with ErrDamaged where it
-// is not worth anything.
+// is not worth anything, at least not to this version.
 func (f *File) Load() (*Image, error) {
 	f.ours, f.fd = false, nil
 	fd, st, err := vfs.OpenRegular(f.Dir, Name)
-	if errors.Is(err, unix.ELOOP) {
-		return nil, fmt.Errorf("%s: a symbolic link: %w", f.path(), ErrDamaged)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENXIO) {
+		return nil, fmt.Errorf("%s: no file: %w", f.path(), ErrDamaged)
 	}
 	if err != nil {
 		return nil, err
@@ -125,6 +125,9 @@ func readBase(r *os.File, size int64) (*Image, int64, error) {
 	var prefix [prefixSize]byte
 	if n, err := vfs.ReadFullAt(fd, prefix[:], 0); err != nil || n < prefixSize {
 		return nil, 0, readError(err)
+	}
+	if v := order.Uint32(prefix[8:]); string(prefix[:8]) == magic && v > version {
+		return nil, 0, newer(v)
 	}
 	if string(prefix[:8]) != magic || order.Uint32(prefix[8:]) != version && order.Uint32(prefix[8:]) != plain || order.Uint32(prefix[80:]) != checksum(prefix[:80]) {
 		return nil, 0, ErrDamaged

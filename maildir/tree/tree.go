@@ -246,6 +246,9 @@ func (t *Tree) OpenIndex(name string, mail vfs.Dir) (vfs.Dir, error) {
 	return t.makePath(t.index+"/"+t.relative(parts), mail)
 }
 
+// IndexInFolder reports whether imapd.index of a mailbox is beside its mail.
+func (t *Tree) IndexInFolder() bool { return t.index == t.root }
+
 // OpenUser opens the directory of the files that belong to the user, not to one
 // folder. It is made if need be, with the mode and group of the root.
 func (t *Tree) OpenUser() (vfs.Dir, error) {

@@ -95,11 +95,11 @@ func searchValidity(base vfs.Dir) (uint32, error) {
 		return countUp(base, highest)
 	}
 	v := uint32(time.Now().Unix())
-	f, err := base.Create(counterName(v), 0o444)
+	f, err := vfs.CreateLike(base, counterName(v))
 	if err != nil {
 		return 0, err
 	}
-	return v, f.Close()
+	return v, errors.Join(f.Chmod(0o444), f.Close()) // as Dovecot has it
 }
 
 func counterName(v uint32) string { return fmt.Sprintf("%s.%08x", validityName, v) }

@@ -71,6 +71,12 @@ type File interface {
 	SetTime(t time.Time) error // access and modification time
 	Chmod(mode os.FileMode) error
 	Chown(uid, gid int) error // -1 leaves one as it is
+	// TryLock takes the exclusive lock of the file (an open file description
+	// lock, see fcntl(2)), which goes with the process, with Close or by Unlock. It
+	// reports false where somebody else has it. An error of the system says that
+	// the file system has no locks.
+	TryLock() (bool, error)
+	Unlock() error
 	Close() error
 }
 
