@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 
@@ -93,6 +94,18 @@ func (t *lines) enter(e uidlist.Entry) {
 	}
 }
 
+// only returns t without the lines for whose UID keep is false.
+func (t *lines) only(keep func(UID) bool) *lines {
+	n := &lines{hashTable: hashTable{seed: t.seed}, guids: t.guids}
+	for i, u := range t.uids {
+		if keep(u) {
+			n.hashes, n.uids = append(n.hashes, t.hashes[i]), append(n.uids, u)
+		}
+	}
+	maps.DeleteFunc(n.guids, func(u UID, _ string) bool { return !keep(u) })
+	return n
+}
+
 func (t *lines) uid(h uint64) (UID, bool) {
 	t.index()
 	i := t.find(h)
@@ -152,12 +165,18 @@ func (l *list) close() {
 	}
 }
 
+// absent reports whether err says that there is no list, or something in its place
+// that cannot be one.
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, uidlist.ErrNoFile)
+}
+
 // read brings l up to what dir holds now. A file that has only grown is read
 // from where the last reading ended. Without a file, what was known stays, and
 // must be written anew.
 func (l *list) read(dir vfs.Dir) error {
 	st, err := uidlist.StatFile(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		l.close()
 		if l.lines == nil {
 			l.fresh(0)
@@ -364,7 +383,7 @@ func (l *list) readTail() error {
 // ago: before a UID is announced its line must survive a power cut, whoever
 // wrote it.
 func (l *list) sync(dir vfs.Dir) error {
-	if !l.foreign {
+	if !l.foreign || l.file == nil {
 		return nil
 	}
 	err := uidlist.Sync(dir)
@@ -395,6 +414,29 @@ func (l *list) append(dir vfs.Dir, entries []uidlist.Entry) error {
 	l.count += len(entries)
 	l.enter(entries)
 	l.head.Next = max(l.head.Next, entries[len(entries)-1].UID+1)
+	return nil
+}
+
+// compact replaces the file by one without the lines for whose UID keep is false,
+// durably. The lock is held, l has been read under it and is not damaged. What it says
+// of the others it says still.
+func (l *list) compact(dir vfs.Dir, keep func(UID) bool) error {
+	count, st, err := l.file.Compact(dir, l.stat, l.head.Next, func(u uint32) bool { return keep(UID(u)) })
+	if err != nil {
+		l.stat = uidlist.Stat{} // read it again: the new one may be in its place
+		return err
+	}
+	f, err := uidlist.Open(dir)
+	if err != nil {
+		l.stat = uidlist.Stat{}
+		return err
+	}
+	l.close()
+	l.file, l.stat, l.size, l.count, l.foreign = f, st, st.Size, count, false
+	l.some, l.searches = nil, 0
+	if l.lines != nil {
+		l.lines = l.lines.only(keep)
+	}
 	return nil
 }
 

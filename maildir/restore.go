@@ -31,15 +31,12 @@ func (m *Mailbox) restore() error {
 	}
 	if err != nil {
 		m.unknown()
-	}
-	switch {
-	case err == nil:
-	case errors.Is(err, fs.ErrNotExist):
-		return m.firstSight()
-	case errors.Is(err, index.ErrDamaged): // loadAgain has said so
-		return nil
-	default:
-		m.blame("the index cannot be used", err)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return m.firstSight()
+		case !errors.Is(err, index.ErrDamaged): // of that loadAgain has told
+			m.blame("the index cannot be used", err)
+		}
 		return nil
 	}
 	s := m.fromImage(img)
@@ -136,7 +133,7 @@ func lift(recs []record, floor uint64) {
 func (m *Mailbox) resumeList(img *index.Image) (ours bool, err error) {
 	l := &m.list
 	st, err := uidlist.StatFile(m.control)
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		return m.restoreList(img), nil
 	}
 	if err != nil {

@@ -23,6 +23,10 @@ var ErrTorn = errors.New("dovecot-uidlist: last line is torn")
 // somebody has written to it without the lock, or the lock was taken from us.
 var ErrChanged = errors.New("dovecot-uidlist: written to without the lock")
 
+// ErrNoFile says that what has the name of the list cannot be one: it is no regular
+// file, or larger than any list that is read.
+var ErrNoFile = errors.New("dovecot-uidlist: no file that can be a list")
+
 // A Stat tells one state of the file from another. Dev and Ino only mean
 // something while a descriptor keeps the file alive: inode numbers are used
 // again at once.
@@ -37,11 +41,14 @@ func statOf(st *unix.Stat_t) Stat {
 }
 
 // StatFile says what the list of dir looks like now, without opening it. It
-// fails with fs.ErrNotExist where there is none.
+// fails with fs.ErrNotExist where there is none, and with ErrNoFile.
 func StatFile(dir vfs.Dir) (Stat, error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(dir.Fd(), Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return Stat{}, &os.PathError{Op: "stat", Path: dir.Path() + "/" + Name, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxSize {
+		return Stat{}, fmt.Errorf("%s: %w", dir.Path(), ErrNoFile)
 	}
 	return statOf(&st), nil
 }
@@ -236,6 +243,21 @@ func Sync(dir vfs.Dir) error {
 	return f.Datasync()
 }
 
+// Broken is the name that SetAside gives, or the beginning of one.
+const Broken = Name + ".broken"
+
+// SetAside renames what has the name of the list in dir and cannot be one, and returns
+// how it is called now: Broken, or if that is taken Broken with a full stop and serial,
+// which nothing is called. The caller holds the lock.
+func SetAside(dir vfs.Dir, serial string) (name string, err error) {
+	for _, name := range []string{Broken, Broken + "." + serial} {
+		if err = dir.RenameNoReplace(Name, dir, name); err == nil || !errors.Is(err, fs.ErrExist) {
+			return name, err
+		}
+	}
+	return "", err
+}
+
 const tmpName = Name + ".tmp"
 
 // Rewrite replaces the list of dir by l in version 3, durably, with the mode
@@ -259,7 +281,10 @@ func Rewrite(dir vfs.Dir, l *List) (Stat, error) {
 	}
 	l.Next = max(l.Next, 1)
 	b := l.Encode()
-	st, err := replace(dir, b)
+	st, err := replace(dir, func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	})
 	if err != nil {
 		return Stat{}, err
 	}
@@ -269,7 +294,7 @@ func Rewrite(dir vfs.Dir, l *List) (Stat, error) {
 
 // replace writes the new file beside the old one, so that a crash leaves one
 // of the two.
-func replace(dir vfs.Dir, b []byte) (Stat, error) {
+func replace(dir vfs.Dir, write func(io.Writer) error) (Stat, error) {
 	if err := dir.Unlink(tmpName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Stat{}, err
 	}
@@ -277,7 +302,7 @@ func replace(dir vfs.Dir, b []byte) (Stat, error) {
 	if err != nil {
 		return Stat{}, err
 	}
-	st, err := fill(dir, f, b)
+	st, err := fill(dir, f, write)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -288,8 +313,8 @@ func replace(dir vfs.Dir, b []byte) (Stat, error) {
 	return st, dir.Sync()
 }
 
-func fill(dir vfs.Dir, f vfs.File, b []byte) (Stat, error) {
-	if _, err := f.Write(b); err != nil {
+func fill(dir vfs.Dir, f vfs.File, write func(io.Writer) error) (Stat, error) {
+	if err := write(f); err != nil {
 		return Stat{}, err
 	}
 	if err := f.Datasync(); err != nil {
