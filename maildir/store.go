@@ -357,10 +357,7 @@ func (m *Mailbox) openDirs(path, control string) (err error) {
 		m.indexDir, err = nil, nil // served without an index, see ModSeqs
 	}
 	m.atomic = atomicScans(m.cur.Fd()) && atomicScans(m.new.Fd())
-	m.settle = distantSettle
-	if localClock(m.cur.Fd()) && localClock(m.new.Fd()) && m.host.opt.granule < localSettle {
-		m.settle = localSettle
-	}
+	m.local = localFiles(m.cur.Fd()) && localFiles(m.new.Fd())
 	return err
 }
 
