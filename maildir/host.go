@@ -81,6 +81,10 @@ type Options struct {
 	granule time.Duration // what times of files are cut to, in tests; 0: they are taken as they are
 }
 
+// granule is Options.granule of every host of a program that the linker has built for
+// a test: what package test races. There is no other way to set it.
+var granule string
+
 // cut returns the time of a file, in nanoseconds, as a file system with a coarser
 // clock would have it.
 func (o *Options) cut(t int64) int64 {
@@ -151,6 +155,9 @@ func NewHost(o Options) *Host {
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
+	}
+	if d, err := time.ParseDuration(granule); err == nil {
+		o.granule = d
 	}
 	name, err := os.Hostname()
 	if err != nil || name == "" {
