@@ -27,6 +27,7 @@ type Mailbox struct {
 	released time.Time // when refs became 0; guarded by host.mu
 	site     site
 	gate     *gate
+	disk     *disk
 
 	dir, cur, new, tmp, control vfs.Dir
 	indexDir                    vfs.Dir // where imapd.index is

@@ -242,7 +242,7 @@ func (h *Host) share(s *Store, name, path, control string) (*Mailbox, error) {
 	h.boxes[m.id] = m
 	m.left = h.unclaimed[m.id]
 	delete(h.unclaimed, m.id)
-	m.gate = h.gate(s.cfg.Root)
+	m.gate, m.disk = h.gate(s.cfg.Root), h.disk(m.id.dev)
 	h.mu.Unlock()
 	closeAll(stale)
 	m.sweep(time.Now())
