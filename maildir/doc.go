@@ -26,7 +26,7 @@
 //   - A stamp is what stat(2) says of cur/, new/ and dovecot-uidlist. It lets a
 //     look be skipped only if it was taken around a look, unchanged, and was
 //     old enough not to share a clock tick with a change: 10 ms on local file
-//     systems, 2 s elsewhere. Our own renames spoil it: one modification time
+//     systems, a second where a time is a whole one, 2 s elsewhere. Our own renames spoil it: one modification time
 //     cannot tell our change from another that came with it.
 //   - In a folder that the kernel tells us everything of, a look takes what has
 //     happened from the events, up to a fence that it rings itself, and asks

@@ -54,7 +54,7 @@ func (m *Mailbox) followLocked() {
 // it.
 func (m *Mailbox) trustEvents() {
 	t := &m.track
-	if m.clean != (stamp{}) && m.trackable() {
+	if m.clean != (stamp{}) && m.local {
 		now, err := m.stamp()
 		t.sound, t.last = err == nil && now == m.clean, now
 	}

@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -51,6 +52,61 @@ func TestCoarseClocks(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestSecondInodes holds that no change is missed where the inodes have room for
+// whole seconds only, as an ext4 of 128 octets each does, or an ext3: the time of a
+// folder may be that of a change still to come though the second began long ago.
+func TestSecondInodes(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{"cur", "new"} {
+		t.Run(dir, func(t *testing.T) {
+			t.Parallel()
+			b := newBox(t, Options{NoNotify: true})
+			for _, base := range []string{"1.h", "2.h", "3.h"} {
+				b.deliver(dir, base+":2,", "x\n")
+			}
+			b.sync(Look)
+			second := midSecond()
+			change := func(fn func(name, newname string) error, name, newname string) {
+				t.Helper()
+				path := filepath.Join(b.path, dir)
+				err := fn(filepath.Join(path, name), filepath.Join(path, newname))
+				for _, d := range []string{"cur", "new"} {
+					err = errors.Join(err, os.Chtimes(filepath.Join(b.path, d), second, second))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			change(os.Rename, "1.h:2,", "1.h:2,S")
+			b.sync(Look)
+			change(os.Rename, "1.h:2,S", "1.h:2,FS")
+			change(func(name, _ string) error { return os.Remove(name) }, "2.h:2,", "")
+			if b.sync(Look); b.Snapshot().At(0).Flags != Seen|Flagged {
+				t.Error("flags are not seen")
+			}
+			if d := b.doubt(); d < time.Second {
+				t.Errorf("the next look in %v finds the folder in the same doubt", d)
+			}
+			for begin := time.Now(); b.Snapshot().Len() == 3 && time.Since(begin) < untold; b.sync(Look) {
+				<-time.After(localSettle)
+			}
+			b.want(`1 1.h \Seen \Flagged`, "3 3.h ")
+		})
+	}
+}
+
+// midSecond returns the second that it is, once that has lasted for a while, and
+// before it ends.
+func midSecond() time.Time {
+	now := time.Now()
+	second := now.Truncate(time.Second)
+	if now.Sub(second) > 800*time.Millisecond {
+		second = second.Add(time.Second)
+	}
+	<-time.After(time.Until(second.Add(5 * localSettle)))
+	return second
 }
 
 // newRival makes a box of n messages: a scan of many takes longer than a tick.

@@ -1,7 +1,6 @@
 package maildir
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -70,8 +69,8 @@ type Options struct {
 	// IndexSingleHost promises that no other host opens a user's mailboxes, so
 	// that imapd.index may lie where only this host sees it; see oneHistory.
 	IndexSingleHost bool
-	// Slots bounds the operations that work on disk at the same time, so that a
-	// hung disk does not become ten thousand threads. 0 means 64.
+	// Slots bounds the operations that work on one file system at the same time, so
+	// that a hung disk does not become ten thousand threads. 0 means 64.
 	Slots        int
 	SlotsPerUser int                                // 0 means 8
 	MaxMessage   int64                              // octets that a compressed message may hold; 0 means 4 GiB - 1
@@ -80,6 +79,10 @@ type Options struct {
 
 	granule time.Duration // what times of files are cut to, in tests; 0: they are taken as they are
 }
+
+// granule is Options.granule of every host of a program that the linker has built for
+// a test: what package test races. There is no other way to set it.
+var granule string
 
 // cut returns the time of a file, in nanoseconds, as a file system with a coarser
 // clock would have it.
@@ -96,8 +99,8 @@ func (o *Options) cut(t int64) int64 {
 type Host struct {
 	opt    Options
 	locks  *uidlist.Locks // all that this process holds
-	slots  chan struct{}
-	name   string // of this machine, as it stands in file names
+	slots  chan struct{}  // see slot
+	name   string         // of this machine, as it stands in file names
 	hub    hub
 	packed packedCache
 	scans  atomic.Int64     // directories read
@@ -110,6 +113,7 @@ type Host struct {
 	mu    sync.Mutex // held briefly, never over I/O
 	boxes map[folderID]*Mailbox
 	gates map[string]*gate // by the root of the user's Maildir
+	disks map[uint64]*disk // by device
 	// unclaimed remembers, of mailboxes that nobody has open, which messages
 	// are not \Recent to anybody yet. A mailbox without such has no entry.
 	unclaimed map[folderID]unclaimed
@@ -156,11 +160,18 @@ func NewHost(o Options) *Host {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
+	if d, err := time.ParseDuration(granule); err == nil {
+		o.granule = d
+	}
 	name, err := os.Hostname()
 	if err != nil || name == "" {
 		name = "localhost"
 	}
-	h := &Host{opt: o, locks: new(uidlist.Locks), slots: make(chan struct{}, o.Slots), name: fileHost(name), boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, unclaimed: map[folderID]unclaimed{}, blamed: map[folderID]struct{}{}, mostKept: mostKept()}
+	h := &Host{
+		opt: o, locks: new(uidlist.Locks), slots: make(chan struct{}, max(o.Slots, mostSlots)), name: fileHost(name),
+		boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, disks: map[uint64]*disk{},
+		unclaimed: map[folderID]unclaimed{}, blamed: map[folderID]struct{}{}, mostKept: mostKept(),
+	}
 	h.hub.host = h
 	// With room for the two events of a rename nobody waits for nobody.
 	h.hub.open = func() (*fsnotify.Watcher, error) { return fsnotify.NewBufferedWatcher(64) }
@@ -191,67 +202,4 @@ func (h *Host) Close() error {
 	h.early.Wait()
 	h.packed.close()
 	return h.hub.close()
-}
-
-// A gate bounds how many operations of one user work on disk at a time, so that
-// one user with a hung disk does not take every slot.
-type gate struct {
-	slots chan struct{}
-	turns chan struct{} // see turn
-	refs  int           // mailboxes that are open; guarded by Host.mu
-}
-
-// turn waits until at most one other session unpacks a message for this user: that
-// may take 64 MB each. done ends the turn.
-func (g *gate) turn(ctx context.Context) error {
-	select {
-	case g.turns <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (g *gate) done() { <-g.turns }
-
-// gate returns the gate of the user whose Maildir is root, with one more
-// reference. h.mu is held.
-func (h *Host) gate(root string) *gate {
-	g := h.gates[root]
-	if g == nil {
-		g = &gate{slots: make(chan struct{}, h.opt.SlotsPerUser), turns: make(chan struct{}, 2)}
-		h.gates[root] = g
-	}
-	g.refs++
-	return g
-}
-
-// ungate gives a reference back. h.mu is held.
-func (h *Host) ungate(root string) {
-	g := h.gates[root]
-	if g.refs--; g.refs == 0 {
-		delete(h.gates, root)
-	}
-}
-
-// slot waits for a disk slot, the user's first, and takes it; leave gives it
-// back. It is the innermost lock.
-func (m *Mailbox) slot(ctx context.Context) error {
-	select {
-	case m.gate.slots <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case m.host.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		<-m.gate.slots
-		return ctx.Err()
-	}
-}
-
-func (m *Mailbox) leave() {
-	<-m.host.slots
-	<-m.gate.slots
 }

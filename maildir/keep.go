@@ -65,7 +65,7 @@ func (h *Host) drop(n int) []*Mailbox {
 
 // forget takes a mailbox that nobody uses out of the Host. h.mu is held.
 func (h *Host) forget(m *Mailbox) {
-	h.ungate(m.store.cfg.Root)
+	h.ungate(m)
 	if h.boxes[m.id] != m {
 		return // it has been replaced
 	}

@@ -132,7 +132,7 @@ func TestMessagesKeptAreBounded(t *testing.T) {
 	box := func(n int) *Mailbox {
 		m := &Mailbox{host: h, store: &Store{}}
 		m.snap.Store(&Snapshot{sum: summary{n: n}})
-		h.gate("")
+		m.gate, m.disk = h.gate(""), h.disk(0)
 		return m
 	}
 	h.mu.Lock()

@@ -27,12 +27,13 @@ type Mailbox struct {
 	released time.Time // when refs became 0; guarded by host.mu
 	site     site
 	gate     *gate
+	disk     *disk
 
 	dir, cur, new, tmp, control vfs.Dir
 	indexDir                    vfs.Dir // where imapd.index is; nil: nowhere, for the reason noIndex
 	noIndex                     error
-	atomic                      bool          // scans of cur and new are
-	settle                      time.Duration // age from which a stamp is clean
+	atomic                      bool // scans of cur and new are
+	local                       bool // see localFiles
 
 	snap atomic.Pointer[Snapshot] // nil until the first look
 
@@ -107,7 +108,10 @@ type fileStamp struct {
 const (
 	// Kernels before 6.13 let the clock of files tick every 4 ms.
 	localSettle = 10 * time.Millisecond
-	// Network file systems may have whole seconds, and another clock.
+	// Inodes may have room for whole seconds only: those of ext3, and of an ext4 that
+	// was made with 128 octets each, which calls itself what every ext4 does.
+	secondSettle = time.Second + localSettle
+	// Network file systems may have whole seconds, too, and another clock.
 	distantSettle = 2 * time.Second
 )
 
@@ -147,13 +151,25 @@ func (m *Mailbox) listStamp() fileStamp {
 // is still to come. A time far ahead was set by hand: the next change takes it
 // back.
 func (m *Mailbox) settled(s stamp, now time.Time) bool {
-	for _, t := range []int64{s.cur.mtime, s.new.mtime} {
-		age := now.Sub(time.Unix(0, t))
-		if age < m.settle && (age > -m.settle || m.settle == distantSettle) {
-			return false
-		}
+	return m.aged(s.cur, now) && m.aged(s.new, now)
+}
+
+// aged is settled for one of the two directories.
+func (m *Mailbox) aged(d dirStamp, now time.Time) bool {
+	age, settle := now.Sub(time.Unix(0, d.mtime)), m.settle(d)
+	return age >= settle || m.local && age <= -settle
+}
+
+// settle returns the age from which d is settled. A whole second is taken for all
+// that its file system can say.
+func (m *Mailbox) settle(d dirStamp) time.Duration {
+	switch {
+	case !m.local:
+		return distantSettle
+	case d.mtime%int64(time.Second) == 0:
+		return secondSettle
 	}
-	return true
+	return localSettle
 }
 
 // Name returns the name that the mailbox was first opened by.

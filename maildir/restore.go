@@ -182,7 +182,7 @@ const restoredGap = 10_000
 // copied reports whether the index came here by other means than our writing it.
 // Where files may get other inode numbers by themselves nobody can say.
 func (m *Mailbox) copied(img *index.Image) bool {
-	return img.Ino != m.curIno() || img.Copied && m.settle == localSettle
+	return img.Ino != m.curIno() || img.Copied && m.local
 }
 
 // doubtful reports whether clients may have been told more than img knows of: by

@@ -196,9 +196,10 @@ func atomicScans(fd int) bool {
 	return false
 }
 
-// localClock reports whether times of the file system of fd come from this
-// machine's clock, with at most 4 ms between ticks.
-func localClock(fd int) bool {
+// localFiles reports whether the files of fd's file system are this machine's: their
+// times come from its clock, their inode numbers stay, and the kernel tells of every
+// change. How fine their times are it does not say.
+func localFiles(fd int) bool {
 	var st unix.Statfs_t
 	if unix.Fstatfs(fd, &st) != nil {
 		return false

@@ -242,7 +242,7 @@ func (h *Host) share(s *Store, name, path, control string) (*Mailbox, error) {
 	h.boxes[m.id] = m
 	m.left = h.unclaimed[m.id]
 	delete(h.unclaimed, m.id)
-	m.gate = h.gate(s.cfg.Root)
+	m.gate, m.disk = h.gate(s.cfg.Root), h.disk(m.id.dev)
 	h.mu.Unlock()
 	closeAll(stale)
 	m.sweep(time.Now())
@@ -357,10 +357,7 @@ func (m *Mailbox) openDirs(path, control string) (err error) {
 		m.indexDir = nil // served without an index, see ModSeqs
 	}
 	m.atomic = atomicScans(m.cur.Fd()) && atomicScans(m.new.Fd())
-	m.settle = distantSettle
-	if localClock(m.cur.Fd()) && localClock(m.new.Fd()) && m.host.opt.granule < localSettle {
-		m.settle = localSettle
-	}
+	m.local = localFiles(m.cur.Fd()) && localFiles(m.new.Fd())
 	return err
 }
 

@@ -301,7 +301,8 @@ func (m *Mailbox) base() *Snapshot {
 // survey finds out how the folder differs from snap: from what the kernel has
 // told, or by scanning what is not as it was. Where messages seem to be missing
 // while the folder changes it scans again: a file may have been moved between
-// the two directories, against the order of the scans.
+// the two directories, against the order of the scans. That new/ has its time still
+// says that none was, once that time is old enough.
 func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 	if m.track.sound {
 		if sv, ok := m.fromEvents(snap, before); ok {
@@ -322,6 +323,7 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 		return survey{}, fmt.Errorf("%s: the UID list was replaced meanwhile: %w", m.name, ErrBusy)
 	}
 	for try := 0; ; try++ {
+		begin := time.Now()
 		start, err := m.stamp()
 		if err != nil {
 			return survey{}, err
@@ -342,12 +344,15 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 			again, skip = true, [2]bool{} // it was another one when it had to be read
 			continue
 		}
-		if start.new == end.new || !slices.Contains(m.seen, false) && len(m.unfiled(snap, &sv)) == 0 {
+		if start.new == end.new && (!sv.atomic || m.aged(start.new, begin)) || !slices.Contains(m.seen, false) && len(m.unfiled(snap, &sv)) == 0 {
 			return sv, nil
 		}
 		if try >= 3 {
 			sv.atomic = false // one scan proves nothing then
 			return sv, nil
+		}
+		if m.settle(start.new) == localSettle {
+			time.Sleep(localSettle - begin.Sub(time.Unix(0, start.new.mtime)))
 		}
 	}
 }

@@ -141,14 +141,11 @@ func (t *tracker) unsound() {
 	t.sound, t.todo, t.ours, t.heard, t.mute = false, nil, nil, nil, false
 }
 
-// trackable reports whether the kernel sees every change of the folder.
-func (m *Mailbox) trackable() bool { return m.settle == localSettle }
-
 // startTracking follows a scan that began with nothing noted, and ended with
 // everything known.
 func (m *Mailbox) startTracking() {
 	t := &m.track
-	t.sound = t.following && m.trackable() && m.host.hub.has(m)
+	t.sound = t.following && m.local && m.host.hub.has(m)
 }
 
 // touched is what became of the files with one base name.

@@ -46,21 +46,46 @@ func (b *box) quietScans(what string, fn func()) {
 	}
 }
 
-// What changes one by one is never scanned for.
+// What changes one by one is never scanned for: neither without an index, nor with one
+// and the look that ends the commands of a client that is told modseqs.
 func TestChangesNeedNoScan(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, Options{Fsync: FsyncNever})
+	for what, remembers := range map[string]bool{"plain": false, "with an index": true} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			b := newBox(t, Options{Fsync: FsyncNever})
+			end := b.Sync
+			if remembers {
+				end = b.SyncEdited
+			}
+			changesNeedNoScan(b, remembers, func() {
+				b.t.Helper()
+				if err := end(context.Background(), Serve); err != nil {
+					b.t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+// changesNeedNoScan has b changed in every way, and calls end after each change of its
+// own.
+func changesNeedNoScan(b *box, remembers bool, end func()) {
 	const n = 10_000
 	for i := range n {
 		if err := os.WriteFile(b.in("cur", fmt.Sprintf("17%08d.h:2,", i)), nil, 0o600); err != nil {
-			t.Fatal(err)
+			b.t.Fatal(err)
 		}
 	}
 	b.sync(Serve)
+	if remembers {
+		b.remembering()
+	}
+	since := b.Snapshot().ModSeq
 	b.quietScans("1000 STOREs", func() {
 		for u := range UID(1000) {
 			b.flag(u + 1)
-			b.sync(Serve)
+			end()
 		}
 	})
 	b.quietScans("100 deliveries", func() {
@@ -68,7 +93,7 @@ func TestChangesNeedNoScan(t *testing.T) {
 			b.deliver("new", fmt.Sprintf("18%08d.h", i), "x\n")
 			b.sync(Serve)
 			if got := b.Snapshot().Len(); got != n+i+1 {
-				t.Fatalf("%d messages after %d deliveries", got, i+1)
+				b.t.Fatalf("%d messages after %d deliveries", got, i+1)
 			}
 		}
 	})
@@ -82,16 +107,33 @@ func TestChangesNeedNoScan(t *testing.T) {
 		b.sync(Serve)
 	})
 	if b.Snapshot().At(5000).Flags != Seen {
-		t.Error("a flag that another program has set is not seen")
+		b.t.Error("a flag that another program has set is not seen")
 	}
 	b.quietScans("expunge by another program", func() {
 		if err := os.Remove(b.in("cur", "1700005000.h:2,S")); err != nil {
-			t.Fatal(err)
+			b.t.Fatal(err)
 		}
 		b.sync(Serve)
 	})
 	if got := b.Snapshot().Len(); got != n+99 {
-		t.Errorf("%d messages after one was removed", got)
+		b.t.Errorf("%d messages after one was removed", got)
+	}
+	b.quietScans("100 expunges", func() {
+		for u := range UID(100) {
+			if _, err := b.SetFlags(context.Background(), []UID{u + 1}, AddFlags, FlagSet{System: Deleted}); err != nil {
+				b.t.Fatal(err)
+			}
+			if _, err := b.Expunge(context.Background(), nil); err != nil {
+				b.t.Fatal(err)
+			}
+			end()
+		}
+	})
+	if gone, complete := b.Expunged(since); remembers && (len(gone) != 101 || !complete) {
+		b.t.Errorf("%d expunges are remembered, all: %v", len(gone), complete)
+	}
+	if got := b.Snapshot().Len(); got != n-1 {
+		b.t.Errorf("%d messages in the end", got)
 	}
 }
 

@@ -417,5 +417,6 @@ func (m *Mailbox) doubt() time.Duration {
 	if m.clean != (stamp{}) || m.track.sound {
 		return 0
 	}
-	return m.settle + m.settle/4
+	settle := max(m.settle(m.track.last.cur), m.settle(m.track.last.new))
+	return settle + settle/4
 }

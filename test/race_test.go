@@ -67,8 +67,14 @@ func races(t *testing.T, kinds []string, test func(t *testing.T, r *race, kind s
 // client is told only of what is durable, and looks wait for each other's.
 func TestRace(t *testing.T) {
 	t.Parallel()
-	races(t, volumes, func(t *testing.T, r *race, kind string) {
-		s := peer.Imapd(t, r.dir, peer.Options{Imapd: []string{"imapidlepoll: 1h"}})
+	races(t, volumes, withRenamer(0))
+}
+
+// withRenamer returns the test of TestRace, for a server that cuts the times of files
+// to granule.
+func withRenamer(granule time.Duration) func(t *testing.T, r *race, kind string) {
+	return func(t *testing.T, r *race, kind string) {
+		s := peer.Imapd(t, r.dir, peer.Options{Granule: granule, Imapd: []string{"imapidlepoll: 1h"}})
 		all := []*witness{r.witness(s, "watcher"), r.witness(s, "idler")}
 		var disk time.Duration
 		r.run(all, func() int {
@@ -92,7 +98,7 @@ func TestRace(t *testing.T) {
 		}
 		r.truth(s, all)
 		r.truth(peer.Dovecot(t, r.dir, peer.Options{}), all)
-	})
+	}
 }
 
 // syncsInTurn is how many calls that make something durable may have to end before a

@@ -29,14 +29,16 @@ func mounts(t *testing.T, source, dir, kind string, flags uintptr, data string) 
 }
 
 // volumes are the file systems that a Maildir is raced on. What a scan of a
-// directory sees that changes meanwhile is another thing on btrfs.
-var volumes = []string{"tmpfs", "ext4", "xfs", "btrfs"}
+// directory sees that changes meanwhile is another thing on btrfs. The inodes of an
+// ext4-128 have 128 octets, as those of ext3 have, and times in whole seconds.
+var volumes = []string{"tmpfs", "ext4", "xfs", "btrfs", "ext4-128"}
 
 // makers make the file systems that need a disk.
 var makers = map[string][]string{
-	"ext4":  {"mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096"},
-	"xfs":   {"mkfs.xfs", "-q", "-f"},
-	"btrfs": {"mkfs.btrfs", "-q", "-f"},
+	"ext4":     {"mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096"},
+	"ext4-128": {"mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-I", "128"},
+	"xfs":      {"mkfs.xfs", "-q", "-f"},
+	"btrfs":    {"mkfs.btrfs", "-q", "-f"},
 }
 
 // volume mounts a new file system of its own and returns where. Those that need

@@ -194,7 +194,7 @@ var limits = []option{
 		prose: "Number of operations of one user that wait for the disk at a time."},
 	{name: "limit_disk", kind: integer, restart: true, def: "64", min: 1, max: 10000,
 		field: func(c *Config) any { return &c.Limits.Disk },
-		prose: "Number of operations of all users that wait for the disk at a time."},
+		prose: "Number of operations of all users that wait for one file system at a time; for all of them together 1024, or this if it is more."},
 	{name: "limit_idle_keepalive", kind: duration, unit: "minutes", def: "29m", min: int64(10 * time.Second), max: int64(24 * time.Hour),
 		field: func(c *Config) any { return &c.Limits.IdleKeepalive },
 		prose: "Time after which a client that idles and hears nothing is sent an untagged OK, so that nothing between takes the connection for dead."},

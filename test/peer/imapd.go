@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Imapd starts our own server on maildir. The binary is built once for each
@@ -19,7 +20,7 @@ func Imapd(t testing.TB, maildir string, o Options) *Server {
 	s.conf = filepath.Join(s.dir, "imapd.conf")
 	binary := o.Program
 	if binary == "" {
-		binary = Binary(t)
+		binary = binaryFor(t, o.Granule)
 	}
 	Own(t, parentOf(maildir))
 	s.CertFile = Certificate(t, s.dir)
@@ -95,32 +96,39 @@ func (s *Server) passwd(t testing.TB, users []string) {
 	}
 }
 
-// built is the result of building the binary, the same for all tests.
-var built struct {
-	sync.Once
-	path string
-	err  error
-}
+// built has the results of building the binary, by granule, the same for all tests.
+var built sync.Map
 
 // Binary returns the path of our server, built from the source around the
 // test into .tools, where the next test binary finds it up to date.
 func Binary(t testing.TB) string {
 	t.Helper()
-	built.Do(func() { built.path, built.err = build() })
-	if built.err != nil {
-		t.Fatal(built.err)
-	}
-	return built.path
+	return binaryFor(t, 0)
 }
 
-func build() (string, error) {
+// binaryFor is Binary of a server that cuts the times of files to granule.
+func binaryFor(t testing.TB, granule time.Duration) string {
+	t.Helper()
+	once, _ := built.LoadOrStore(granule, sync.OnceValues(func() (string, error) { return build(granule) }))
+	path, err := once.(func() (string, error))()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func build(granule time.Duration) (string, error) {
 	mod, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {
 		return "", fmt.Errorf("go env GOMOD: %w", err)
 	}
 	top := filepath.Dir(strings.TrimSpace(string(mod)))
-	path := filepath.Join(top, ".tools", "imapd")
-	c := exec.Command("go", "build", "-trimpath", "-o", path, ".")
+	name, flags := "imapd", ""
+	if granule > 0 {
+		name, flags = "imapd-"+granule.String(), "-X imapd/maildir.granule="+granule.String()
+	}
+	path := filepath.Join(top, ".tools", name)
+	c := exec.Command("go", "build", "-trimpath", "-ldflags", flags, "-o", path, ".")
 	c.Dir = top
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {

@@ -41,6 +41,9 @@ type Options struct {
 	// Dovecot and Imapd are further lines of the one's or the other's
 	// configuration; the last of two lines that set the same thing holds.
 	Dovecot, Imapd []string
+	// Granule is what times of files are cut to in our own server, as if the file
+	// system had no finer clock; 0: they are taken as they are.
+	Granule time.Duration
 	// Wrap is put before the command that starts our own server, Args behind it.
 	Wrap, Args []string
 	// Program is another file of our own server than Binary.
