@@ -42,12 +42,13 @@ func TestSideBySide(t *testing.T) {
 		name     string
 		messages int
 		every    time.Duration // between deliveries
+		unlinks  float64       // a second, at least
 		locked   bool
 		inetd    int // further processes of ours
 	}{
-		{"lock", 2500, 50 * time.Millisecond, true, 0},
-		{"small", 90, 700 * time.Millisecond, false, 0}, // never above 250 files
-		{"processes", 2500, 50 * time.Millisecond, true, 3},
+		{"lock", 2500, 50 * time.Millisecond, raceLeast / 100, true, 0},
+		{"small", 90, 700 * time.Millisecond, 1, false, 0}, // never above 250 files
+		{"processes", 2500, 50 * time.Millisecond, raceLeast / 100, true, 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -72,6 +73,7 @@ func TestSideBySide(t *testing.T) {
 			}
 			before := len(all[0].texts)
 			r.together(all, func() { r.lmtp(lmtp, tt.every) }, func() { r.flagFirst(tt.locked) })
+			r.busy(besideLength(), tt.unlinks, 0.5/tt.every.Seconds())
 			r.agree(ours, dovecot, all, before)
 			uncomplaining(t, dovecot)
 			uncomplaining(t, ours)
@@ -112,6 +114,31 @@ func (r *race) together(all []*witness, others ...func()) {
 	r.stop.Store(true)
 	wg.Wait()
 	r.stop.Store(false)
+}
+
+// busy holds that those who disturb had enough done in that time: raceLeast renames
+// a second, and so many unlinks and deliveries. A tenth is enough where other tests
+// run beside.
+func (r *race) busy(took time.Duration, unlinks, deliveries float64) {
+	r.Helper()
+	for _, x := range []struct {
+		what  string
+		done  int
+		least float64
+	}{
+		{"renames", int(r.renamed.Load()), raceLeast},
+		{"unlinks", count(&r.removed), unlinks},
+		{"deliveries", int(r.delivered.Load()), deliveries},
+	} {
+		least := x.least * took.Seconds()
+		if !soaking() {
+			least /= 10
+		}
+		if x.done == 0 || float64(x.done) < least {
+			r.Errorf("%d %s in %v, fewer than %.0f", x.done, x.what, took, least)
+		}
+		r.Logf("%d %s in %v", x.done, x.what, took)
+	}
 }
 
 // most is how many messages of its own a keeper has at a time.
@@ -190,6 +217,7 @@ func (r *race) lmtp(port string, every time.Duration) {
 		say("RCPT TO:<" + peer.User + ">")
 		say("DATA")
 		say(text + ".")
+		r.delivered.Add(1)
 		<-tick.C
 	}
 	if err != nil {
@@ -198,9 +226,11 @@ func (r *race) lmtp(port string, every time.Duration) {
 }
 
 // flagFirst is another program that changes the flags of the messages that were
-// there at first, each time with the lock or always without.
+// there at first, each time with the lock or always without. With the lock it removes
+// one in a hundred.
 func (r *race) flagFirst(locked bool) {
 	cur := filepath.Join(r.dir, "cur")
+	uids := uidsByBase(r.T, r.dir)
 	p := newPace()
 	defer p.tick.Stop()
 	for i := 0; !r.stop.Load(); i++ {
@@ -217,14 +247,30 @@ func (r *race) flagFirst(locked bool) {
 			if locked && !r.lock() {
 				return
 			}
+			if locked && p.done%100 < len(some) {
+				r.unlink(some[0], uids)
+				some = some[1:]
+			}
 			for _, name := range some {
 				base, _, _ := strings.Cut(name, ":2,")
-				os.Rename(name, base+":2,"+[]string{"F", "S", "FS", ""}[i%4]) // unless somebody was faster
+				to := base + ":2," + []string{"F", "S", "FS", ""}[i%4]
+				if os.Rename(name, to) == nil && name != to { // unless somebody was faster
+					r.renamed.Add(1)
+				}
 			}
 			if locked {
 				r.unlock()
 			}
 		}
+	}
+}
+
+// unlink removes a message, unless somebody was faster.
+func (r *race) unlink(name string, uids map[string]uint32) {
+	base, _, _ := strings.Cut(filepath.Base(name), ":2,")
+	r.removed.Store(uids[base], time.Now())
+	if os.Remove(name) != nil {
+		r.removed.Delete(uids[base])
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"imapd/test/peer"
@@ -24,6 +25,8 @@ type race struct {
 	fleeting bool
 	removed  sync.Map // UID (uint32): when it was decided
 	dropped  sync.Map // subject of a message that was added: when it was there
+
+	renamed, delivered atomic.Int64 // by those who disturb, for busy
 }
 
 // A witness is a client that takes the server by the letter and notes what it is
