@@ -103,11 +103,11 @@ func (l *Listener) HandOver() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.led != nil && l.begin != nil {
-		pid, _, err := l.led.ask([]byte{askSuccessor})
+		pid, err := l.led.succeed()
 		if err != nil {
 			return fmt.Errorf("the parent is not replaced: %w", err)
 		}
-		l.leave(string(pid))
+		l.leave(pid)
 		return nil
 	}
 	if !l.own || l.begin == nil {

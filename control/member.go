@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -225,6 +226,24 @@ type Notices interface {
 	Refresh()
 	Changed() <-chan struct{}
 	Close()
+}
+
+// succeed has another process take the parent's place, and returns its process id
+// when it serves. Others may ask the parent meanwhile.
+func (m *member) succeed() (pid string, err error) {
+	_, files, err := m.ask([]byte{askSuccessor})
+	if err != nil {
+		return "", err
+	}
+	defer privsep.Close(files)
+	if len(files) != 1 {
+		return "", syscall.EIO
+	}
+	text, err := io.ReadAll(files[0])
+	if err == nil && len(text) == 0 {
+		err = syscall.ECHILD
+	}
+	return string(text), err
 }
 
 // NewNotices returns the notices for the sessions of source.

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"imapd/control/config"
@@ -47,9 +48,11 @@ type parent struct {
 	given   bool // the child has had the doors, or the one client
 	from    inheritance
 	program string // see Succeed
-	notify  *notifier
-	served  chan struct{} // closed when the child serves
-	alone   *alone        // the one client, nil where there are doors
+
+	succeeding atomic.Bool // another process is being started in our place
+	notify     *notifier
+	served     chan struct{} // closed when the child serves
+	alone      *alone        // the one client, nil where there are doors
 
 	mu         sync.Mutex
 	doors      []door  // changed by the goroutine of the child that serves only
@@ -324,19 +327,38 @@ func (p *parent) serves(c *privsep.Child) error {
 }
 
 // succeed has another process of the program take the place of this one, which
-// ends when the child has no sessions any more.
+// ends when the child has no sessions any more. That takes as long as the new one
+// needs to start, while children ask for other things: so the answer is the end of
+// a pipe, which gets the process id when the new process serves, and nothing where
+// it does not come to that. The goroutine that waits belongs to p, ends after
+// readyTime at the latest, and is the only one of its kind.
 func (p *parent) succeed(c *privsep.Child) error {
 	if p.start != StartListen {
 		p.log.Error("only a server that listens by itself can be replaced")
 		return refuse(c.Channel, syscall.ENOTSUP)
 	}
-	p.own(false)
-	pid, err := replace(p.program, p.doors, p.notify)
-	if err != nil {
-		p.own(true)
-		p.log.Error("not handed over", "err", err)
-		return refuse(c.Channel, syscall.ECHILD)
+	if !p.succeeding.CompareAndSwap(false, true) {
+		return refuse(c.Channel, syscall.EALREADY)
 	}
-	p.closeDoors()
-	return c.Send(strconv.AppendInt([]byte{answerYes}, int64(pid), 10))
+	told, tell, err := os.Pipe()
+	if err != nil {
+		p.succeeding.Store(false)
+		return refuse(c.Channel, err)
+	}
+	defer told.Close()
+	p.own(false)
+	doors := p.doors // they do not change meanwhile: see giveDoors
+	go func() {
+		defer p.succeeding.Store(false)
+		defer tell.Close()
+		pid, err := replace(p.program, doors, p.notify)
+		if err != nil {
+			p.own(true)
+			p.log.Error("not handed over", "err", err)
+			return
+		}
+		p.closeDoors()
+		_, _ = tell.WriteString(strconv.Itoa(pid)) // a child that is gone need not know
+	}()
+	return c.Send([]byte{answerYes}, told)
 }

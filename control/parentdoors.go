@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -63,6 +64,9 @@ func (p *parent) moveDoors() error {
 // configuration again, and gets what it says now.
 func (p *parent) giveDoors(c *privsep.Child) error {
 	if p.given && p.start == StartListen {
+		if p.succeeding.Load() { // the new process has those that are there
+			return refuse(c.Channel, syscall.EBUSY)
+		}
 		if err := p.moveDoors(); err != nil {
 			p.log.Error("addresses are not changed", "err", err)
 			return refuse(c.Channel, err)

@@ -19,6 +19,9 @@ import (
 func (s *Session) command() error {
 	first := s.ncmd == 0
 	s.ncmd++
+	if first && s.user == nil && s.proxyV2() {
+		return s.proxied()
+	}
 	s.done, s.then, s.marks = tagged{}, nil, 0
 	s.dec.Begin()
 	s.hold()
@@ -34,8 +37,10 @@ func (s *Session) command() error {
 		return err
 	}
 	c := commands.find(name)
-	if c == nil && first && s.user == nil && foreign(tag) {
-		return errForeign
+	if c == nil && first && s.user == nil {
+		if err := s.foreign(tag); err != nil {
+			return err
+		}
 	}
 	hidden := s.named(tag, name, c != nil)
 	s.cmd, s.tag = c, tag
@@ -55,12 +60,8 @@ func (s *Session) command() error {
 			return skipErr
 		}
 	}
-	hidden = s.finish() || hidden
-	if hidden && c == nil { // the tag is in the answer, which is told by itself
-		if err := s.flush(); err != nil {
-			return err
-		}
-		s.veil = len(tag)
+	if hidden = s.finish() || hidden; hidden && c == nil {
+		s.conceal(len(tag)) // with which the answer begins
 	}
 	if err := s.reply(tag, err); err != nil {
 		return err
@@ -145,18 +146,37 @@ func (s *Session) binary(err error) bool {
 		(syntax.Got < ' ' && syntax.Got != '\r' && syntax.Got != '\n' || syntax.Got >= 0x7f)
 }
 
-// foreign reports whether a first line that is no IMAP command, and that
-// begins with tag, is that of another protocol. It is answered without an echo of
-// anything that was sent, so that no browser can be made to run the answer.
-func foreign(tag string) bool {
+// foreign returns how to end a session whose first line, which is no IMAP command
+// and begins with tag, is that of another protocol. It is answered without an echo
+// of anything that was sent, so that no browser can be made to run the answer.
+func (s *Session) foreign(tag string) error {
 	switch strings.ToUpper(tag) {
+	case "PROXY":
+		return s.proxied()
 	case "GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "TRACE", "PATCH", "DELETE", "PRI", // HTTP
 		"EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", "RSET", "QUIT", // SMTP, LMTP
-		"USER", "PASS", "APOP", "CAPA", "STLS", // POP3
-		"PROXY":
-		return true
+		"USER", "PASS", "APOP", "CAPA", "STLS": // POP3
+		return errForeign
 	}
-	return strings.HasPrefix(tag, "SSH-")
+	if strings.HasPrefix(tag, "SSH-") {
+		return errForeign
+	}
+	return nil
+}
+
+// proxyV2 reports whether the client begins with a header of version 2 of the
+// PROXY protocol, which comes in one piece. Version 1 begins with a tag.
+func (s *Session) proxyV2() bool {
+	const signature = "\r\n\r\n\x00\r\nQUIT\n"
+	b, _ := s.r.Peek(min(s.r.Buffered(), len(signature))) // they are there
+	return string(b) == signature
+}
+
+// proxied ends the session of a peer that sends a header of the PROXY protocol and
+// may not: without an answer, which a proxy would pass on to a client.
+func (s *Session) proxied() error {
+	s.log.Log(s.ctx, control.LevelNotice, "PROXY header from a peer that is not in haproxy_trusted_networks", "host", s.peer.Host)
+	return errProxied
 }
 
 // title returns the command's name as a word in a sentence: "Uid fetch".

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -103,7 +104,7 @@ func TestForeignProtocols(t *testing.T) {
 	w := newWorld(t, nil)
 	for _, first := range []string{
 		"GET / HTTP/1.1\r\nHost: <script>\r\n\r\n", "POST /x HTTP/1.0\r\n", "EHLO <script>\r\n", "USER joe\r\n",
-		"SSH-2.0-x\r\n", "\x16\x03\x01\x02\x00\x01", "PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n",
+		"SSH-2.0-x\r\n", "\x16\x03\x01\x02\x00\x01",
 	} {
 		c := w.dial()
 		c.line()
@@ -122,6 +123,31 @@ func TestForeignProtocols(t *testing.T) {
 	c.send("GET NOOP\r\nUSER FROB\r\n")
 	c.want("GET OK")
 	c.want("USER BAD")
+}
+
+// A header of the PROXY protocol from who may not send one gets no answer.
+func TestProxyHeader(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	for _, first := range []string{
+		"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", "PROXY UNKNOWN\r\n", "PROXY UNKNOWN\r\na NOOP\r\n", "PROXY \xff\r\n",
+		"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x01\x02\x03\x04\x05\x06\x07\x08\x00\x01\x00\x02", "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00a NOOP\r\n",
+	} {
+		c := w.dial()
+		c.line()
+		c.send(first)
+		if got, err := io.ReadAll(c.r); len(got) > 0 || err != nil {
+			t.Errorf("%q: got %q, %v", first, got, err)
+		}
+	}
+	if n := strings.Count(w.log.String(), "PROXY header from a peer"); n != 6 {
+		t.Errorf("%d lines in the log", n)
+	}
+	c := w.dial()
+	c.line()
+	c.send("PROXY NOOP\r\n\r\n\r\n\x00\r\nQUIT\n") // a tag, and no first octets
+	c.want("PROXY OK")
+	c.want("* BAD")
 }
 
 func TestBadCommandLimit(t *testing.T) {

@@ -182,6 +182,12 @@ func (l *link) decide() (hidden bool) {
 	return false
 }
 
+// conceal keeps the first n octets of the answer that comes next from the log.
+func (l *link) conceal(n int) {
+	_ = l.flush() // the error is kept
+	l.veil = n
+}
+
 // told returns what the log gets of b, which was sent.
 func (l *link) told(b []byte) []byte {
 	if l.veil == 0 || l.veil > len(b) {

@@ -47,6 +47,9 @@ var (
 	errForeign     = &byeError{Text: "This is an IMAP server"}
 )
 
+// errProxied ends a session silently; see proxied.
+var errProxied = fmt.Errorf("PROXY header: %w", errSilent)
+
 // refusals maps what the packages below return to what the client is told.
 // The first row that matches counts. A command that knows better, such as APPEND with TRYCREATE,
 // returns a Refusal of its own.

@@ -467,3 +467,36 @@ func TestHandOverEnd(t *testing.T) {
 	conn := must(net.Dial("unix", socket))(t)
 	s.LoginOn(t, conn, s.User).Do("NOOP")
 }
+
+// TestHandOverSlow has a new process that does not get ready: meanwhile users log
+// in to processes of their own, and who tells the server to end is heard, behind
+// SIGHUP too, which has to wait.
+func TestHandOverSlow(t *testing.T) {
+	t.Parallel()
+	s := usersSite(t, peer.Options{})
+	c := s.Login(t, "alice")
+	included := filepath.Join(peer.TempDir(t), "included")
+	must(0, syscall.Mkfifo(included, 0o644))(t)
+	writer := must(os.OpenFile(included, os.O_RDWR, 0))(t)
+	defer writer.Close()
+	edit(t, s, "allowplaintext: yes", "allowplaintext: yes\n@include: "+included)
+	before := len(peer.Children(s.Started()))
+	must(0, syscall.Kill(s.Started(), syscall.SIGUSR2))(t)
+	eventually(t, func() string { return "no new process" }, func() bool { return len(peer.Children(s.Started())) > before })
+	s.Login(t, "bob").Do("NOOP") // the parent starts his process
+	must(0, syscall.Kill(s.Started(), syscall.SIGHUP))(t)
+	c.Do("NOOP")
+	must(0, syscall.Kill(s.Started(), syscall.SIGTERM))(t)
+	eventually(t, func() string { return "SIGTERM is not heard" }, func() bool { return strings.Contains(s.Log(), "graceful shutdown") })
+	put(t, included+".file", "")
+	must(0, os.Rename(included+".file", included))(t)
+	writer.Close()
+	successor(t, s)
+	s.Login(t, "bob").Do("NOOP")
+	if err := s.Wait(); err != nil {
+		t.Errorf("the old process ends with %v", err)
+	}
+	if strings.Contains(s.Log(), "answer to a child") {
+		t.Error("the parent complains")
+	}
+}
