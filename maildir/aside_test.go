@@ -121,6 +121,48 @@ func TestNothingTakenOverForBrokenList(t *testing.T) {
 	}
 }
 
+// stuck is the fault of a directory in which the list stays in its place.
+func stuck(ops ...string) func(faultfs.Call) error {
+	return func(c faultfs.Call) error {
+		if slices.Contains(ops, c.Op) && filepath.Base(c.Path) == uidlist.Name {
+			return unix.EACCES
+		}
+		return nil
+	}
+}
+
+// What holds nothing, and may not be renamed, goes. Anything else does not.
+func TestNodeForListIsRemoved(t *testing.T) {
+	t.Parallel()
+	for what, put := range noLists() {
+		var f faultfs.FS
+		var log bytes.Buffer
+		b := newBox(t, Options{NoNotify: true})
+		b.end()
+		b.remove(uidlist.Name)
+		b.deliver("cur", "1.h:2,", "x\n")
+		b.putForList(put)
+		h := NewHost(Options{NoNotify: true, Open: f.Open, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		st, err := h.Open(b.st.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Arm(stuck("rename"))
+		node := what == "a FIFO" || what == "a device"
+		m, err := st.Mailbox(context.Background(), "INBOX")
+		if said := strings.Count(log.String(), "is removed"); node != (said == 1) || node != (err == nil) {
+			t.Errorf("%s: %v, the log:\n%s", what, err, log.String())
+		}
+		if err == nil {
+			if got := told(m); len(got) != 1 || len(b.uidList().Entries) != 1 {
+				t.Errorf("%s: %q", what, got)
+			}
+			m.Release()
+		}
+		h.Close()
+	}
+}
+
 // Nobody sets aside anything without the lock, and where nothing can be renamed the
 // client hears that UIDs cannot be recorded.
 func TestListStaysInItsPlace(t *testing.T) {
@@ -137,7 +179,7 @@ func TestListStaysInItsPlace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.Arm(faultfs.Always("rename", unix.EACCES))
+		f.Arm(stuck("rename", "unlink"))
 		ctx := context.Background()
 		if _, err := st.Mailbox(ctx, "INBOX"); !errors.Is(err, ErrNoUIDs) {
 			t.Errorf("%s: %v", what, err)

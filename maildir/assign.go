@@ -107,10 +107,15 @@ func (m *Mailbox) setListAside() error {
 		return nil
 	}
 	name, rerr := uidlist.SetAside(m.control, m.host.freshName())
-	if rerr == nil {
+	switch {
+	case rerr != nil:
+		return rerr
+	case name == "":
+		m.host.opt.Log.Warn("what is in the place of the UID list is removed", "mailbox", m.name, "err", err)
+	default:
 		m.host.opt.Log.Warn("what is in the place of the UID list is set aside", "mailbox", m.name, "as", name, "err", err)
 	}
-	return rerr
+	return nil
 }
 
 // lastLine returns the last line of the list, which has no end, if there is a file

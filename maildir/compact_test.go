@@ -34,6 +34,14 @@ func (b *box) appendAtOnce(n int, f FlagSet) []UID {
 	return uids
 }
 
+// byHand has the list written anew only when a test says so.
+func (b *box) byHand() *box {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.compacting = true
+	return b
+}
+
 // pass has n messages come and go.
 func (b *box) pass(n int) {
 	b.t.Helper()
@@ -132,7 +140,7 @@ func TestListIsShortened(t *testing.T) {
 // neither: it goes on from what was saved.
 func TestShortListIsKnown(t *testing.T) {
 	t.Parallel()
-	a := newBox(t, Options{NoNotify: true})
+	a := newBox(t, Options{NoNotify: true}).byHand()
 	a.remembering().append(a.Mailbox, "x\r\n", FlagSet{})
 	a.pass(1500)
 	a.calm()
@@ -200,7 +208,7 @@ func TestListIsNotShortened(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBox(t, Options{NoNotify: true})
+			b := newBox(t, Options{NoNotify: true}).byHand()
 			b.append(b.Mailbox, "x\r\n", FlagSet{})
 			b.pass(fewDead)
 			b.calm()
@@ -230,7 +238,7 @@ func hostnameOf(b *box) string {
 // one of a large folder.
 func TestListIsShortEnough(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, Options{NoNotify: true})
+	b := newBox(t, Options{NoNotify: true}).byHand()
 	b.appendAtOnce(10, FlagSet{})
 	b.pass(fewDead - 100)
 	b.compactList()
@@ -258,7 +266,7 @@ func TestListIsShortEnough(t *testing.T) {
 func TestNameOfAnotherMessage(t *testing.T) {
 	t.Parallel()
 	for _, lock := range []Lock{LockAlways, LockNewUIDs} {
-		a := newBox(t, Options{NoNotify: true, Lock: lock})
+		a := newBox(t, Options{NoNotify: true, Lock: lock}).byHand()
 		ctx := context.Background()
 		if err := a.st.Create(ctx, "Other"); err != nil {
 			t.Fatal(err)
@@ -301,7 +309,7 @@ func TestNameOfAnotherMessage(t *testing.T) {
 // A list that cannot be written anew is left for a while, and works.
 func TestListCannotBeShortened(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, Options{NoNotify: true})
+	b := newBox(t, Options{NoNotify: true}).byHand()
 	b.append(b.Mailbox, "x\r\n", FlagSet{})
 	b.pass(1000)
 	blocked := filepath.Join(b.path, uidlist.Name+".tmp")

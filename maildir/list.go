@@ -423,12 +423,10 @@ func (l *list) append(dir vfs.Dir, entries []uidlist.Entry) error {
 func (l *list) compact(dir vfs.Dir, keep func(UID) bool) error {
 	count, st, err := l.file.Compact(dir, l.stat, l.head.Next, func(u uint32) bool { return keep(UID(u)) })
 	if err != nil {
-		l.stat = uidlist.Stat{} // read it again: the new one may be in its place
-		return err
+		return err // the next reading finds the new one, should it be in its place
 	}
 	f, err := uidlist.Open(dir)
 	if err != nil {
-		l.stat = uidlist.Stat{}
 		return err
 	}
 	l.close()

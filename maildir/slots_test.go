@@ -62,8 +62,8 @@ func hang(t *testing.T, m *Mailbox) {
 	t.Cleanup(m.leave)
 }
 
-// stuck reports whether a look at m waits for a slot.
-func stuck(t *testing.T, m *Mailbox) bool {
+// atWork reports whether a look at m waits for a slot.
+func atWork(t *testing.T, m *Mailbox) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
@@ -85,14 +85,14 @@ func TestHungDisk(t *testing.T) {
 	for range 2 {
 		hang(t, greedy)
 	}
-	if !stuck(t, greedy) || stuck(t, next) {
+	if !atWork(t, greedy) || atWork(t, next) {
 		t.Error("one user waits for what another has taken")
 	}
 	hang(t, next)
-	if !stuck(t, last) {
+	if !atWork(t, last) {
 		t.Error("more operations than a file system may have")
 	}
-	if stuck(t, other) {
+	if atWork(t, other) {
 		t.Error("a disk waits for another one")
 	}
 }
@@ -108,14 +108,14 @@ func TestHungDisks(t *testing.T) {
 		h.slots <- struct{}{}
 	}
 	for range 3 {
-		if !stuck(t, m) || !stuck(t, other) {
+		if !atWork(t, m) || !atWork(t, other) {
 			t.Error("more operations than the process may have")
 		}
 	}
 	for range mostSlots {
 		<-h.slots
 	}
-	if stuck(t, m) || stuck(t, other) {
+	if atWork(t, m) || atWork(t, other) {
 		t.Error("slots have not been given back")
 	}
 }

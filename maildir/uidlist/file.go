@@ -248,11 +248,23 @@ const Broken = Name + ".broken"
 
 // SetAside renames what has the name of the list in dir and cannot be one, and returns
 // how it is called now: Broken, or if that is taken Broken with a full stop and serial,
-// which nothing is called. The caller holds the lock.
+// which nothing is called. A FIFO or a device that may not be renamed is removed, and
+// name is empty: to rename it takes the right to make one, which landlock(7) may have
+// taken, and it holds nothing. The caller holds the lock.
 func SetAside(dir vfs.Dir, serial string) (name string, err error) {
 	for _, name := range []string{Broken, Broken + "." + serial} {
-		if err = dir.RenameNoReplace(Name, dir, name); err == nil || !errors.Is(err, fs.ErrExist) {
-			return name, err
+		if err = dir.RenameNoReplace(Name, dir, name); err == nil {
+			return name, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	var st unix.Stat_t
+	if errors.Is(err, fs.ErrPermission) && unix.Fstatat(dir.Fd(), Name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFIFO, unix.S_IFCHR, unix.S_IFBLK:
+			return "", dir.Unlink(Name)
 		}
 	}
 	return "", err
