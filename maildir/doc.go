@@ -54,6 +54,8 @@
 //   - Of two lines with one base name the last one counts. A base name is free
 //     only if no file and no line has it. A file that comes back under an
 //     expunged base gets a new UID.
+//   - Lines below UIDNEXT whose UID is not published are of messages that are gone.
+//     When they are many the list is written anew without them (compact.go).
 //   - A look never moves mail from new/ to cur/, unless a session has the
 //     mailbox selected for writing.
 //   - The file name is the compare-and-swap of flags: rename from the exact old

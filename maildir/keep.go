@@ -201,6 +201,7 @@ func (m *Mailbox) tidy() {
 		return
 	}
 	defer h.early.Done()
+	m.compactList()
 	m.mu.Lock()
 	if _, err := m.stamp(); err == nil {
 		m.save(false)
@@ -239,6 +240,9 @@ func closeAll(boxes []*Mailbox) {
 			m.tidying.Stop()
 			m.tidying = nil
 		}
+		m.mu.Unlock()
+		m.compactList()
+		m.mu.Lock()
 		if _, err := m.stamp(); err == nil {
 			m.save(true)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 
@@ -91,6 +92,18 @@ func (t *lines) enter(e uidlist.Entry) {
 	if g, ok := e.Field('G'); ok {
 		t.guids[UID(e.UID)] = strings.Clone(g)
 	}
+}
+
+// only returns t without the lines for whose UID keep is false.
+func (t *lines) only(keep func(UID) bool) *lines {
+	n := &lines{hashTable: hashTable{seed: t.seed}, guids: t.guids}
+	for i, u := range t.uids {
+		if keep(u) {
+			n.hashes, n.uids = append(n.hashes, t.hashes[i]), append(n.uids, u)
+		}
+	}
+	maps.DeleteFunc(n.guids, func(u UID, _ string) bool { return !keep(u) })
+	return n
 }
 
 func (t *lines) uid(h uint64) (UID, bool) {
@@ -395,6 +408,27 @@ func (l *list) append(dir vfs.Dir, entries []uidlist.Entry) error {
 	l.count += len(entries)
 	l.enter(entries)
 	l.head.Next = max(l.head.Next, entries[len(entries)-1].UID+1)
+	return nil
+}
+
+// compact replaces the file by one without the lines for whose UID keep is false,
+// durably. The lock is held, l has been read under it and is not damaged. What it says
+// of the others it says still.
+func (l *list) compact(dir vfs.Dir, keep func(UID) bool) error {
+	count, st, err := l.file.Compact(dir, l.stat, l.head.Next, func(u uint32) bool { return keep(UID(u)) })
+	if err != nil {
+		return err // the next reading finds the new one, should it be in its place
+	}
+	f, err := uidlist.Open(dir)
+	if err != nil {
+		return err
+	}
+	l.close()
+	l.file, l.stat, l.size, l.count, l.foreign = f, st, st.Size, count, false
+	l.some, l.searches = nil, 0
+	if l.lines != nil {
+		l.lines = l.lines.only(keep)
+	}
 	return nil
 }
 

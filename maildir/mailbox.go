@@ -60,6 +60,8 @@ type Mailbox struct {
 	freed         quota.Usage         // by unlink, not noted in maildirsize yet
 	seen          []bool              // scratch of scans
 	tidying       *time.Timer         // see keep.go
+	compacting    bool                // compactInUse is to come; see compact.go
+	compactFrom   time.Time           // the list is not written anew before
 	found         []uint32            // UIDs in the order in which a scan found their files; nil: as in the index, or nobody knows
 	disorder      bool                // the index says otherwise
 
@@ -178,6 +180,9 @@ func (m *Mailbox) publish(s *Snapshot) {
 	if old := m.snap.Swap(s); old != nil {
 		close(old.stale)
 		m.watch.tell()
+		if s.Len() < old.Len() {
+			m.compactSoon(s)
+		}
 	}
 }
 

@@ -259,7 +259,10 @@ func Rewrite(dir vfs.Dir, l *List) (Stat, error) {
 	}
 	l.Next = max(l.Next, 1)
 	b := l.Encode()
-	st, err := replace(dir, b)
+	st, err := replace(dir, func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	})
 	if err != nil {
 		return Stat{}, err
 	}
@@ -269,7 +272,7 @@ func Rewrite(dir vfs.Dir, l *List) (Stat, error) {
 
 // replace writes the new file beside the old one, so that a crash leaves one
 // of the two.
-func replace(dir vfs.Dir, b []byte) (Stat, error) {
+func replace(dir vfs.Dir, write func(io.Writer) error) (Stat, error) {
 	if err := dir.Unlink(tmpName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Stat{}, err
 	}
@@ -277,7 +280,7 @@ func replace(dir vfs.Dir, b []byte) (Stat, error) {
 	if err != nil {
 		return Stat{}, err
 	}
-	st, err := fill(dir, f, b)
+	st, err := fill(dir, f, write)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -288,8 +291,8 @@ func replace(dir vfs.Dir, b []byte) (Stat, error) {
 	return st, dir.Sync()
 }
 
-func fill(dir vfs.Dir, f vfs.File, b []byte) (Stat, error) {
-	if _, err := f.Write(b); err != nil {
+func fill(dir vfs.Dir, f vfs.File, write func(io.Writer) error) (Stat, error) {
+	if err := write(f); err != nil {
 		return Stat{}, err
 	}
 	if err := f.Datasync(); err != nil {
