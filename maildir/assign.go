@@ -79,6 +79,9 @@ func (m *Mailbox) mend(snap *Snapshot, sv *survey) error {
 	if l.known && !l.damaged {
 		return nil
 	}
+	if err := m.setListAside(); err != nil {
+		return err
+	}
 	if !l.known {
 		validity, err := m.store.tree.NextValidity()
 		if err != nil {
@@ -93,6 +96,26 @@ func (m *Mailbox) mend(snap *Snapshot, sv *survey) error {
 	return l.rewrite(m.control, func(entries []uidlist.Entry) []uidlist.Entry {
 		return append(m.withPublished(entries, snap), last...)
 	})
+}
+
+// setListAside gives what is in the place of the list, and cannot be one, another name:
+// a link, a FIFO, a directory, a device, or a file that nobody could read. It may be
+// worth something to whoever put it there.
+func (m *Mailbox) setListAside() error {
+	_, err := uidlist.StatFile(m.control)
+	if !errors.Is(err, uidlist.ErrNoFile) {
+		return nil
+	}
+	name, rerr := uidlist.SetAside(m.control, m.host.freshName())
+	switch {
+	case rerr != nil:
+		return rerr
+	case name == "":
+		m.host.opt.Log.Warn("what is in the place of the UID list is removed", "mailbox", m.name, "err", err)
+	default:
+		m.host.opt.Log.Warn("what is in the place of the UID list is set aside", "mailbox", m.name, "as", name, "err", err)
+	}
+	return nil
 }
 
 // lastLine returns the last line of the list, which has no end, if there is a file

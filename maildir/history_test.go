@@ -75,6 +75,9 @@ func TestListIsRestored(t *testing.T) {
 			}
 		},
 	}
+	for what, put := range noLists() {
+		ruin["replaced by "+what] = func(b *box) { b.putForList(put) }
+	}
 	for how, ruin := range ruin {
 		for _, when := range []string{"open", "resumed", "closed"} {
 			t.Run(how+" "+when, func(t *testing.T) {

@@ -78,7 +78,8 @@ func (m *Mailbox) takeOver() (bool, error) {
 // hadList reports whether there are traces of a list that has been lost. The
 // other server's may be older, and would give UIDs again that clients know.
 func (m *Mailbox) hadList() bool {
-	return exists(m.dir, "dovecot.index") || exists(m.dir, "dovecot.index.log") || exists(m.dir, index.Name) ||
+	return exists(m.control, uidlist.Name) || exists(m.control, uidlist.Broken) ||
+		exists(m.dir, "dovecot.index") || exists(m.dir, "dovecot.index.log") || exists(m.dir, index.Name) ||
 		m.indexDir != nil && exists(m.indexDir, index.Name)
 }
 

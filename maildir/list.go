@@ -165,12 +165,18 @@ func (l *list) close() {
 	}
 }
 
+// absent reports whether err says that there is no list, or something in its place
+// that cannot be one.
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, uidlist.ErrNoFile)
+}
+
 // read brings l up to what dir holds now. A file that has only grown is read
 // from where the last reading ended. Without a file, what was known stays, and
 // must be written anew.
 func (l *list) read(dir vfs.Dir) error {
 	st, err := uidlist.StatFile(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		l.close()
 		if l.lines == nil {
 			l.fresh(0)
@@ -377,7 +383,7 @@ func (l *list) readTail() error {
 // ago: before a UID is announced its line must survive a power cut, whoever
 // wrote it.
 func (l *list) sync(dir vfs.Dir) error {
-	if !l.foreign {
+	if !l.foreign || l.file == nil {
 		return nil
 	}
 	err := uidlist.Sync(dir)

@@ -113,7 +113,7 @@ func lift(recs []record, floor uint64) {
 func (m *Mailbox) resumeList(img *index.Image) (ours bool, err error) {
 	l := &m.list
 	st, err := uidlist.StatFile(m.control)
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		return m.restoreList(img), nil
 	}
 	if err != nil {

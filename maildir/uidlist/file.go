@@ -23,6 +23,10 @@ var ErrTorn = errors.New("dovecot-uidlist: last line is torn")
 // somebody has written to it without the lock, or the lock was taken from us.
 var ErrChanged = errors.New("dovecot-uidlist: written to without the lock")
 
+// ErrNoFile says that what has the name of the list cannot be one: it is no regular
+// file, or larger than any list that is read.
+var ErrNoFile = errors.New("dovecot-uidlist: no file that can be a list")
+
 // A Stat tells one state of the file from another. Dev and Ino only mean
 // something while a descriptor keeps the file alive: inode numbers are used
 // again at once.
@@ -37,11 +41,14 @@ func statOf(st *unix.Stat_t) Stat {
 }
 
 // StatFile says what the list of dir looks like now, without opening it. It
-// fails with fs.ErrNotExist where there is none.
+// fails with fs.ErrNotExist where there is none, and with ErrNoFile.
 func StatFile(dir vfs.Dir) (Stat, error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(dir.Fd(), Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return Stat{}, &os.PathError{Op: "stat", Path: dir.Path() + "/" + Name, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxSize {
+		return Stat{}, fmt.Errorf("%s: %w", dir.Path(), ErrNoFile)
 	}
 	return statOf(&st), nil
 }
@@ -234,6 +241,33 @@ func Sync(dir vfs.Dir) error {
 	}
 	defer f.Close()
 	return f.Datasync()
+}
+
+// Broken is the name that SetAside gives, or the beginning of one.
+const Broken = Name + ".broken"
+
+// SetAside renames what has the name of the list in dir and cannot be one, and returns
+// how it is called now: Broken, or if that is taken Broken with a full stop and serial,
+// which nothing is called. A FIFO or a device that may not be renamed is removed, and
+// name is empty: to rename it takes the right to make one, which landlock(7) may have
+// taken, and it holds nothing. The caller holds the lock.
+func SetAside(dir vfs.Dir, serial string) (name string, err error) {
+	for _, name := range []string{Broken, Broken + "." + serial} {
+		if err = dir.RenameNoReplace(Name, dir, name); err == nil {
+			return name, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	var st unix.Stat_t
+	if errors.Is(err, fs.ErrPermission) && unix.Fstatat(dir.Fd(), Name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFIFO, unix.S_IFCHR, unix.S_IFBLK:
+			return "", dir.Unlink(Name)
+		}
+	}
+	return "", err
 }
 
 const tmpName = Name + ".tmp"
