@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"imapd/control/config"
 )
@@ -56,7 +59,8 @@ func Complain(stdio *Stdio, messages ...string) {
 }
 
 // Check returns what is wrong around a configuration that is right in itself:
-// certificates and passwords that cannot be read, a user who does not exist.
+// certificates and passwords that cannot be read, a user who does not exist, a
+// directory that this user cannot reach.
 func Check(conf *config.Config, open config.Opener) []error {
 	var wrong []error
 	certs, err := LoadCertificates(conf, open, slog.New(slog.DiscardHandler))
@@ -83,36 +87,62 @@ func Check(conf *config.Config, open config.Opener) []error {
 			who = id
 		}
 	}
-	if err := who.mayLook(filepath.Join(conf.ConfigDirectory, "msg")); conf.ConfigDirectory != "" && err != nil {
-		wrong = append(wrong, at(conf, "configdirectory", err))
+	if err := who.reaches(conf); err != nil {
+		wrong = append(wrong, err)
 	}
 	return wrong
 }
 
-// mayLook returns why id cannot see what lies in the directory name, as far as
-// its own mode tells. That there is none is no fault.
-func (id identity) mayLook(name string) error {
-	info, err := os.Stat(name)
+// reaches returns why id could not see the notices: configdirectory is not there,
+// or id may not look into it or msg in it. That there is no msg is no fault.
+func (id identity) reaches(conf *config.Config) error {
+	if conf.ConfigDirectory == "" {
+		return nil
+	}
+	err := id.as(func() error {
+		if _, err := os.Stat(conf.ConfigDirectory + "/."); err != nil {
+			return err
+		}
+		msg, err := os.Open(filepath.Join(conf.ConfigDirectory, "msg") + "/.")
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil {
+			msg.Close()
+		}
+		return err
+	})
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		path.Path = filepath.Clean(path.Path)
+	}
 	if err != nil {
-		return nil
-	}
-	if !info.IsDir() {
-		return &os.PathError{Op: "notices", Path: name, Err: syscall.ENOTDIR}
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	mode := info.Mode().Perm()
-	switch {
-	case !ok || id.uid == 0:
-		return nil
-	case int(st.Uid) == id.uid:
-		mode >>= 6
-	case int(st.Gid) == id.gid || slices.Contains(id.groups, int(st.Gid)):
-		mode >>= 3
-	}
-	if mode&5 != 5 {
-		return &os.PathError{Op: "notices", Path: name, Err: syscall.EACCES}
+		return at(conf, "configdirectory", err)
 	}
 	return nil
+}
+
+// as calls look with the rights on files that id has, where this process is root's.
+func (id identity) as(look func() error) error {
+	if os.Geteuid() != 0 || id.uid == 0 {
+		return look()
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		err := unix.Setgroups(id.groups)
+		if err == nil {
+			err = unix.Setfsgid(id.gid)
+		}
+		if err == nil {
+			err = unix.Setfsuid(id.uid) // last: it takes root's rights on files
+		}
+		if err == nil {
+			err = look()
+		}
+		done <- err
+	}()
+	return <-done
 }
 
 // Explain returns all that is wrong with a configuration that kept a process from

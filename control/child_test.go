@@ -181,7 +181,8 @@ func testConfig(t *testing.T, text ...string) string {
 	if err := os.Chmod(t.TempDir(), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	all := "configdirectory: /nonexistent\n" + strings.Join(text, "\n") + "\n"
+	// Everybody can look there, and nobody make anything.
+	all := "configdirectory: /proc\n" + strings.Join(text, "\n") + "\n"
 	if !strings.Contains(all, "shutdown_grace:") {
 		all += "shutdown_grace: 0\n" // the child's handler waits for its context
 	}

@@ -92,6 +92,9 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 	if err != nil {
 		return ExitConfig, err
 	}
+	if err := id.reaches(conf); err != nil {
+		return ExitConfig, err
+	}
 	stdio.await(start, conf, log)
 	p := newParent(start, o, log)
 	p.notify = stdio.notify

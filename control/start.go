@@ -69,6 +69,15 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 		}
 		return nil, code, errSeparateUser
 	}
+	if start.Many() { // the others have no time
+		who := identity{uid: os.Geteuid()}
+		if id, err := identify(conf); err == nil && who.uid == 0 {
+			who = id
+		}
+		if err := who.reaches(conf); err != nil {
+			return nil, code, err
+		}
+	}
 	stdio.await(start, conf, log)
 	switch start {
 	case StartListen:

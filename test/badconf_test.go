@@ -187,3 +187,42 @@ func TestAllFaults(t *testing.T) {
 		}
 	}
 }
+
+// TestDirectoryOutOfReach holds that no server starts that could not see the
+// notices: its start, and imapd -t, say why.
+func TestDirectoryOutOfReach(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	uid, _ := peer.MailUID()
+	for name, tt := range map[string]struct {
+		spoil func(dir string) error
+		want  string // behind the directory
+	}{
+		"none":           {os.Remove, ": no such file or directory"},
+		"root's":         {func(dir string) error { return os.Chmod(dir, 0o700) }, ": permission denied"},
+		"above it":       {func(dir string) error { return os.Chmod(filepath.Dir(dir), 0o700) }, ": permission denied"},
+		"msg is a file":  {func(dir string) error { return os.WriteFile(dir+"/msg", nil, 0o644) }, "/msg: not a directory"},
+		"msg is root's":  {func(dir string) error { return os.Mkdir(dir+"/msg", 0o700) }, "/msg: permission denied"},
+		"msg has no way": {func(dir string) error { return os.Mkdir(dir+"/msg", 0o744) }, "/msg: permission denied"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			top := peer.TempDir(t)
+			dir, conf := top+"/above/state", top+"/imapd.conf"
+			must(0, os.MkdirAll(dir, 0o755))(t)
+			must(0, tt.spoil(dir))(t)
+			for _, how := range []string{"shared", "none"} {
+				write(t, conf, fmt.Sprintf("configdirectory: %s\nmaildir: %s/Maildir\nlisten: unix:%[2]s/socket\ncyrus_user: %d\nprivilege_separation: %s\n", dir, top, uid, how))
+				for _, option := range []string{"-t", "-l"} {
+					code, out := runImapd(t, peer.Binary(t), option, "-C", conf)
+					if want := conf + ":1: configdirectory: "; code != 78 || strings.Count(out, want) != 1 || !strings.Contains(out, dir+tt.want) {
+						t.Errorf("%s %s: %d, %s", option, how, code, out)
+					}
+				}
+			}
+			if _, err := os.Stat(top + "/socket"); !os.IsNotExist(err) {
+				t.Errorf("the socket is left behind: %v", err)
+			}
+		})
+	}
+}
