@@ -156,6 +156,8 @@ type page struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 	sink sink
+
+	within []string // where landlock lets this process write; nil where it does not say
 }
 
 // handler is a slog.Handler: inner writes a line to the page, the page's sink
@@ -192,6 +194,10 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	h.page.mu.Lock()
 	defer h.page.mu.Unlock()
 	h.page.text.Reset()
+	if beyond(r, h.page.within) {
+		r = r.Clone()
+		r.AddAttrs(slog.String("hint", "a link leads out of what landlock leaves; see landlock in imapd.conf(5)"))
+	}
 	if err := h.inner.Handle(ctx, r); err != nil {
 		return err
 	}

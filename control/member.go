@@ -272,7 +272,7 @@ func (s *Stdio) Confine(conf *config.Config, log *slog.Logger) error {
 			rights.Write = append(rights.Write, dir)
 		}
 	}
-	return privsep.Confine(rights)
+	return confine(rights, log)
 }
 
 // mailTemplates returns the templates of the places where mail and what belongs
@@ -313,5 +313,5 @@ func (w *Worker) confine(identity []byte) error {
 		}
 		rights.Write = append(rights.Write, dir)
 	}
-	return privsep.Confine(rights)
+	return confine(rights, w.log)
 }
