@@ -364,7 +364,7 @@ func tryStranger(t *testing.T, s *peer.Server) {
 func TestImapctlCheck(t *testing.T) {
 	t.Parallel()
 	conf := filepath.Join(peer.TempDir(t), "imapd.conf")
-	put(t, conf, `configdirectory: /var/lib/imapd
+	put(t, conf, `configdirectory: /nonexistent
 alowplaintext: yes
 timeout: soon
 sasl_passwd_file: /nonexistent
@@ -381,6 +381,7 @@ reject8bit: no
 		t.Errorf("exit %d, %q", r.code, r.err)
 	}
 	for _, want := range []string{
+		"error: " + conf + ":1: configdirectory: stat /nonexistent: no such file or directory\n",
 		"error: " + conf + ":2: unknown option alowplaintext; did you mean allowplaintext?\n",
 		"error: " + conf + ":3: timeout: ",
 		"error: " + conf + ":4: sasl_passwd_file: ",
@@ -388,7 +389,7 @@ reject8bit: no
 		"note: " + conf + ":6: mboxlist_db has no effect: Cyrus keeps a database there",
 		"note: " + conf + ":7: imaps_timeout has no effect: it is for the service imaps\n",
 		"warning: " + conf + ":9: option reject8bit is ignored: ",
-		"\n" + conf + ": 3 errors, 1 warnings\n",
+		"\n" + conf + ": 4 errors, 1 warnings\n",
 	} {
 		if !strings.Contains("\n"+r.out, want) {
 			t.Errorf("no %q in\n%s", want, r.out)
