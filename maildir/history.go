@@ -275,8 +275,8 @@ func (m *Mailbox) raise(mod ModSeq) (bool, error) {
 // given that was not below it before. The index is locked.
 func (m *Mailbox) ceil(c uint64) error {
 	s := &m.past.state
-	if c > s.Limit {
-		limit := max(c, m.now()+farAhead)
+	if c > s.Limit || m.past.file.Limit() < s.Limit { // or it is another lock file
+		limit := max(c, s.Limit, m.now()+farAhead)
 		if err := m.past.file.RaiseLimit(limit, m.host.opt.Fsync != FsyncNever); err != nil {
 			return err
 		}

@@ -97,3 +97,22 @@ func TestIndexLostAheadOfClock(t *testing.T) {
 		})
 	}
 }
+
+// A lock file that was deleted alone says its limit again with the next change that
+// writes one.
+func TestLockFileIsReplaced(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{NoNotify: true})
+	b.deliver("cur", "1.h:2,", "x\n")
+	b.sync(Serve)
+	b.remembering()
+	limit := (&index.File{Dir: b.dir}).ReadLimit()
+	b.end()
+	b.remove(index.LockName)
+	b = b.after(0)
+	b.remembering()
+	b.flag(1)
+	if n := (&index.File{Dir: b.dir}).ReadLimit(); n < limit || limit == 0 {
+		t.Errorf("the limit is %d, was %d", n, limit)
+	}
+}

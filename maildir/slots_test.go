@@ -62,8 +62,8 @@ func hang(t *testing.T, m *Mailbox) {
 	t.Cleanup(m.leave)
 }
 
-// atWork reports whether a look at m waits for a slot.
-func atWork(t *testing.T, m *Mailbox) bool {
+// starved reports whether a look at m waits for a slot.
+func starved(t *testing.T, m *Mailbox) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
@@ -85,14 +85,14 @@ func TestHungDisk(t *testing.T) {
 	for range 2 {
 		hang(t, greedy)
 	}
-	if !atWork(t, greedy) || atWork(t, next) {
+	if !starved(t, greedy) || starved(t, next) {
 		t.Error("one user waits for what another has taken")
 	}
 	hang(t, next)
-	if !atWork(t, last) {
+	if !starved(t, last) {
 		t.Error("more operations than a file system may have")
 	}
-	if atWork(t, other) {
+	if starved(t, other) {
 		t.Error("a disk waits for another one")
 	}
 }
@@ -108,14 +108,14 @@ func TestHungDisks(t *testing.T) {
 		h.slots <- struct{}{}
 	}
 	for range 3 {
-		if !atWork(t, m) || !atWork(t, other) {
+		if !starved(t, m) || !starved(t, other) {
 			t.Error("more operations than the process may have")
 		}
 	}
 	for range mostSlots {
 		<-h.slots
 	}
-	if atWork(t, m) || atWork(t, other) {
+	if starved(t, m) || starved(t, other) {
 		t.Error("slots have not been given back")
 	}
 }
