@@ -336,9 +336,9 @@ func (b *box) upset(r *rand.Rand, old *[]byte) string {
 		must(os.Remove(b.in(".", "dovecot-uidlist")))
 		what += ", the list deleted"
 	}
-	// Not at once: modseqs follow the clock, so that they rise when all is lost.
-	p := &box{t: b.t, path: b.path, clock: func() time.Time { return time.Now().Add(b.late) }}
-	b.late += 10 * time.Minute
+	late := b.late + 2*time.Second
+	p := &box{t: b.t, path: b.path, clock: func() time.Time { return time.Now().Add(late) }}
+	b.late = late
 	p.start(Options{Fsync: FsyncNever, NoNotify: r.IntN(2) == 0})
 	b.host, b.st, b.Mailbox = p.host, p.st, p.Mailbox
 	return what

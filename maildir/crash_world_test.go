@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"imapd/maildir"
+	"imapd/maildir/index"
 	"imapd/maildir/tree"
 	"imapd/maildir/uidlist"
 	"imapd/maildir/vfs"
@@ -213,7 +214,7 @@ func (s site) age(t *testing.T) {
 	t.Helper()
 	old := time.Now().Add(-3 * time.Second)
 	err := filepath.WalkDir(s.dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() || !strings.HasSuffix(path, ".lock") {
+		if err != nil || e.IsDir() || !strings.HasSuffix(path, ".lock") || e.Name() == index.LockName {
 			return err
 		}
 		if b, err := os.ReadFile(path); err != nil || len(b) == 0 || b[0] == 0 || b[len(b)-1] == 0 || !strings.Contains(string(b), ":") {

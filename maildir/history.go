@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -24,7 +23,8 @@ import (
 // whoever saw it first. A record that is lost costs nothing but a fresh look:
 //
 //   - Modseqs are given below a ceiling that is on disk before they are. After a
-//     loss the next one is above the ceiling.
+//     loss the next one is above the ceiling. A limit above the ceiling, raised
+//     rarely, stands in imapd.index.lock, for the case that the index is lost.
 //   - After a crash of the machine flags may be older than what was told. So an
 //     index that was not closed in this boot has a floor: every message counts
 //     as changed now, and what is not there may have gone since: a message may
@@ -50,8 +50,14 @@ const retryAfter = 10 * time.Second
 // ahead is how far above the last modseq the ceiling is put: two minutes.
 const ahead = 120 << 20
 
-// farAhead is how far above it the copy in imapd-keywords is: an hour.
+// farAhead is how far ahead of the clock the limit in imapd.index.lock is put, and
+// how far above the ceiling the copy in imapd-keywords is: an hour.
 const farAhead = 3600 << 20
+
+// wayAhead is how far ahead of the clock a history begins that cannot know what was
+// told: the lock file has been lost too, or may have come back with an old index. It is
+// above all that follows from the clock and the constants above.
+const wayAhead = 2 * farAhead
 
 // mostGone bounds the ranges of expunged UIDs that are kept.
 const mostGone = 100_000
@@ -68,7 +74,7 @@ var bootID = sync.OnceValue(func() (id [16]byte) {
 // tick returns the modseq of a change that is made now: above all before, and
 // above what a lost history can have reached (seconds << 20).
 func (m *Mailbox) tick() ModSeq {
-	mod := ModSeq(m.host.clock().Unix()) << 20
+	mod := ModSeq(m.now())
 	if s := m.snap.Load(); s != nil {
 		mod = max(mod, s.ModSeq+1)
 	}
@@ -77,6 +83,9 @@ func (m *Mailbox) tick() ModSeq {
 	}
 	return max(mod, ModSeq(m.past.state.ModSeq)+1)
 }
+
+// now is the time as a modseq.
+func (m *Mailbox) now() uint64 { return uint64(m.host.clock().Unix()) << 20 }
 
 // record gives modseqs to what has been found or done, writes it to the index and
 // publishes it. changes and added are what differs from snap; an entry of
@@ -100,27 +109,31 @@ func (m *Mailbox) record(snap *Snapshot, changes []change, added []entry, next U
 		return m.unrecorded(err, &w)
 	}
 	defer h.file.Unlock()
-	base, err := m.takeTail(w.snap)
-	if base != w.snap {
-		m.reconcile(&w, base)
+	for again := true; ; again = false {
+		base, err := m.takeTail(w.snap)
+		if base != w.snap {
+			m.reconcile(&w, base)
+		}
+		if err != nil {
+			return m.unrecorded(err, &w)
+		}
+		mod := m.stampChanges(&w)
+		s := m.outcome(&w)
+		err = m.append(&w, mod)
+		if again && (errors.Is(err, index.ErrReplaced) || errors.Is(err, fs.ErrNotExist)) {
+			continue // it was taken away since we have read it
+		}
+		if errors.Is(err, index.ErrLong) {
+			m.forgetGone(w.changes, mod)
+			err = m.writeIndex(s)
+		}
+		if err != nil {
+			m.lose(err)
+		}
+		m.publish(s)
+		m.compact()
+		return max(mod, w.done), nil
 	}
-	if err != nil {
-		return m.unrecorded(err, &w)
-	}
-	mod := m.stampChanges(&w)
-	s := m.outcome(&w)
-	err = m.append(&w, mod)
-	if errors.Is(err, index.ErrLong) || errors.Is(err, index.ErrReplaced) || errors.Is(err, fs.ErrNotExist) {
-		// No room, or taken away since we have read it: nobody but us writes now.
-		m.forgetGone(w.changes, mod)
-		err = m.writeIndex(s)
-	}
-	if err != nil {
-		m.lose(err)
-	}
-	m.publish(s)
-	m.compact()
-	return max(mod, w.done), nil
 }
 
 // work is what has been found or done and is to be recorded.
@@ -214,10 +227,16 @@ func (m *Mailbox) append(w *work, mod ModSeq) error {
 	if !b.Empty() {
 		h.unstamp()
 	}
-	if mod != 0 && m.raise(mod) {
-		h.state.Next = uint32(max(w.next, UID(h.state.Next)))
-		b.State(&h.state)
-		durable = true
+	if mod != 0 {
+		raised, err := m.raise(mod)
+		if err != nil {
+			return err
+		}
+		if raised {
+			h.state.Next = uint32(max(w.next, UID(h.state.Next)))
+			b.State(&h.state)
+			durable = true
+		}
 	}
 	if err := h.file.Append(&b, durable && m.host.opt.Fsync != FsyncNever); err != nil {
 		return err
@@ -232,22 +251,40 @@ func (m *Mailbox) append(w *work, mod ModSeq) error {
 func (h *history) unstamp() { h.saved, h.state.Stamp = index.Stamp{}, index.Stamp{} }
 
 // raise reports whether the state must be written before mod is told: the ceiling
-// is below it, or the index says that all is durable.
-func (m *Mailbox) raise(mod ModSeq) bool {
+// is below it, or the index says that all is durable. The index is locked.
+func (m *Mailbox) raise(mod ModSeq) (bool, error) {
 	s := &m.past.state
 	if uint64(mod) < s.Ceiling && !s.Clean && s.Boot == m.host.boot {
-		return false
+		return false, nil
 	}
-	s.Ceiling, s.Clean, s.Boot = max(s.Ceiling, uint64(mod)+ahead), false, m.host.boot
+	return true, m.ceil(max(s.Ceiling, uint64(mod)+ahead))
+}
+
+// ceil makes c the ceiling of the state, which is to be written before a modseq is
+// given that was not below it before. The index is locked.
+func (m *Mailbox) ceil(c uint64) error {
+	s := &m.past.state
+	if c > s.Limit || m.past.file.Limit() < s.Limit { // or it is another lock file
+		limit := max(c, s.Limit, m.now()+farAhead)
+		if err := m.past.file.RaiseLimit(limit, m.host.opt.Fsync != FsyncNever); err != nil {
+			return err
+		}
+		s.Limit = limit
+	}
+	s.Ceiling, s.Clean, s.Boot = c, false, m.host.boot
 	if m.locked && m.keys.over.Lines() > 0 && m.keys.over.Ceiling() < s.Ceiling {
 		// Where there is the other durable file it knows the ceiling too, should
-		// the index be lost; roughly, for the clock is above it anyway.
+		// the index be lost with its lock file; roughly, for the clock is above it anyway.
 		if err := m.keys.over.RaiseCeiling(m.control, s.Ceiling+farAhead); err != nil {
 			m.host.opt.Log.Warn("cannot write the ceiling of modseqs", "mailbox", m.name, "err", err)
 		}
 	}
-	return true
+	return nil
 }
+
+// behind reports whether modseqs may have been told that the index does not know of:
+// the limit that was read last is not the one that belongs to it.
+func (h *history) behind() bool { return h.file.Limit() > h.state.Limit }
 
 // removed returns the UIDs that changes remove, as ranges.
 func removed(changes []change, mod ModSeq) (gone []index.Range) {
@@ -301,27 +338,32 @@ func (m *Mailbox) takeTail(snap *Snapshot) (*Snapshot, error) {
 		return m.reload(snap)
 	case err != nil:
 		return snap, err
-	case len(events) == 0:
-		return snap, nil
+	}
+	if len(events) > 0 {
+		h.others = true
 	}
 	for i := range events {
 		if events[i].Kind == index.Floored {
-			h.others = true
 			return m.reload(snap)
 		}
 	}
-	h.others = true
-	return m.replay(snap, events), nil
+	snap = m.replay(snap, events)
+	if h.behind() {
+		h.others = true
+		return m.reload(snap)
+	}
+	return snap, nil
 }
 
 // errStranger says that the index is about another mailbox, with another
 // UIDVALIDITY. A look at the UID list will tell who is right.
 var errStranger = errors.New("the index is of another UIDVALIDITY")
 
-// reload reads the whole index again. Where there is none any more, or one that
-// is older than what we have read of it, from a backup perhaps, it is written
-// anew. One that was begun anew, by a process that may not have read all that we
-// have, is joined. The index is locked.
+// reload reads the whole index again. One that was begun anew, by a process that may
+// not have read all that we have, is joined. Where there is none any more, or one that
+// is older than what we have read of it, from a backup perhaps, it is written anew; and
+// as it may have held more than we have read, everything counts as changed then. The
+// index is locked.
 func (m *Mailbox) reload(snap *Snapshot) (*Snapshot, error) {
 	h := &m.past
 	rest := h.file.Rest()
@@ -338,6 +380,9 @@ func (m *Mailbox) reload(snap *Snapshot) (*Snapshot, error) {
 		s := m.fromImage(img)
 		if h.state.ModSeq >= mine.ModSeq {
 			s.Next = max(s.Next, snap.Next)
+			if h.behind() {
+				return m.lift(s, m.above(0))
+			}
 			return s, nil
 		}
 		mine.Ceiling = max(mine.Ceiling, h.state.Ceiling)
@@ -347,9 +392,7 @@ func (m *Mailbox) reload(snap *Snapshot) (*Snapshot, error) {
 	}
 	snap = m.replay(snap, rest)
 	h.unstamp()
-	h.state.ModSeq = max(h.state.ModSeq, h.state.Ceiling)
-	h.line = rand.Uint64()
-	return snap, m.writeIndex(snap)
+	return m.begun(snap, m.above(h.file.Limit()))
 }
 
 // reconcile has w follow from base, which has followed w.snap by what other
@@ -463,6 +506,7 @@ func (m *Mailbox) replay(s *Snapshot, events []index.Event) *Snapshot {
 			e.State.ModSeq = max(e.State.ModSeq, h.state.ModSeq)
 			e.State.Since = max(e.State.Since, h.state.Since)
 			e.State.Ceiling = max(e.State.Ceiling, h.state.Ceiling)
+			e.State.Limit = max(e.State.Limit, h.state.Limit)
 			h.state, h.saved = *e.State, e.State.Stamp
 			m.recentFrom = max(m.recentFrom, UID(e.State.Recent))
 		}
@@ -557,7 +601,7 @@ func (m *Mailbox) recover() {
 func (h *history) reset() {
 	h.on, h.lost = false, false
 	h.gone, h.saved = nil, index.Stamp{}
-	h.state = index.State{ModSeq: max(h.state.ModSeq, h.state.Ceiling)}
+	h.state = index.State{ModSeq: max(h.state.ModSeq, h.state.Ceiling), Limit: h.state.Limit}
 }
 
 // hearOthers takes over what other processes have recorded since the last look,

@@ -24,18 +24,20 @@ func (m *Mailbox) restore() error {
 		return nil
 	}
 	h.file.Dir = m.indexDir
+	h.file.ReadLimit()
 	img, err := h.file.Load()
-	if errors.Is(err, fs.ErrNotExist) {
-		return m.firstSight()
-	}
 	if err != nil {
+		m.unknown()
+		if errors.Is(err, fs.ErrNotExist) {
+			return m.firstSight()
+		}
 		m.host.opt.Log.Warn("the index cannot be used, changes are counted anew", "mailbox", m.name, "err", err)
 		return nil
 	}
 	s := m.fromImage(img)
 	ours, err := m.resumeList(img)
 	if err != nil || !ours {
-		h.state = index.State{ModSeq: max(h.state.ModSeq, h.state.Ceiling)}
+		m.unknown()
 		h.gone, h.saved, m.recentFrom = nil, index.Stamp{}, 0
 		h.file.Close()
 		return err
@@ -57,6 +59,16 @@ func (m *Mailbox) restore() error {
 		m.keys.news = keywords.Changes{} // they are in the index
 	}
 	return nil
+}
+
+// unknown begins a history that goes on from nothing, above all that was told before.
+func (m *Mailbox) unknown() {
+	h := &m.past
+	mod := max(h.state.ModSeq, h.state.Ceiling, h.file.Limit())
+	if h.file.Limit() == 0 && exists(m.control, uidlist.Name) { // it is no new folder
+		mod = max(mod, m.now()+wayAhead)
+	}
+	h.state = index.State{ModSeq: mod, Limit: h.file.Limit()}
 }
 
 // fromImage returns the snapshot that an index holds, and takes over its state.
@@ -91,6 +103,9 @@ func (m *Mailbox) fromImage(img *index.Image) *Snapshot {
 	h.state.ModSeq = max(h.state.ModSeq, floor)
 	if len(img.Tail) > 0 {
 		s = m.replay(s, img.Tail)
+	}
+	if h.state.Limit == 0 { // an older version wrote it, which knows of no limit
+		h.state.Limit = h.file.Limit()
 	}
 	return s
 }
@@ -168,7 +183,18 @@ func (m *Mailbox) copied(img *index.Image) bool {
 // doubtful reports whether clients may have been told more than img knows of: by
 // a process that lost it in a power cut, or before img was brought back.
 func (m *Mailbox) doubtful(img *index.Image) bool {
-	return m.past.state.Boot != m.host.boot && !m.past.state.Clean || m.copied(img) || img.Torn
+	return m.past.state.Boot != m.host.boot && !m.past.state.Clean || m.copied(img) || img.Torn || m.past.behind()
+}
+
+// above returns a modseq above mod, and above all that was told.
+func (m *Mailbox) above(mod uint64) ModSeq {
+	h := &m.past
+	mod = max(mod, h.state.Ceiling)
+	if h.behind() {
+		mod = max(mod, h.file.Limit())
+	}
+	h.state.ModSeq = max(h.state.ModSeq, mod)
+	return m.tick()
 }
 
 // floor has every message count as changed now, durably, and returns the
@@ -190,19 +216,48 @@ func (m *Mailbox) floor(img *index.Image, s *Snapshot) (*Snapshot, error) {
 	if err != nil || !m.doubtful(img) {
 		return s, err
 	}
-	mod := max(uint64(m.tick()), h.state.Ceiling+1)
-	h.state.ModSeq, h.state.Ceiling, h.state.Boot, h.state.Clean = mod, mod+ahead, m.host.boot, false
-	s = s.lifted(ModSeq(mod))
-	h.forget(mod)
 	if m.copied(img) {
 		// Only a new index can say that it is this folder's, and this file.
-		h.line = rand.Uint64()
-		return s, m.writeIndex(s)
+		return m.begun(s, m.above(max(h.file.Limit(), m.now()+wayAhead)))
+	}
+	if img.Torn { // the ceiling may have been behind what is left
+		return m.lift(s, m.above(h.file.Limit()))
+	}
+	return m.lift(s, m.above(0))
+}
+
+// lift has every message of s count as changed at mod, durably, and returns the
+// snapshot that says so. The index is locked.
+func (m *Mailbox) lift(s *Snapshot, mod ModSeq) (*Snapshot, error) {
+	h := &m.past
+	h.state.ModSeq = uint64(mod)
+	h.forget(uint64(mod))
+	if err := m.ceil(uint64(mod) + ahead); err != nil {
+		return s, err
 	}
 	var b index.Batch
-	b.Floor(mod)
+	b.Floor(uint64(mod))
 	b.State(&h.state)
-	return s, h.file.Append(&b, m.host.opt.Fsync != FsyncNever)
+	if err := h.file.Append(&b, m.host.opt.Fsync != FsyncNever); err != nil {
+		return s, err
+	}
+	return s.lifted(mod), nil
+}
+
+// begun writes the index anew, with every message of s changed at mod, and returns the
+// snapshot that says so. The index is locked.
+func (m *Mailbox) begun(s *Snapshot, mod ModSeq) (*Snapshot, error) {
+	h := &m.past
+	h.state.ModSeq, h.line = uint64(mod), rand.Uint64()
+	h.forget(uint64(mod))
+	if err := m.ceil(uint64(mod) + ahead); err != nil {
+		return s, err
+	}
+	lifted := s.lifted(mod)
+	if err := m.writeIndex(lifted); err != nil {
+		return s, err
+	}
+	return lifted, nil
 }
 
 // forget begins the history of expunges at mod. Where a floor is needed messages may
@@ -210,18 +265,29 @@ func (m *Mailbox) floor(img *index.Image, s *Snapshot) (*Snapshot, error) {
 // list has it, its record is on disk some time later, and its file may be gone sooner.
 func (h *history) forget(mod uint64) { h.gone, h.state.Since = nil, mod }
 
-// lifted returns s, which nobody else has yet, with every message changed at mod.
+// lifted returns s with every message changed at mod.
 func (s *Snapshot) lifted(mod ModSeq) *Snapshot {
+	dirs := make([]*dir, len(s.dirs))
 	for i, d := range s.dirs {
-		for _, p := range d.pages {
-			lift(p.recs, uint64(mod))
-			p.finish()
+		pages := make([]*page, len(d.pages))
+		for k, p := range d.pages {
+			pages[k] = p.lifted(uint64(mod))
 		}
-		s.dirs[i] = newDir(d.pages)
+		dirs[i] = newDir(pages)
 	}
-	n := s.with(s.dirs)
-	n.ModSeq = mod
+	n := s.with(dirs)
+	n.ModSeq = max(n.ModSeq, mod)
 	return n
+}
+
+func (p *page) lifted(floor uint64) *page {
+	p.mu.Lock()
+	n := &page{recs: slices.Clone(p.recs), placed: p.placed, more: p.more, newer: p.newer}
+	p.mu.Unlock()
+	n.names.Store(p.names.Load())
+	n.lazy.Store(p.lazy.Load())
+	lift(n.recs, floor)
+	return n.finish()
 }
 
 func (m *Mailbox) curIno() uint64 {
@@ -284,7 +350,9 @@ func (m *Mailbox) ModSeqs() bool {
 		}
 	}
 	if uint64(m.Snapshot().ModSeq) < h.state.Ceiling && h.state.Boot == m.host.boot && !h.state.Clean {
-		return true
+		if h.file.ReadLimit(); !h.behind() {
+			return true
+		}
 	}
 	return m.declare() == nil
 }
@@ -299,8 +367,8 @@ func (m *Mailbox) declare() error {
 	if m.takeOthers(); !h.on {
 		return index.ErrReplaced
 	}
-	if !m.raise(m.Snapshot().ModSeq) {
-		return nil
+	if raised, err := m.raise(m.Snapshot().ModSeq); err != nil || !raised {
+		return err
 	}
 	var b index.Batch
 	b.State(&h.state)
@@ -327,17 +395,26 @@ func (m *Mailbox) makeIndex() error {
 	case err == nil && img.Validity == ours.Validity:
 		h.state.ModSeq = max(h.state.ModSeq, img.State.Ceiling)
 	}
+	// Clients may have been told what neither of us knows.
+	unsure := h.lost || h.behind() || err == nil && img.Validity == ours.Validity
 	if err != nil || img.Validity != ours.Validity || img.GUID != m.list.head.GUID || m.copied(img) || !h.file.Loaded() {
-		if h.state.Since == 0 {
-			h.gone, h.state.Since = nil, max(uint64(ours.ModSeq), h.state.ModSeq)
-		}
-		h.line = rand.Uint64()
 		if ours.Len() >= forgetFrom {
 			// That of a large folder is where its opening takes most memory. Its
 			// list may not be asked again: then it is read when it is needed.
 			m.list.unload()
 			debug.FreeOSMemory()
 		}
+		if unsure {
+			s, err := m.begun(ours, m.above(h.file.Limit()))
+			if err == nil {
+				m.publish(s)
+			}
+			return err
+		}
+		if h.state.Since == 0 {
+			h.gone, h.state.Since = nil, max(uint64(ours.ModSeq), h.state.ModSeq)
+		}
+		h.line = rand.Uint64()
 		return m.writeIndex(ours)
 	}
 	h.state.ModSeq = mine.ModSeq
@@ -357,18 +434,11 @@ func (m *Mailbox) join(img *index.Image, mine index.State, ours *Snapshot, floor
 	theirs := m.fromImage(img)
 	// What we gave on our own may have been given by them too, for other changes.
 	h.state.ModSeq = max(h.state.ModSeq, mine.ModSeq, mine.Ceiling)
-	if floor {
+	if floor || h.behind() {
 		// And a client that we told what we gave may have missed what they did:
 		// everything counts as changed now, once.
-		mod := m.tick()
-		h.state.ModSeq = uint64(mod)
-		theirs = theirs.lifted(mod)
-		h.forget(uint64(mod))
-		m.raise(mod)
-		var b index.Batch
-		b.Floor(uint64(mod))
-		b.State(&h.state)
-		if err := h.file.Append(&b, m.host.opt.Fsync != FsyncNever); err != nil {
+		var err error
+		if theirs, err = m.lift(theirs, m.above(0)); err != nil {
 			return ours, err
 		}
 	}
@@ -413,7 +483,9 @@ func (m *Mailbox) difference(theirs, ours *Snapshot) work {
 func (m *Mailbox) writeIndex(s *Snapshot) error {
 	h := &m.past
 	mod := max(s.ModSeq, ModSeq(h.state.ModSeq))
-	m.raise(mod)
+	if _, err := m.raise(mod); err != nil {
+		return err
+	}
 	h.state.ModSeq = uint64(mod)
 	h.state.Next = uint32(s.Next)
 	h.state.Recent = uint32(m.recentFrom)

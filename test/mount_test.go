@@ -128,7 +128,7 @@ func leftOver(t *testing.T, maildir string) {
 		}
 		for _, f := range found {
 			if filepath.Base(f) == "imapd.index.lock" {
-				continue // empty, and never removed
+				continue // never removed
 			}
 			t.Errorf("left over: %s", f)
 		}

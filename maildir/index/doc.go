@@ -31,7 +31,8 @@
 // name and renamed into place.
 //
 // A batch is appended under a lock on imapd.index.lock, a file that is never
-// renamed. Whoever holds it reads first what others have appended, so that
+// renamed, and so the one that says how far modseqs have gone where the index is lost
+// (limit.go). Whoever holds it reads first what others have appended, so that
 // modseqs are given in one order. A batch that is torn, because its writer was
 // killed, is ignored by readers and cut off by the next writer.
 //

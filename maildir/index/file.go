@@ -47,6 +47,7 @@ type File struct {
 	Dir vfs.Dir
 
 	lock  vfs.File // while it is held
+	limit uint64   // see Limit
 	ours  bool     // it was loaded, and may be written
 	fd    *os.File // for reading; kept by the names that are still to be read
 	ident ident
@@ -110,6 +111,7 @@ func (f *File) tryLock() (bool, error) {
 		var now unix.Stat_t
 		if unix.Fstatat(f.Dir.Fd(), LockName, &now, unix.AT_SYMLINK_NOFOLLOW) == nil && identOf(&now) == f.locked {
 			f.lock = l
+			f.limit, _, _, _ = readLimit(l)
 			return true, nil
 		}
 		l.Close()

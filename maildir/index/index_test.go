@@ -79,7 +79,7 @@ func lock(t *testing.T, f *File) {
 
 var (
 	folder = Folder{Validity: 7, GUID: "0123456789abcdef0123456789abcdef", Ino: 99, Line: 5}
-	state  = State{ModSeq: 5000, Ceiling: 6000, Since: 3, Boot: [16]byte{1, 2}, Clean: true, Next: 9000, Recent: 17, Stamp: Stamp{1, 2, 15: 3}}
+	state  = State{ModSeq: 5000, Ceiling: 6000, Since: 3, Boot: [16]byte{1, 2}, Clean: true, Next: 9000, Recent: 17, Stamp: Stamp{1, 2, 14: 3}, Limit: 8000}
 	gone   = []Range{{3, 9, 100}, {20, 20, 101}}
 )
 
@@ -440,5 +440,83 @@ func TestWrittenOver(t *testing.T) {
 	}
 	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, old) {
 		t.Errorf("the file was changed: %d octets, were %d: %v", len(now), len(old), err)
+	}
+}
+
+// The limit is read by whoever locks the file or looks at it, is never lowered, and
+// a write that was torn leaves the one before.
+func TestLimit(t *testing.T) {
+	t.Parallel()
+	f := newFile(t)
+	if n := f.ReadLimit(); n != 0 {
+		t.Errorf("%d without a lock file", n)
+	}
+	lock(t, f)
+	raise := func(to, want uint64) {
+		t.Helper()
+		if err := f.RaiseLimit(to, true); err != nil {
+			t.Fatal(err)
+		}
+		if n := f.Limit(); n != want {
+			t.Errorf("%d, raised to %d", n, to)
+		}
+		if n := (&File{Dir: f.Dir}).ReadLimit(); n != want {
+			t.Errorf("another process reads %d, raised to %d", n, to)
+		}
+	}
+	raise(10, 10)
+	raise(7, 10)
+	raise(20, 20)
+	f.Unlock()
+	raise(30, 30)
+	lock(t, f)
+	if n := f.Limit(); n != 30 {
+		t.Errorf("%d with the lock", n)
+	}
+	path := filepath.Join(f.Dir.Path(), LockName)
+	whole, err := os.ReadFile(path)
+	if err != nil || len(whole) != limitLines*limitLine {
+		t.Fatalf("%q, %v", whole, err)
+	}
+	raise(40, 40)
+	after, _ := os.ReadFile(path)
+	for n := range limitLine {
+		torn := bytes.Clone(whole)
+		at := limitLine // 30 is in the first line
+		if bytes.Equal(after[limitLine:], whole[limitLine:]) {
+			at = 0
+		}
+		copy(torn[at:], after[at:at+n])
+		if err := os.WriteFile(path, torn, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if n := f.ReadLimit(); n != 30 && n != 40 {
+			t.Fatalf("%d from %q", n, torn)
+		}
+	}
+	for _, data := range []string{"", "\n", "hello", "00000000 L 00000000000000000050\n", string(sealLimit(1 << 60)), string(make([]byte, 100))} {
+		if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if n := f.ReadLimit(); n != 0 {
+			t.Errorf("%d from %q", n, data)
+		}
+		raise(60, 60)
+		raise(70, 70)
+	}
+}
+
+// A state of a version that knew of no limit is as good as ever.
+func TestStateWithoutLimit(t *testing.T) {
+	t.Parallel()
+	old := state
+	old.Limit = 0
+	b := old.append(nil)
+	if len(b) != 3*8+16+3*4+16*8 { // as version 2 has had it
+		t.Errorf("%d octets", len(b))
+	}
+	var s State
+	if s.read(b); s != old {
+		t.Errorf("%+v", s)
 	}
 }

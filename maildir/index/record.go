@@ -137,6 +137,7 @@ type State struct {
 	Next    uint32 // UIDNEXT
 	Recent  uint32 // UIDs from here on are not \Recent to anybody yet
 	Stamp   Stamp
+	Limit   uint64 // of the lock file, as far as the index knows what was told below it; 0: an older version wrote it
 }
 
 // A Stamp is how the folder looked when the index was true of it. To this
@@ -144,12 +145,12 @@ type State struct {
 type Stamp [StampLen]uint64
 
 // StampLen is the length of a Stamp.
-const StampLen = 16
+const StampLen = 15
 
-const stateSize = 3*8 + 16 + 4 + 4 + 4 + 8*StampLen
+const stateSize = 3*8 + 16 + 4 + 4 + 4 + 8*StampLen + 8
 
 func (s *State) sane() bool {
-	return s.ModSeq <= maxSane && s.Ceiling <= maxSane && s.Since <= maxSane
+	return s.ModSeq <= maxSane && s.Ceiling <= maxSane && s.Since <= maxSane && s.Limit <= maxSane
 }
 
 func (s *State) append(b []byte) []byte {
@@ -167,7 +168,7 @@ func (s *State) append(b []byte) []byte {
 	for _, n := range s.Stamp {
 		b = order.AppendUint64(b, n)
 	}
-	return b
+	return order.AppendUint64(b, s.Limit)
 }
 
 func (s *State) read(b []byte) {
@@ -179,4 +180,5 @@ func (s *State) read(b []byte) {
 	for i := range s.Stamp {
 		s.Stamp[i] = order.Uint64(b[52+8*i:])
 	}
+	s.Limit = order.Uint64(b[52+8*StampLen:])
 }
