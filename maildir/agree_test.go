@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -260,7 +261,7 @@ func TestMirrors(t *testing.T) {
 			}
 			b.sync(Serve)
 			b.remembering()
-			old, clients := b.indexFile(), [3]mirror{}
+			old, clients := b.backUp(), [3]mirror{}
 			uids := map[string]UID{}
 			for round := range 40 {
 				for range r.IntN(4) {
@@ -271,8 +272,11 @@ func TestMirrors(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				what := b.upset(r, &old)
+				what, restored := b.upset(r, old)
 				b.sync(Serve)
+				if restored {
+					clear(uids) // the list has forgotten some
+				}
 				if err := clients[r.IntN(len(clients))].reconnect(b.Mailbox); err != nil {
 					t.Fatalf("round %d, after %s: %v", round, what, err)
 				}
@@ -298,15 +302,44 @@ func (b *box) indexFile() []byte {
 	return data
 }
 
-// upset ends the process of b in one way or another, may do something to its
-// files, and starts another one. It says what it did.
-func (b *box) upset(r *rand.Rand, old *[]byte) string {
+// backUp returns a new copy of the whole folder.
+func (b *box) backUp() string {
 	b.t.Helper()
-	k := r.IntN(10)
-	if k < 3 {
-		return "nothing"
+	dir := filepath.Join(b.t.TempDir(), "backup")
+	b.run("cp", "-a", b.path, dir)
+	return dir
+}
+
+func (b *box) run(name string, args ...string) {
+	b.t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		b.t.Fatalf("%s %q: %v\n%s", name, args, err, out)
 	}
-	what := "a kill"
+}
+
+// restorers put a backup of a whole folder over it, as programs do.
+var restorers = map[string]func(b *box, dir string){
+	"rsync": func(b *box, dir string) { b.run("rsync", "-a", "--delete", dir+"/", b.path) },
+	"rsync in place": func(b *box, dir string) {
+		b.run("rsync", "-a", "--delete", "--inplace", "--no-whole-file", dir+"/", b.path)
+	},
+	"cp": func(b *box, dir string) { b.run("cp", "-a", dir+"/.", b.path) },
+	"tar": func(b *box, dir string) {
+		b.run("tar", "-C", dir, "-cf", dir+".tar", ".")
+		b.run("tar", "-C", b.path, "-xpf", dir+".tar")
+	},
+}
+
+// upset ends the process of b in one way or another, may do something to its
+// files, and starts another one. It says what it did, and whether the folder is that
+// in old again, a backup.
+func (b *box) upset(r *rand.Rand, old string) (what string, restored bool) {
+	b.t.Helper()
+	k := r.IntN(12)
+	if k < 3 {
+		return "nothing", false
+	}
+	what = "a kill"
 	if r.IntN(2) == 0 {
 		what = "an end"
 		b.calm()
@@ -329,17 +362,29 @@ func (b *box) upset(r *rand.Rand, old *[]byte) string {
 		must(os.Truncate(path, r.Int64N(int64(len(b.indexFile())))))
 		what += ", the index cut"
 	case 6:
-		must(rewritten(path, *old))
+		data, err := os.ReadFile(filepath.Join(old, index.Name))
+		must(err)
+		must(rewritten(path, data))
 		what += ", an old index put back"
 	case 7:
-		*old = b.indexFile()
+		must(os.RemoveAll(old))
+		b.run("cp", "-a", b.path, old)
 		must(os.Remove(b.in(".", "dovecot-uidlist")))
 		what += ", the list deleted"
+	case 8:
+		b.run("cp", "-a", filepath.Join(old, index.Name), path)
+		what += ", an old index written over it"
+	case 9, 10:
+		how := slices.Sorted(maps.Keys(restorers))[r.IntN(len(restorers))]
+		restorers[how](b, old)
+		b.late += time.Hour // a backup is not of this minute
+		restored = true
+		what += ", the folder restored by " + how
 	}
 	late := b.late + 2*time.Second
 	p := &box{t: b.t, path: b.path, clock: func() time.Time { return time.Now().Add(late) }}
 	b.late = late
 	p.start(Options{Fsync: FsyncNever, NoNotify: r.IntN(2) == 0})
 	b.host, b.st, b.Mailbox = p.host, p.st, p.Mailbox
-	return what
+	return what, restored
 }

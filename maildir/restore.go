@@ -174,16 +174,26 @@ func (m *Mailbox) restoreList(img *index.Image) (ours bool) {
 // goes on: UIDs may have been given that the index had not heard of.
 const restoredGap = 10_000
 
-// copied reports whether the index came here by other means than our writing it.
-// Where files may get other inode numbers by themselves nobody can say.
+// copied reports whether the index came here by other means than our writing it: it
+// has another inode, or something was written over it or has set its times, as a
+// program does that restores a backup. That may have been no more than a chmod: then
+// clients hear of all flags once more for nothing, once, for the index is written
+// anew. Where files may get other inode numbers by themselves, or have times that are
+// not of our clock, nobody can say; nor in which of two moments a power cut came.
 func (m *Mailbox) copied(img *index.Image) bool {
-	return img.Ino != m.curIno() || img.Copied && m.settle == localSettle
+	return img.Ino != m.curIno() || m.settle == localSettle && (img.Copied || img.Touched && !m.unclean())
+}
+
+// unclean reports whether the machine has crashed with the index in use.
+func (m *Mailbox) unclean() bool {
+	s := &m.past.state
+	return s.Boot != m.host.boot && !s.Clean
 }
 
 // doubtful reports whether clients may have been told more than img knows of: by
 // a process that lost it in a power cut, or before img was brought back.
 func (m *Mailbox) doubtful(img *index.Image) bool {
-	return m.past.state.Boot != m.host.boot && !m.past.state.Clean || m.copied(img) || img.Torn || m.past.behind()
+	return m.unclean() || m.copied(img) || img.Torn || m.past.behind()
 }
 
 // above returns a modseq above mod, and above all that was told.
@@ -206,10 +216,12 @@ func (m *Mailbox) floor(img *index.Image, s *Snapshot) (*Snapshot, error) {
 	}
 	defer h.file.Unlock()
 	events, err := h.file.Tail(true)
-	if len(events) > 0 || errors.Is(err, index.ErrReplaced) { // another process was first
+	if len(events) > 0 || errors.Is(err, index.ErrReplaced) || img.Touched { // another process was first, or has just been writing
+		torn := img.Torn
 		if img, err = h.file.Load(); err != nil {
 			return s, err
 		}
+		img.Torn = img.Torn || torn
 		s = m.fromImage(img)
 		s.Validity, s.keywords = m.list.head.Validity, m.keys.names()
 	}

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 packages=(btrfs-progs ca-certificates curl dovecot-imapd dovecot-lmtpd e2fsprogs fail2ban gcc haproxy isync libc6-dev libnginx-mod-mail mandoc mutt nginx-light
-	offlineimap3 openbsd-inetd openssh-client openssh-server openssl python3 s6 sasl2-bin socat stunnel4 strace systemd tmux ucspi-tcp xfsprogs)
+	offlineimap3 openbsd-inetd openssh-client openssh-server openssl python3 rsync s6 sasl2-bin socat stunnel4 strace systemd tmux ucspi-tcp xfsprogs)
 # What programs of Cyrus need that is unpacked, not installed: only some of its packages can live beside Dovecot's.
 packages+=(libical3 libicu72 libjansson4 libpcre3 libpq5 libsasl2-2 libsqlite3-0 libwrap0 libxapian30 libxml2)
 

@@ -38,6 +38,9 @@
 //
 // Version 1 had no order. Such an index is read, and written anew when its time comes.
 //
+// Each batch says when it was written. A file that was written over by a copy of an
+// older one, on the same inode, has other times than that (journal.go).
+//
 // Numbers are little-endian. Checksums are CRC-32C.
 //
 // # Rejected

@@ -226,7 +226,10 @@ func (f *File) Tail(locked bool) ([]Event, error) {
 	}
 	f.Torn = f.end < st.Size
 	if locked && f.ours && f.Torn {
-		return events, f.write(func(w vfs.File, _ int64) error { return w.Truncate(f.end) })
+		if err := f.write(func(w vfs.File, _ int64) error { return w.Truncate(f.end) }); err != nil {
+			return events, err
+		}
+		f.date()
 	}
 	return events, nil
 }
@@ -246,9 +249,9 @@ func (f *File) more(size int64) ([]Event, error) {
 	if err != nil && err != io.EOF {
 		return nil, &fs.PathError{Op: "read", Path: f.path(), Err: err}
 	}
-	events, understood := parseJournal(data[:n])
-	f.end += understood
-	return events, nil
+	j := parseJournal(data[:n])
+	f.end += j.size
+	return j.events, nil
 }
 
 // Rest returns what was still appended to the file that was loaded before it was
@@ -272,7 +275,19 @@ func (f *File) Append(b *Batch, durable bool) error {
 	if !f.ours {
 		return fmt.Errorf("%s: %w", f.path(), fs.ErrPermission)
 	}
-	data := b.bytes()
+	return f.append(b, durable)
+}
+
+// date has the file say that it is as we have left it: it was cut, or renamed. It is
+// no loss where it cannot.
+func (f *File) date() {
+	if f.ours {
+		f.append(new(Batch), false)
+	}
+}
+
+func (f *File) append(b *Batch, durable bool) error {
+	data := b.bytes(time.Now())
 	if f.end-f.base+int64(len(data)) > maxJournal {
 		return ErrLong
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"imapd/maildir/vfs"
 )
@@ -198,7 +199,7 @@ func TestJournalIsShared(t *testing.T) {
 func TestTornBatch(t *testing.T) {
 	t.Parallel()
 	b, events := batch()
-	whole := bytes.Clone(b.bytes())
+	whole := b.bytes(time.Now())
 	for cut := 1; cut < len(whole); cut += 7 {
 		f := written(t, 3)
 		g, _ := again(t, f)
@@ -292,6 +293,9 @@ func sound(t *testing.T, dir vfs.Dir) bool {
 		}
 		return false
 	}
+	if img.Torn {
+		return false
+	}
 	for _, p := range img.Pages {
 		if _, err := p.Names.Read(); err != nil {
 			return false
@@ -342,12 +346,12 @@ func FuzzBatch(f *testing.F) {
 	f.Add([]byte{byte(Gone), 0, 0, 0, 0, 255, 255, 255, 255, 1, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, body []byte) {
 		x := Batch{append(make([]byte, batchHead), body...)}
-		data := bytes.Clone(x.bytes())
-		events, size := parseJournal(data)
-		if size != 0 && size != int64(len(data)) {
-			t.Fatalf("%d octets of %d", size, len(data))
+		data := x.bytes(time.Now())
+		j := parseJournal(data)
+		if j.size != 0 && j.size != int64(len(data)) {
+			t.Fatalf("%d octets of %d", j.size, len(data))
 		}
-		for _, e := range events {
+		for _, e := range j.events {
 			r := e.Range
 			bad := r.From > r.To || r.To > maxUID || r.ModSeq > maxSane
 			switch e.Kind {
@@ -518,5 +522,94 @@ func TestStateWithoutLimit(t *testing.T) {
 	var s State
 	if s.read(b); s != old {
 		t.Errorf("%+v", s)
+	}
+}
+
+// What we do to the index ourselves leaves it as we have left it. What others do to the
+// file does not, but for a version of ours that does not say when it wrote.
+func TestTouched(t *testing.T) {
+	t.Parallel()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := written(t, 3)
+	path := filepath.Join(f.Dir.Path(), Name)
+	touched := func() bool {
+		t.Helper()
+		_, img := again(t, f)
+		return img.Touched
+	}
+	data := func() []byte {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		must(err)
+		return b
+	}
+	b, _ := batch()
+	for what, do := range map[string]func(){
+		"written":  func() {},
+		"appended": func() { must(f.Append(b, true)) },
+		"cut, and the rest cut off": func() {
+			must(os.WriteFile(path, append(data(), 1, 2, 3), 0o600))
+			if _, err := f.Tail(true); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"by an older version": func() {
+			a, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+			must(err)
+			old := b.bytes(time.Now())
+			old = old[:len(old)-5-factsSize]
+			order.PutUint32(old[4:], uint32(len(old)-batchHead))
+			order.PutUint32(old[8:], checksum(old[batchHead:]))
+			_, err = a.Write(old)
+			must(err)
+			must(a.Close())
+			must(os.Chtimes(path, time.Unix(1e9, 0), time.Unix(1e9, 0)))
+			if touched() {
+				t.Error("touched, by an older version")
+			}
+			if _, err := f.Tail(true); err != nil {
+				t.Fatal(err)
+			}
+			must(f.Append(b, false))
+		},
+	} {
+		do()
+		if touched() {
+			t.Errorf("%s: touched", what)
+		}
+	}
+	info, err := os.Stat(path)
+	must(err)
+	for what, do := range map[string]func(){
+		"touch":          func() { must(os.Chtimes(path, time.Time{}, time.Now())) },
+		"times set back": func() { must(os.Chtimes(path, info.ModTime(), info.ModTime())) },
+		"overwritten, times kept": func() {
+			must(os.WriteFile(path, data(), 0o600))
+			must(os.Chtimes(path, info.ModTime(), info.ModTime()))
+		},
+		"overwritten by old times": func() {
+			must(os.WriteFile(path, data(), 0o600))
+			must(os.Chtimes(path, time.Unix(1e9, 5), time.Unix(1e9, 5)))
+		},
+	} {
+		do()
+		if !touched() {
+			t.Errorf("%s: not touched", what)
+		}
+		must(f.Append(b, false))
+		if touched() {
+			t.Errorf("%s: still touched", what)
+		}
+	}
+	var st unix.Stat_t
+	must(unix.Stat(path, &st))
+	now := time.Unix(st.Mtim.Unix())
+	if at := now.Add(-time.Minute); !wasTouched(&st, at) {
+		t.Error("a file with an old text in it is as we have left it")
 	}
 }

@@ -1,5 +1,11 @@
 package index
 
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
 // Kind says what an Event is.
 type Kind uint8
 
@@ -32,6 +38,12 @@ const (
 	batchMark = 0x31424d49 // "IMB1"
 	maxBatch  = 1 << 30
 )
+
+// Each batch ends with the time at which it was written, as what was learned of the
+// message 0, which there is not: a version that does not know of it looks for that
+// message in vain. It says that the file is as we have left it: whatever is written
+// over it, or put back by a program that sets the times of files, has another time of
+// change than of modification, or another than that.
 
 // Empty reports whether nothing has been added.
 func (b *Batch) Empty() bool { return len(b.buf) <= batchHead }
@@ -78,38 +90,69 @@ func (b *Batch) Floor(modseq uint64) {
 	b.buf = r.append(b.buf)
 }
 
-// bytes returns the batch as it stands in the file.
-func (b *Batch) bytes() []byte {
-	body := b.buf[batchHead:]
-	order.PutUint32(b.buf, batchMark)
-	order.PutUint32(b.buf[4:], uint32(len(body)))
-	order.PutUint32(b.buf[8:], checksum(body))
-	return b.buf
+// bytes returns the batch as it is written at now.
+func (b *Batch) bytes(now time.Time) []byte {
+	if b.buf == nil {
+		b.buf = make([]byte, batchHead, 64)
+	}
+	data := order.AppendUint32(append(b.buf, byte(Learned)), 0)
+	data = (&Facts{Date: uint32(now.Unix()), Size: uint32(now.Nanosecond())}).append(data)
+	body := data[batchHead:]
+	order.PutUint32(data, batchMark)
+	order.PutUint32(data[4:], uint32(len(body)))
+	order.PutUint32(data[8:], checksum(body))
+	return data
 }
 
-// parseJournal returns the events of the whole batches that data begins with,
-// and their length. What follows is torn, or being written.
-func parseJournal(data []byte) (events []Event, size int64) {
+// A journal is what stands behind the base: whole batches, up to what is torn, or being
+// written.
+type journal struct {
+	events  []Event
+	size    int64     // octets of the batches
+	written time.Time // of the last one; zero: an older version wrote it, or there is none
+}
+
+func parseJournal(data []byte) (j journal) {
 	for {
-		rest := data[size:]
+		rest := data[j.size:]
 		if len(rest) < batchHead || order.Uint32(rest) != batchMark {
-			return events, size
+			return j
 		}
 		n := order.Uint32(rest[4:])
 		if n > maxBatch || uint64(len(rest)) < batchHead+uint64(n) {
-			return events, size
+			return j
 		}
 		body := rest[batchHead : batchHead+n]
 		if checksum(body) != order.Uint32(rest[8:]) {
-			return events, size
+			return j
 		}
-		more, ok := parseBatch(events, body)
+		events, ok := parseBatch(j.events, body)
 		if !ok {
-			return events, size
+			return j
 		}
-		events = more
-		size += batchHead + int64(n)
+		j.written = time.Time{}
+		if k := len(events) - 1; k >= len(j.events) && events[k].Kind == Learned && events[k].Rec.UID == 0 {
+			j.written = time.Unix(int64(events[k].Rec.Date), int64(events[k].Rec.Size))
+			events = events[:k]
+		}
+		j.events = events
+		j.size += batchHead + int64(n)
 	}
+}
+
+// slow is how long a process may be held up between its look at the clock and the
+// write, or its clock be behind that of the file system.
+const slow = 2 * time.Second
+
+// wasTouched reports whether a file that was written at that time last, by us, has been
+// written since, or had its times set. A file system with whole seconds may cut one
+// time and not the other.
+func wasTouched(st *unix.Stat_t, written time.Time) bool {
+	m, c := time.Unix(st.Mtim.Unix()), time.Unix(st.Ctim.Unix())
+	if m.Nanosecond() == 0 || c.Nanosecond() == 0 {
+		m, c = m.Truncate(time.Second), c.Truncate(time.Second)
+	}
+	return !m.Equal(c) || m.Sub(written).Abs() > slow
 }
 
 // parseBatch appends the events of one batch, all or, if it is not one of ours,

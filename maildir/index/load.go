@@ -26,8 +26,9 @@ type Image struct {
 	Gone  []Range
 	Tail  []Event // to be applied in their order; State is from before them
 
-	Copied bool // the file is not the one that was written: it comes from a backup, perhaps
-	Torn   bool // the journal does not end where a batch ends
+	Copied  bool // the file is not the one that was written: it comes from a backup, perhaps
+	Touched bool // it is that one, and something else has written to it since, or set its times
+	Torn    bool // the journal does not end where a batch ends
 }
 
 // Folder is which folder an index is about.
@@ -101,11 +102,12 @@ func (f *File) Load() (*Image, error) {
 		r.Close()
 		return nil, &fs.PathError{Op: "read", Path: f.path(), Err: err}
 	}
-	var size int64
-	img.Tail, size = parseJournal(journal[:n])
-	f.base, f.end = base, base+size
+	j := parseJournal(journal[:n])
+	img.Tail = j.events
+	f.base, f.end = base, base+j.size
 	img.Copied = order.Uint64(f.head[64:]) != st.Ino
-	img.Torn = size < int64(n)
+	img.Touched = !j.written.IsZero() && wasTouched(&st, j.written)
+	img.Torn = j.size < int64(n)
 	return img, nil
 }
 

@@ -79,7 +79,11 @@ func (f *File) install(base int64) error {
 	if err := f.use(r, st); err != nil {
 		return err
 	}
-	return f.Dir.Sync()
+	if err := f.Dir.Sync(); err != nil {
+		return err
+	}
+	f.date() // the rename was a change
+	return nil
 }
 
 // writer buffers, and counts what it writes.
