@@ -95,7 +95,22 @@ func (s *Session) wantModSeqs() error {
 
 // showsModSeqs reports whether FETCH responses that nobody asked for carry the
 // modseq.
-func (s *Session) showsModSeqs() bool { return s.props.Has(PropCondstore) && s.box.modSeqs }
+func (s *Session) showsModSeqs() bool {
+	return s.props.Has(PropCondstore) && s.box.modSeqs && !s.box.mailbox.Forgetful()
+}
+
+// checkModSeqs tells a client that has been told of modseqs when there are none any
+// more, before it is told what they would be needed for.
+func (s *Session) checkModSeqs() {
+	b := s.box
+	if !b.modSeqs || !b.mailbox.Forgetful() {
+		return
+	}
+	b.modSeqs = false
+	if s.props.Has(PropCondstore) {
+		s.sendHighest()
+	}
+}
 
 // writeModSeq is the item MODSEQ of FETCH.
 func writeModSeq(f *Fetching) error {

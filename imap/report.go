@@ -43,6 +43,7 @@ func (s *Session) report(hold bool) error {
 	if b.gone {
 		return &byeError{Code: "UNAVAILABLE", Text: "Selected mailbox was deleted"}
 	}
+	s.checkModSeqs()
 	now := b.mailbox.Snapshot()
 	if now == b.view {
 		clear(b.told)

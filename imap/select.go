@@ -66,7 +66,8 @@ func (s *Session) selectBox(u *User, a SelectArgs, examine bool) error {
 		return err
 	}
 	s.enable(a.Enable)
-	b.view, b.modSeqs = m.Snapshot(), m.ModSeqs()
+	b.modSeqs = m.ModSeqs() // which may find that everything counts as changed
+	b.view = m.Snapshot()
 	s.box = b
 	s.claimRecent()
 	s.describe(a)

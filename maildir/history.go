@@ -31,6 +31,10 @@ import (
 //     have come, been told and gone again of which nothing was recorded on disk. The
 //     same for an index that came with a copy of the folder.
 //   - An expunge is on disk before a client hears of it.
+//   - Where the index cannot be written, word is left of that before anybody is told a
+//     modseq that it does not have: the limit is raised, so that whoever uses the index
+//     next has everything count as changed; else the index is removed. Where nothing of
+//     that can be done, no modseqs are told any more.
 type history struct {
 	file   index.File
 	state  index.State
@@ -38,6 +42,8 @@ type history struct {
 	gone   []index.Range // expunges after state.Since, ascending by modseq
 	on     bool          // there is an index, and it holds all that was published
 	lost   bool          // it could not be written; modseqs hold for this process only
+	told   bool          // to clients, by this process
+	owed   uint64        // below this modseqs may be told without it; see confess
 	retry  time.Time     // when that is tried again
 	others bool          // it held what we did not know: look again
 	saved  index.Stamp   // as in the file; zero once more has been recorded
@@ -101,6 +107,7 @@ func (m *Mailbox) record(snap *Snapshot, changes []change, added []entry, next U
 	}
 	if !h.on {
 		mod := m.stampChanges(&w)
+		m.confess(mod)
 		m.forgetGone(w.changes, mod)
 		m.publish(m.outcome(&w))
 		return max(mod, w.done), nil
@@ -129,6 +136,7 @@ func (m *Mailbox) record(snap *Snapshot, changes []change, added []entry, next U
 		}
 		if err != nil {
 			m.lose(err)
+			m.confess(mod)
 		}
 		m.publish(s)
 		m.compact()
@@ -566,10 +574,37 @@ func (s *Snapshot) each(from, to UID, f func(Message)) {
 func (m *Mailbox) unrecorded(err error, w *work) (ModSeq, error) {
 	m.lose(err)
 	mod := m.stampChanges(w)
+	m.confess(mod)
 	m.forgetGone(w.changes, mod)
 	m.publish(m.outcome(w))
 	return max(mod, w.done), nil
 }
+
+// confess leaves word that mod, which is to be published, and some modseqs above it,
+// are not in the index: should this process be killed, clients would be told that
+// nothing has happened since.
+func (m *Mailbox) confess(mod ModSeq) {
+	h := &m.past
+	if !h.told || uint64(mod) < max(h.owed, 1) {
+		return
+	}
+	err := h.file.Exceed(uint64(mod) + ahead)
+	if err == nil {
+		h.owed = h.file.Limit()
+		return
+	}
+	if h.file.Forsake() == nil {
+		h.owed = uint64(mod) + ahead
+		return
+	}
+	if !m.forgetful.Swap(true) {
+		m.host.opt.Log.Warn("no modification sequences are told any more", "mailbox", m.name, "err", err)
+	}
+}
+
+// Forgetful reports whether modseqs that are told from now on will not be remembered:
+// sessions that have told some go on without (NOMODSEQ).
+func (m *Mailbox) Forgetful() bool { return m.forgetful.Load() }
 
 // lose goes on without the index.
 func (m *Mailbox) lose(err error) {
@@ -593,7 +628,8 @@ func (m *Mailbox) recover() {
 	h.state.ModSeq = max(h.state.ModSeq, h.state.Ceiling)
 	h.state.Since, h.gone = h.state.ModSeq, nil
 	if err := m.makeIndex(); err == nil {
-		h.lost = false
+		h.lost, h.owed = false, 0
+		m.forgetful.Store(false)
 	}
 }
 

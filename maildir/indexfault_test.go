@@ -21,8 +21,9 @@ type trip struct {
 	armed, stay bool
 	at, n       int
 	err         error
-	what        string // the first call that failed
-	renamed     bool   // the next sync of the folder is for the index
+	what        string                       // the first call that failed
+	spares      func(what, name string) bool // calls that do not fail; may be nil
+	renamed     bool                         // the next sync of the folder is for the index
 }
 
 func (t *trip) open(path string) (vfs.Dir, error) {
@@ -31,7 +32,7 @@ func (t *trip) open(path string) (vfs.Dir, error) {
 }
 
 func (t *trip) try(what, name string) error {
-	if !t.armed || !strings.HasPrefix(name, index.Name) {
+	if !t.armed || !strings.HasPrefix(name, index.Name) || t.spares != nil && t.spares(what, name) {
 		return nil
 	}
 	if t.n++; t.n != t.at && !(t.stay && t.n > t.at) {
@@ -124,6 +125,14 @@ func (f tripFile) Write(p []byte) (int, error) {
 		return n, err
 	}
 	return f.File.Write(p)
+}
+
+func (f tripFile) WriteAt(p []byte, off int64) (int, error) {
+	if err := f.t.try("overwrite", f.name); err != nil {
+		n, _ := f.File.WriteAt(p[:len(p)/2], off)
+		return n, err
+	}
+	return f.File.WriteAt(p, off)
 }
 
 func (f tripFile) Datasync() error {

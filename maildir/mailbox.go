@@ -63,6 +63,8 @@ type Mailbox struct {
 	found         []uint32            // UIDs in the order in which a scan found their files; nil: as in the index, or nobody knows
 	disorder      bool                // the index says otherwise
 
+	forgetful atomic.Bool // see Forgetful
+
 	early    atomic.Bool // followEarly has been here, or will be
 	uprooted atomic.Bool // another cur/ or new/ is in place; see inPlace
 	// unwatched says that the kernel does not tell of the folder, and that the log

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -340,11 +341,18 @@ func unpackList(s index.Stamp) uidlist.Stat {
 }
 
 // ModSeqs reports whether the mailbox remembers when messages change, and makes
-// it do so if it can: from now on modseqs may be told to a client. It is false
-// where there is no place for an index (NOMODSEQ, RFC 7162 section 3.1.2.2).
+// it do so if it can: from now on modseqs may be told to a client, until Forgetful. It
+// is false where there is no place for an index (NOMODSEQ, RFC 7162 section 3.1.2.2).
 func (m *Mailbox) ModSeqs() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	h := &m.past
+	can := m.modSeqs()
+	h.told = h.told || can
+	return can
+}
+
+func (m *Mailbox) modSeqs() bool {
 	h := &m.past
 	if len(m.importing) > 0 {
 		return false // an index would say that all has been taken over
@@ -605,6 +613,10 @@ func (x *pageSource) Pages(yield func(recs []index.Record, size int, names func(
 // anything else. m.mu is held.
 func (m *Mailbox) save(closing bool) {
 	h := &m.past
+	if h.lost && h.told && closing {
+		h.retry = time.Time{}
+		m.recover()
+	}
 	s := m.Snapshot()
 	if !h.on || s == nil || s.Validity == 0 {
 		return

@@ -472,7 +472,14 @@ func TestLimit(t *testing.T) {
 	raise(7, 10)
 	raise(20, 20)
 	f.Unlock()
-	raise(30, 30)
+	for _, to := range []uint64{5, 30} {
+		if err := f.Exceed(to); err != nil {
+			t.Fatal(err)
+		}
+		if n := f.Limit(); n != max(21, to) {
+			t.Errorf("%d, where %d was to be exceeded", n, to)
+		}
+	}
 	lock(t, f)
 	if n := f.Limit(); n != 30 {
 		t.Errorf("%d with the lock", n)

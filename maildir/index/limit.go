@@ -24,7 +24,7 @@ import (
 // there is empty, or says nothing.
 //
 // Lines are written with the lock held, but for the word of a process that cannot
-// get it. Two of those at one moment may hit one line; each looks again after its
+// get it. That may hit the line that another is writing: so each looks again after its
 // sync.
 //
 // Rejected: a third file, which one could forget to delete, or to keep, with the
@@ -55,9 +55,9 @@ func (f *File) ReadLimit() uint64 {
 	return f.limit
 }
 
-// RaiseLimit has Limit be at least to, durably if asked, in all processes that read it
-// from now on. Without the lock it is the word of a process that cannot get it.
-func (f *File) RaiseLimit(to uint64, durable bool) error {
+// Exceed leaves word that modseqs are told that the index does not know of: Limit is
+// above what it was, and at least to. The lock need not be held.
+func (f *File) Exceed(to uint64) error {
 	l := f.lock
 	if l == nil {
 		var err error
@@ -66,6 +66,34 @@ func (f *File) RaiseLimit(to uint64, durable bool) error {
 		}
 		defer l.Close()
 	}
+	for range 3 {
+		now, free, _, err := readLimit(l)
+		if err != nil {
+			return err
+		}
+		to = max(to, now+1)
+		if _, err := l.WriteAt(sealLimit(to), int64(free*limitLine)); err != nil {
+			return err
+		}
+		if err := l.Datasync(); err != nil {
+			return err
+		}
+		// Who has raised it since may not have seen our word.
+		if f.limit, _, _, err = readLimit(l); err != nil || f.limit == to {
+			return err
+		}
+	}
+	return f.unsettled()
+}
+
+func (f *File) unsettled() error {
+	return fmt.Errorf("%s/%s: written by others all the time", f.Dir.Path(), LockName)
+}
+
+// RaiseLimit has Limit be at least to, durably if asked, in all processes that read it
+// from now on. The lock is held.
+func (f *File) RaiseLimit(to uint64, durable bool) error {
+	l := f.lock
 	for range 3 {
 		now, free, first, err := readLimit(l)
 		if err != nil || now >= to {
@@ -88,7 +116,7 @@ func (f *File) RaiseLimit(to uint64, durable bool) error {
 			}
 		}
 	}
-	return fmt.Errorf("%s/%s: %w", f.Dir.Path(), LockName, ErrLocked)
+	return f.unsettled()
 }
 
 func sealLimit(to uint64) []byte {
@@ -128,7 +156,8 @@ func parseLimit(b []byte) (limit uint64, free int) {
 	return limit, free
 }
 
-// Forsake removes the index, durably: it does not know what clients have been told.
+// Forsake removes the index, durably, where Exceed cannot leave word. The lock need not
+// be held.
 func (f *File) Forsake() error {
 	if err := f.Dir.Unlink(Name); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
