@@ -71,7 +71,7 @@ func (w *witness) see(s *Snapshot) error {
 // agree on in the end, and none of them takes anything back meanwhile.
 func TestProcessesAgree(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(4) {
+	for seed := range uint64(longer(4, 200)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			a := newBox(t, Options{Fsync: FsyncNever})
@@ -251,7 +251,7 @@ func flagsOf(s *Snapshot, m Message) string {
 // what is there, and UIDs stay.
 func TestMirrors(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(6) {
+	for seed := range uint64(longer(6, 300)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(seed, 7))

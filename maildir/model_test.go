@@ -79,7 +79,7 @@ type modelSession struct {
 func TestModel(t *testing.T) {
 	t.Parallel()
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
-		f.Value.Set("40")
+		f.Value.Set(fmt.Sprint(longer(40, 2000)))
 	}
 	dir := t.TempDir()
 	runs := 0
@@ -106,6 +106,14 @@ func TestModel(t *testing.T) {
 			m.check(m.sessions[i])
 		}
 	})
+}
+
+// longer returns how many runs there are: few, or as many as before a release.
+func longer(few, many int) int {
+	if os.Getenv("IMAPD_SOAK") != "" {
+		return many
+	}
+	return few
 }
 
 func newModelRun(t *rapid.T, root string) *modelRun {
