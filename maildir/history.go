@@ -27,7 +27,9 @@ import (
 //     loss the next one is above the ceiling.
 //   - After a crash of the machine flags may be older than what was told. So an
 //     index that was not closed in this boot has a floor: every message counts
-//     as changed now. The same for an index that came with a copy of the folder.
+//     as changed now, and what is not there may have gone since: a message may
+//     have come, been told and gone again of which nothing was recorded on disk. The
+//     same for an index that came with a copy of the folder.
 //   - An expunge is on disk before a client hears of it.
 type history struct {
 	file   index.File

@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -390,6 +391,62 @@ func TestFloor(t *testing.T) {
 			case !b.ModSeqs():
 				t.Error("no index")
 			}
+		}
+	}
+}
+
+// A message that came and went of which the index never knew, because what was
+// recorded last was lost in a power cut, is not believed to be there still.
+func TestFloorForgets(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{NoNotify: true})
+	b.deliver("cur", "1.h:2,", "x\n")
+	b.sync(Serve)
+	b.remembering()
+	b.flag(1)
+	durable := int64(len(b.indexFile()))
+	b.append(b.Mailbox, "two\r\n", FlagSet{})
+	c := mirror{}
+	if err := c.reconnect(b.Mailbox); err != nil {
+		t.Fatal(err)
+	}
+	s := b.Snapshot()
+	b.remove("cur/" + string(s.At(1).name()))
+	if err := os.Truncate(b.in(".", index.Name), durable); err != nil {
+		t.Fatal(err)
+	}
+	b.reboot()
+	b = b.process(Options{NoNotify: true})
+	b.sync(Serve)
+	if err := c.reconnect(b.Mailbox); err != nil {
+		t.Error(err)
+	}
+}
+
+// What was lost while the index could not be written is not believed to be known,
+// when there is one again.
+func TestLossForgets(t *testing.T) {
+	t.Parallel()
+	a := newBox(t, Options{NoNotify: true})
+	a.deliver("cur", "1.h:2,", "x\n")
+	a.sync(Serve)
+	a.remembering()
+	b := a.process(Options{NoNotify: true}).remembering()
+	a.mu.Lock()
+	a.lose(os.ErrPermission)
+	a.mu.Unlock()
+	a.append(a.Mailbox, "two\r\n", FlagSet{})
+	s := a.Snapshot()
+	c := mirror{s.Validity, s.ModSeq, map[UID]string{1: "", 2: ""}}
+	a.remove("cur/" + string(s.At(1).name()))
+	a.sync(Serve)
+	a.past.retry = time.Time{}
+	a.remembering()
+	for _, p := range []*box{a, b} {
+		p.sync(Serve)
+		again := mirror{c.validity, c.modseq, maps.Clone(c.flags)}
+		if err := again.reconnect(p.Mailbox); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -193,9 +193,7 @@ func (m *Mailbox) floor(img *index.Image, s *Snapshot) (*Snapshot, error) {
 	mod := max(uint64(m.tick()), h.state.Ceiling+1)
 	h.state.ModSeq, h.state.Ceiling, h.state.Boot, h.state.Clean = mod, mod+ahead, m.host.boot, false
 	s = s.lifted(ModSeq(mod))
-	if m.copied(img) || img.Torn {
-		h.gone, h.state.Since = nil, mod // expunges are missing
-	}
+	h.forget(mod)
 	if m.copied(img) {
 		// Only a new index can say that it is this folder's, and this file.
 		h.line = rand.Uint64()
@@ -206,6 +204,11 @@ func (m *Mailbox) floor(img *index.Image, s *Snapshot) (*Snapshot, error) {
 	b.State(&h.state)
 	return s, h.file.Append(&b, m.host.opt.Fsync != FsyncNever)
 }
+
+// forget begins the history of expunges at mod. Where a floor is needed messages may
+// be missing of which the index never knew: one that came last is told when the UID
+// list has it, its record is on disk some time later, and its file may be gone sooner.
+func (h *history) forget(mod uint64) { h.gone, h.state.Since = nil, mod }
 
 // lifted returns s, which nobody else has yet, with every message changed at mod.
 func (s *Snapshot) lifted(mod ModSeq) *Snapshot {
@@ -360,6 +363,7 @@ func (m *Mailbox) join(img *index.Image, mine index.State, ours *Snapshot, floor
 		mod := m.tick()
 		h.state.ModSeq = uint64(mod)
 		theirs = theirs.lifted(mod)
+		h.forget(uint64(mod))
 		m.raise(mod)
 		var b index.Batch
 		b.Floor(uint64(mod))
