@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,12 +19,16 @@ type script struct {
 	name   string
 	layout tree.Layout
 	apart  bool                           // lists lie in a control directory
+	index  bool                           // what we know of folders lies in an index directory
 	trees  bool                           // there are folders in each other
 	prep   func(t *testing.T, dir string) // changes the site before anybody knows it
+	before []step                         // commands that were answered, and made durable, long ago
 	raw    map[string]folder              // what clients know then; nil: what we say when asked
 	wait   []added                        // messages without a UID in raw
 	opens  []string                       // mailboxes that are open before the first command
 	steps  []step
+	more   bool // than Dovecot knows: it is not asked
+	two    bool // another program takes part in the steps: only the power fails
 }
 
 // A step is a command.
@@ -148,10 +153,13 @@ func serve(name string) step {
 	return step{func(s *session) error {
 		s.leave(name)
 		m, err := s.box(name)
-		if err != nil {
-			return err
+		if err == nil {
+			err = m.Sync(ctx, maildir.Serve)
 		}
-		return m.Sync(ctx, maildir.Serve)
+		if err == nil {
+			_, err = s.enter(name)
+		}
+		return err
 	}, effect{}}
 }
 
@@ -231,6 +239,11 @@ func (s site) build(t *testing.T, sc script) {
 	}
 	if sc.prep != nil {
 		sc.prep(t, s.root())
+	}
+	for i, st := range sc.before {
+		if err := st.do(h); err != nil {
+			t.Fatalf("command %d before: %v", i, err)
+		}
 	}
 }
 
@@ -315,7 +328,7 @@ func scripts() []script {
 			all = append(all, sc)
 		}
 	}
-	return append(all, firstOpens()...)
+	return slices.Concat(all, firstOpens(), keywordScripts(), sideScripts())
 }
 
 func chmod(t *testing.T, dir, name string, mode os.FileMode) {

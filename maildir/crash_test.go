@@ -3,7 +3,7 @@ package maildir_test
 import (
 	"fmt"
 	"os"
-	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +12,8 @@ import (
 
 	"imapd/maildir"
 	"imapd/maildir/faultfs"
+	"imapd/maildir/index"
+	"imapd/maildir/quota"
 	"imapd/test/belief"
 )
 
@@ -20,8 +22,9 @@ var errnos = []unix.Errno{unix.ENOSPC, unix.EIO, unix.EDQUOT, unix.EMFILE, unix.
 
 // TestCrash makes each command of the scripts fail, die and lose its power at each
 // of its calls. What was answered must be so afterwards, and what was not must
-// have left nothing that clients could see: security rules I1 to I13, I19, I21,
-// I22 of a mailbox, as far as package belief demands it.
+// have left nothing that clients could see; and whoever comes back with what was
+// told before (QRESYNC) believes what is there: security rules I1 to I13, I15, I16,
+// I19, I21, I22 of a mailbox, as far as package belief demands it.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	c := counts{dir: shelf(t)}
@@ -34,15 +37,15 @@ func TestCrash(t *testing.T) {
 		}
 	})
 	c.askDovecot(t)
-	t.Logf("%d kill points, %d faults, %d power cuts, %d violations", c.kills.Load(), c.faults.Load(), c.cuts.Load(), c.violations.Load())
+	t.Logf("%d kill points, %d faults, %d power cuts, %d mirrors, %d violations", c.kills.Load(), c.faults.Load(), c.cuts.Load(), c.mirrors.Load(), c.violations.Load())
 }
 
 func soaking() bool { return os.Getenv("IMAPD_SOAK") != "" }
 
 // counts is what all scripts have in common.
 type counts struct {
-	dir                             string // holds all sites
-	kills, faults, cuts, violations atomic.Int64
+	dir                                      string // holds all sites
+	kills, faults, cuts, mirrors, violations atomic.Int64
 
 	mu   sync.Mutex
 	kept []keepsake
@@ -53,7 +56,7 @@ type run struct {
 	*testing.T
 	script
 	*counts
-	index  int           // of the script
+	at     int           // of the script
 	tree   *faultfs.Tree // the site before the first command
 	known  map[string]folder
 	fsync  maildir.Fsync
@@ -62,8 +65,8 @@ type run struct {
 	keeps  int
 }
 
-func newRun(t *testing.T, sc script, index int, c *counts) *run {
-	r := &run{T: t, script: sc, counts: c, index: index}
+func newRun(t *testing.T, sc script, at int, c *counts) *run {
+	r := &run{T: t, script: sc, counts: c, at: at}
 	s := r.site()
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -96,7 +99,7 @@ func (r *run) one(n int) bool {
 // site is a place for the next tree.
 func (r *run) site() site {
 	r.number++
-	return site{fmt.Sprintf("%s/%d.%d", r.dir, r.index, r.number), r.layout, r.apart}
+	return site{fmt.Sprintf("%s/%d.%d", r.dir, r.at, r.number), r.layout, r.apart, r.index}
 }
 
 // place puts a tree there.
@@ -124,20 +127,23 @@ func (r *run) knows(cut bool) *belief.Known {
 
 func (r *run) all() {
 	calls := r.whole()
+	if r.two {
+		calls = nil
+	}
 	for _, c := range calls {
-		if c.Changes && r.one(5) {
+		if c.Changes && r.one(6) {
 			r.kill(c, faultfs.ErrKilled)
 		}
-		if c.Op == "write" && r.one(4) {
+		if c.Op == "write" && r.one(5) {
 			r.kill(c, faultfs.ErrTorn)
 		}
 		for _, e := range errnos {
-			if r.one(6 * len(errnos)) {
-				r.fault(faultfs.At(c.N, e), fmt.Sprintf("%v, %v", c, e))
+			if r.one(8 * len(errnos)) {
+				r.fault(faultfs.At(c.N, e), e.Error(), false)
 			}
 		}
-		if c.Changes && r.one(5) {
-			r.fault(faultfs.Full(c.N, unix.ENOSPC), fmt.Sprintf("%v and all after it, no space", c))
+		if c.Changes && r.one(7) {
+			r.fault(faultfs.Full(c.N, unix.ENOSPC), "no space any more", true)
 		}
 	}
 	for _, r.fsync = range []maildir.Fsync{maildir.FsyncOptimized, maildir.FsyncAlways} {
@@ -153,7 +159,7 @@ func (r *run) start(s site, fs *faultfs.FS) *session {
 		r.Fatal(err)
 	}
 	for _, name := range r.opens {
-		if _, err := h.box(name); err != nil {
+		if _, err := h.enter(name); err != nil {
 			r.Fatal(err)
 		}
 	}
@@ -168,6 +174,7 @@ func (r *run) whole() (calls []faultfs.Call) {
 	h := r.start(s, &fs)
 	defer h.close()
 	k := r.knows(false)
+	r.tell(h, k)
 	fs.Arm(func(c faultfs.Call) error { calls = append(calls, c); return nil })
 	for i, st := range r.steps {
 		h.given = nil
@@ -175,9 +182,11 @@ func (r *run) whole() (calls []faultfs.Call) {
 			r.Fatalf("command %d: %v", i, err)
 		}
 		k.Done(st.effect, h.given)
+		r.tell(h, k)
 	}
 	fs.Disarm()
 	r.judge(s, h, k, "without a fault", false)
+	r.counted(s, "without a fault")
 	if len(calls) < 3 {
 		r.Fatalf("only the calls %v", calls)
 	}
@@ -192,6 +201,7 @@ func (r *run) kill(c faultfs.Call, how error) {
 	s := r.place(r.tree)
 	h := r.start(s, &fs)
 	k := r.knows(false)
+	r.tell(h, k)
 	fs.Arm(faultfs.At(c.N, how))
 	for _, st := range r.steps {
 		h.given = nil
@@ -205,13 +215,25 @@ func (r *run) kill(c faultfs.Call, how error) {
 			break
 		}
 		k.Done(st.effect, h.given)
+		r.tell(h, k)
 	}
 	h.close()
 	r.recover(s, k, fmt.Sprintf("%v at %v", how, c))
 }
 
-// fault has a call fail, or more.
-func (r *run) fault(f func(faultfs.Call) error, what string) {
+// tell has k know what clients have been told of the mailboxes that they have
+// selected.
+func (r *run) tell(h *session, k *belief.Known) {
+	r.Helper()
+	all, err := h.told()
+	if err != nil {
+		r.fail("%v", err)
+	}
+	k.Told(all...)
+}
+
+// fault has a call fail; with full, all that need room.
+func (r *run) fault(f func(faultfs.Call) error, what string, full bool) {
 	r.Helper()
 	r.faults.Add(1)
 	var fs faultfs.FS
@@ -219,26 +241,107 @@ func (r *run) fault(f func(faultfs.Call) error, what string) {
 	h := r.start(s, &fs)
 	defer h.close()
 	k := r.knows(false)
-	fs.Arm(f)
+	r.tell(h, k)
+	lost := false // the index could not be written: what is told then is not remembered yet
+	fs.Arm(func(c faultfs.Call) error {
+		err := f(c)
+		lost = lost || err != nil && strings.Contains(c.Path, index.Name)
+		return err
+	})
 	for i, st := range r.steps {
 		h.given = nil
-		if err := st.do(h); err != nil {
+		err := st.do(h)
+		if err == nil {
+			k.Done(st.effect, h.given)
+		} else {
 			if fs.Hit().N == 0 {
 				r.Errorf("%s: command %d: %v", what, i, err)
 			}
 			k.Open(st.effect, true)
 			what += fmt.Sprintf(" (command %d: %v)", i, err)
+		}
+		if !lost {
+			r.tell(h, k)
+		}
+		if err != nil {
 			break
 		}
-		k.Done(st.effect, h.given)
 	}
 	fs.Disarm()
+	hit := fs.Hit()
+	what += " at " + hit.String()
+	if !strings.Contains(hit.Path, quota.Name) && hit.Path != s.root() && !full {
+		r.counted(s, what)
+	}
 	// The same process goes on, and another one finds the same.
 	s.age(r.T)
+	k.Unsaid = true // it may have gone on without an index
 	if r.judge(s, h, k, "the same process after "+what, false) {
+		k.Unsaid = false
 		h.close()
 		r.recover(s, k, what)
 	}
+}
+
+// settle has a process come and go, so that s, which is a copy, has the index of
+// folders that were closed: the next process goes on with it.
+func (r *run) settle(s site) {
+	r.Helper()
+	if r.raw != nil { // nobody has been there
+		return
+	}
+	h, err := s.serve(maildir.Options{})
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer h.close()
+	if _, err := h.look(maildir.Look); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// An answer is what became of a command whose calls were recorded.
+type answer struct {
+	calls int // that were made when it was answered
+	given []maildir.UID
+	told  []folder
+}
+
+// answers does the commands of the script. The first answer is what was told before
+// them.
+func (r *run) answers(h *session, fs *faultfs.FS) []answer {
+	r.Helper()
+	all := make([]answer, len(r.steps)+1)
+	for i := range all {
+		h.given = nil
+		if i > 0 {
+			if err := r.steps[i-1].do(h); err != nil {
+				r.Fatalf("command %d: %v", i-1, err)
+			}
+		}
+		told, err := h.told()
+		if err != nil {
+			r.Fatal(err)
+		}
+		all[i] = answer{fs.Recorded(), h.given, told}
+	}
+	return all
+}
+
+// heard is what clients know once they have had these answers, when the power goes.
+func (r *run) heard(all []answer) *belief.Known {
+	k := r.knows(true)
+	k.Told(all[0].told...)
+	for i, a := range all[1:] {
+		st := r.steps[i]
+		st.Weak = st.Weak && r.fsync != maildir.FsyncAlways
+		k.Done(st.effect, a.given)
+		k.Told(a.told...)
+	}
+	if len(all) <= len(r.steps) {
+		k.Open(r.steps[len(all)-1].effect, false)
+	}
+	return k
 }
 
 // cut takes the power away behind each call.
@@ -246,6 +349,7 @@ func (r *run) cut() {
 	r.Helper()
 	var fs faultfs.FS
 	s := r.place(r.tree)
+	r.settle(s)
 	h := r.start(s, &fs)
 	keep := s.dir + ".files"
 	if err := os.Mkdir(keep, 0o700); err != nil {
@@ -255,42 +359,28 @@ func (r *run) cut() {
 		r.Fatal(err)
 	}
 	fs.Arm(nil)
-	ends := make([]int, len(r.steps)) // how many calls were made when it was answered
-	given := make([][]maildir.UID, len(r.steps))
-	for i, st := range r.steps {
-		h.given = nil
-		if err := st.do(h); err != nil {
-			r.Fatalf("command %d: %v", i, err)
-		}
-		ends[i], given[i] = fs.Recorded(), h.given
-	}
+	all := r.answers(h, &fs)
 	fs.Disarm()
 	h.close()
 	seen := map[[2]uint64]bool{}
 	fs.Replay(func(n int, now *faultfs.State) {
-		answered := 0
-		for answered < len(ends) && ends[answered] <= n {
-			answered++
+		had := all[:1]
+		for len(had) < len(all) && all[len(had)].calls <= n {
+			had = all[:len(had)+1]
 		}
-		for _, tree := range now.Cuts(uint64(n)) {
-			id := [2]uint64{uint64(answered), tree.Key()}
+		for i, tree := range now.Cuts(uint64(n)) {
+			id := [2]uint64{uint64(len(had)), tree.Key()}
 			if seen[id] {
 				continue
 			}
 			seen[id] = true
-			if !r.one(40) {
+			// What was answered a moment ago must not be lost with all that can be.
+			if atOnce := i == 0 && had[len(had)-1].calls == n; !atOnce && !r.one(80) {
 				continue
 			}
 			r.cuts.Add(1)
-			k := r.knows(true)
-			for i, st := range r.steps[:answered] {
-				st.Weak = st.Weak && r.fsync != maildir.FsyncAlways
-				k.Done(st.effect, given[i])
-			}
-			if answered < len(r.steps) {
-				k.Open(r.steps[answered].effect, false)
-			}
-			what := fmt.Sprintf("power cut after call %d with %d commands answered: %s", n, answered, tree.Name)
+			k := r.heard(had)
+			what := fmt.Sprintf("power cut after call %d with %d commands answered: %s", n, len(had)-1, tree.Name)
 			// The machine comes back, or what was on its disk is put elsewhere.
 			if err := tree.Return(s.dir); err != nil {
 				r.Fatal(err)
@@ -306,133 +396,4 @@ func (r *run) cut() {
 		os.RemoveAll(s.dir)
 		os.RemoveAll(keep)
 	}
-}
-
-// afterBoot looks at s as the first process of the next boot does, and works there.
-func (r *run) afterBoot(s site, k *belief.Known, what string) {
-	r.Helper()
-	h := r.next(s, what)
-	if h == nil {
-		return
-	}
-	defer h.close()
-	h.host.Reboot()
-	if r.judge(s, h, k, "after "+what, false) && r.one(3) {
-		r.reuse(s, h, what)
-	}
-}
-
-// next serves s as the next process does. It returns nil if that cannot be.
-func (r *run) next(s site, what string) *session {
-	r.Helper()
-	s.age(r.T)
-	h, err := s.serve(maildir.Options{})
-	if err != nil {
-		r.fail("%s: %v", what, err)
-		return nil
-	}
-	return h
-}
-
-// recover looks at s as the next process does, works there, and looks again.
-func (r *run) recover(s site, k *belief.Known, what string) {
-	r.Helper()
-	h := r.next(s, what)
-	if h == nil {
-		return
-	}
-	defer h.close()
-	if r.judge(s, h, k, "after "+what, false) && r.one(3) {
-		if all := r.reuse(s, h, what); all != nil && !r.apart && r.keeps%keepEach() == 0 {
-			r.counts.keep(s, all, what)
-			return
-		}
-	}
-	if !r.Failed() {
-		os.RemoveAll(s.dir)
-	}
-}
-
-func (r *run) fail(format string, args ...any) {
-	r.Helper()
-	r.violations.Add(1)
-	r.Errorf(format, args...)
-	if r.violations.Load() > 1000 {
-		r.FailNow()
-	}
-}
-
-// judge compares what h serves with what clients know. With changed, somebody has
-// changed each folder since it was in danger.
-func (r *run) judge(s site, h *session, k *belief.Known, what string, changed bool) bool {
-	r.Helper()
-	all, err := h.look(maildir.Serve)
-	if err != nil {
-		r.fail("%s: %v", what, err)
-		return false
-	}
-	bad := k.Violations(all)
-	for name, f := range all {
-		if err := s.sound(name, f, changed); err != nil {
-			bad = append(bad, fmt.Sprintf("%s: %v", name, err))
-		}
-	}
-	for _, v := range bad {
-		r.fail("%s (%s): %s", what, s.dir, v)
-	}
-	return len(bad) == 0
-}
-
-// reuse holds that all can be changed after a crash, and that the next process
-// finds the changes and the UIDs that were told. It returns all folders, or nil
-// if that is not so.
-func (r *run) reuse(s site, h *session, what string) map[string]folder {
-	r.Helper()
-	r.keeps++
-	before, err := h.look(maildir.Look)
-	if err != nil {
-		r.fail("after %s: %v", what, err)
-		return nil
-	}
-	k := belief.New(before, false)
-	do := func(st step) {
-		h.given = nil
-		if err := st.do(h); err != nil {
-			r.fail("after %s: %+v: %v", what, st.effect, err)
-		}
-		k.Done(st.effect, h.given)
-	}
-	do(create("After"))
-	for _, st := range r.steps {
-		// A folder that was being made can be made, and one that was going, too.
-		for _, name := range []string{st.Makes, st.Kills} {
-			if name != "" && !slices.Contains(k.Folders(), name) {
-				do(create(name))
-			}
-		}
-	}
-	for _, name := range k.Folders() {
-		for u, m := range before[name].Mails {
-			do(between(name, "After", false, []maildir.UID{u}, m))
-			flags := map[maildir.UID]string{u: `\Answered`}
-			do(flag(name, maildir.ReplaceFlags, maildir.FlagSet{System: maildir.Answered}, flags))
-			break
-		}
-		do(add(name, maildir.FlagSet{Keywords: []string{"home"}}, "Subject: after\n\n"+name+"\n"))
-	}
-	h.close()
-	next, err := s.serve(maildir.Options{})
-	if err != nil {
-		r.fail("long after %s: %v", what, err)
-		return nil
-	}
-	defer next.close()
-	if !r.judge(s, next, k, "long after "+what, true) {
-		return nil
-	}
-	all, err := next.look(maildir.Look)
-	if err != nil {
-		r.fail("long after %s: %v", what, err)
-	}
-	return all
 }

@@ -35,6 +35,7 @@ type site struct {
 	dir    string // holds Maildir, and Control if that is apart
 	layout tree.Layout
 	apart  bool
+	index  bool // imapd.index lies in Index
 }
 
 func (s site) root() string { return s.dir + "/Maildir" }
@@ -44,15 +45,22 @@ func (s site) config() tree.Config {
 	if s.apart {
 		c.Control = s.dir + "/Control"
 	}
+	if s.index {
+		c.Index = s.dir + "/Index"
+	}
 	return c
 }
 
 // A session is one process that serves a site to one client.
 type session struct {
-	host  *maildir.Host
-	st    *maildir.Store
-	boxes map[string]*maildir.Mailbox
-	given []maildir.UID // by the last command
+	site
+	host     *maildir.Host
+	st       *maildir.Store
+	boxes    map[string]*maildir.Mailbox
+	selected map[string]bool // of boxes: clients are told their modseqs
+	given    []maildir.UID   // by the last command
+	rebooted bool
+	open     func(path string) (vfs.Dir, error)
 }
 
 // quiet takes what a server says about the faults that it is made to meet.
@@ -60,14 +68,17 @@ var quiet = slog.New(slog.DiscardHandler)
 
 func (s site) serve(o maildir.Options) (*session, error) {
 	// Only a lock that a fault has left behind is ever waited for.
-	o.NoNotify, o.Log, o.LockWait = true, quiet, 300*time.Millisecond
+	o.NoNotify, o.Log, o.LockWait, o.IndexSingleHost = true, quiet, 300*time.Millisecond, s.index
+	if o.Open == nil {
+		o.Open = vfs.Open
+	}
 	h := maildir.NewHost(o)
 	st, err := h.Open(s.config())
 	if err != nil {
 		h.Close()
 		return nil, err
 	}
-	return &session{host: h, st: st, boxes: map[string]*maildir.Mailbox{}}, nil
+	return &session{site: s, host: h, st: st, boxes: map[string]*maildir.Mailbox{}, selected: map[string]bool{}, open: o.Open}, nil
 }
 
 // box returns a mailbox, opened by the first call.
@@ -82,12 +93,28 @@ func (s *session) box(name string) (*maildir.Mailbox, error) {
 	return m, err
 }
 
+// enter is box for a client that selects the mailbox.
+func (s *session) enter(name string) (*maildir.Mailbox, error) {
+	m, err := s.box(name)
+	if err == nil {
+		s.selected[name] = m.ModSeqs()
+	}
+	return m, err
+}
+
 // leave closes a mailbox.
 func (s *session) leave(name string) {
 	if m := s.boxes[name]; m != nil {
 		m.Release()
 		delete(s.boxes, name)
+		delete(s.selected, name)
 	}
+}
+
+// reboot has the machine have been started anew before this process.
+func (s *session) reboot() {
+	s.host.Reboot()
+	s.rebooted = true
 }
 
 func (s *session) close() {
@@ -128,9 +155,64 @@ func (s *session) look(a maildir.Access) (map[string]folder, error) {
 
 func lookInto(m *maildir.Mailbox) (folder, error) {
 	told := m.ModSeqs() // as SELECT asks; false where the index cannot be written
+	return read(m, told)
+}
+
+// told returns what clients have been told of the mailboxes that they have
+// selected.
+func (s *session) told() (all []folder, err error) {
+	for name, modseqs := range s.selected {
+		f, err := read(s.boxes[name], modseqs)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		all = append(all, f)
+	}
+	return all, nil
+}
+
+// resync is what a client is told that comes back to a mailbox.
+func (s *session) resync(name string, mirror folder) (belief.News, error) {
+	known := s.boxes[name] != nil
+	m, err := s.box(name)
+	if err != nil {
+		return belief.News{}, err
+	}
+	if !known {
+		defer s.leave(name)
+	}
+	if !m.ModSeqs() {
+		return belief.News{}, errors.New("no modseqs")
+	}
+	gone, complete := m.Expunged(mirror.ModSeq)
+	snap := m.Snapshot()
+	news := belief.News{Flags: map[maildir.UID]string{}}
+	for u := range mirror.Mails {
+		went := !complete || slices.ContainsFunc(gone, func(x maildir.Expunged) bool { return x.First <= u && u <= x.Last })
+		if _, there := snap.Find(u); went && !there {
+			news.Vanished = append(news.Vanished, u)
+		}
+	}
+	for _, msg := range snap.Range(0, snap.Len()) {
+		if msg.ModSeq > mirror.ModSeq {
+			news.Flags[msg.UID] = flagNames(snap, msg)
+		}
+	}
+	return news, nil
+}
+
+// flagNames returns the flags of a message as mail has them.
+func flagNames(s *maildir.Snapshot, msg maildir.Message) string {
+	names := s.AppendFlagNames(nil, msg.Marks())
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}
+
+// read returns what the snapshot of m says.
+func read(m *maildir.Mailbox, modseqs bool) (folder, error) {
 	snap := m.Snapshot()
 	f := folder{Validity: snap.Validity, Next: snap.Next, Mails: map[maildir.UID]mail{}}
-	if told {
+	if modseqs {
 		f.ModSeq = snap.ModSeq
 	}
 	last := maildir.UID(0)
@@ -150,9 +232,7 @@ func lookInto(m *maildir.Mailbox) (folder, error) {
 		if err != nil {
 			return f, err
 		}
-		flags := snap.AppendFlagNames(nil, msg.Marks())
-		slices.Sort(flags)
-		f.Mails[msg.UID] = mail{Text: string(text), Date: date, Flags: strings.Join(flags, " ")}
+		f.Mails[msg.UID] = mail{Text: string(text), Date: date, Flags: flagNames(snap, msg)}
 	}
 	return f, nil
 }
@@ -191,6 +271,9 @@ func (s site) sound(name string, f folder, changed bool) error {
 			return err
 		}
 		for _, e := range entries {
+			if e.Name()[0] == '.' { // no message to anybody
+				continue
+			}
 			base, _, _ := strings.Cut(e.Name(), ":")
 			if _, ok := f.Mails[uids[base]]; !ok {
 				return fmt.Errorf("%s/%s is nobody's: UID %d", sub, e.Name(), uids[base])

@@ -15,9 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"imapd/maildir/faultfs"
 	"imapd/maildir/keywords"
-	"imapd/maildir/tree"
 )
 
 // manyKeywords returns n names.
@@ -394,44 +392,6 @@ func TestOverflowCompaction(t *testing.T) {
 	b.start(Options{})
 	if got := keywordsOf(b.Mailbox, keep); len(got) != 27 {
 		t.Errorf("left %q", got)
-	}
-}
-
-// Each call of a change that fails: the command says so, and what it leaves is
-// what is shown.
-func TestOverflowFaults(t *testing.T) {
-	t.Parallel()
-	for at := 1; ; at++ {
-		var f faultfs.FS
-		b := newBox(t, Options{Open: f.Open})
-		u := b.append(b.Mailbox, "one\r\n", FlagSet{Keywords: manyKeywords(26)})
-		f.Arm(faultfs.At(at, unix.ENOSPC))
-		_, err := b.SetFlags(context.Background(), []UID{u}, ReplaceFlags, FlagSet{Seen, []string{"kw03", "beyond"}})
-		failed := f.Hit().Op
-		f.Disarm()
-		if failed == "" {
-			if err != nil {
-				t.Fatal(err)
-			}
-			if at < 5 {
-				t.Errorf("only %d calls", at)
-			}
-			return
-		}
-		got := keywordsOf(b.Mailbox, u)
-		if err == nil && !slices.Equal(got, []string{"kw03", "beyond"}) {
-			t.Errorf("%s (call %d) failed, OK and %q", failed, at, got)
-		}
-		again := *b
-		again.host, again.st = NewHost(Options{}), nil
-		t.Cleanup(func() { again.host.Close() })
-		if again.st, err = again.host.Open(tree.Config{Root: b.path, Separator: '/'}); err != nil {
-			t.Fatal(err)
-		}
-		again.Mailbox = again.open("INBOX")
-		if now := keywordsOf(again.Mailbox, u); !slices.Equal(now, got) {
-			t.Errorf("%s (call %d) failed: shown %q, in the files %q", failed, at, got, now)
-		}
 	}
 }
 

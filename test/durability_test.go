@@ -31,6 +31,8 @@ var (
 	syncsMore   = regexp.MustCompile(`^(fsync|fdatasync)\(\d+<[^>]*/Maildir/imapd-keywords(\.tmp)?>`)
 	renames     = regexp.MustCompile(`^renameat2?\(\d+<[^>]*/cur>, .*, \d+<[^>]*/cur>`)
 	unlinks     = regexp.MustCompile(`^unlinkat\(\d+<[^>]*/cur>`)
+	syncsIndex  = regexp.MustCompile(`^(fsync|fdatasync)\(\d+<[^>]*/imapd\.index>`)
+	syncsSent   = regexp.MustCompile(`^(fsync|fdatasync)\(\d+<[^>]*/\.Sent/imapd\.index>`)
 	replies     = regexp.MustCompile(`^(write|sendto|sendmsg|writev)\(\d+<(TCP|socket)[^>]*>, "(t3 OK|[^"]*[^"\d]t3 OK)`)
 )
 
@@ -58,27 +60,32 @@ func TestDurability(t *testing.T) {
 		{"optimized", "INBOX", strings.Replace(appends, "Seen", "Seen new-keyword", 1), []calls{
 			{syncsWords, placesWords, placesNew, syncsDir, replies},
 		}, nil},
-		{"optimized", "INBOX", "SELECT Sent", []calls{{writesList, syncsList, replies}}, nil}, // has a delivery
+		// Sent has an index that was closed. The first has a delivery too.
+		{"optimized", "INBOX", "SELECT Sent", []calls{{writesList, syncsList, syncsSent, replies}}, nil},
+		{"optimized", "INBOX", "EXAMINE Sent", []calls{{syncsSent, replies}}, nil},
 		{"optimized", "INBOX", "UID COPY 2 Sent", []calls{
 			{placesCopy, syncsDir, writesList, syncsList, replies},
 		}, nil},
 		{"optimized", "INBOX", "UID MOVE 4 Sent", []calls{
 			{placesCopy, notes, syncsDir, writesList, syncsList, unlinks, syncsFrom, replies},
+			{unlinks, syncsIndex, replies},
 		}, calls{syncsNew}}, // nothing came from there
 		{"optimized", "INBOX", "UID STORE 1 +FLAGS (" + manyKeywords + ")", []calls{
 			{writesMore, syncsMore, replies},
 			{renames, replies},
 		}, calls{syncsCur, syncsNew}},
-		{"optimized", "Work", "EXPUNGE", []calls{{unlinks, replies}}, calls{syncsCur, syncsNew}},
+		{"optimized", "Work", "EXPUNGE", []calls{{unlinks, syncsIndex, replies}}, calls{syncsCur, syncsNew}},
 		{"optimized", "INBOX", "UID STORE 1 +FLAGS (\\Flagged)", []calls{{renames, replies}}, calls{syncsCur, syncsNew}},
 		{"always", "INBOX", appends, []calls{
 			{writesData, setsTime, syncsData, placesNew, writesList, syncsList, syncsDir, replies},
 		}, nil},
-		{"always", "Work", "EXPUNGE", []calls{{unlinks, syncsCur, replies}}, nil},
+		{"always", "Work", "EXPUNGE", []calls{{unlinks, syncsCur, replies}, {unlinks, syncsIndex, replies}}, nil},
 		{"always", "INBOX", "UID STORE 1 +FLAGS (\\Flagged)", []calls{{renames, syncsCur, replies}}, nil},
 		{"never", "INBOX", appends, []calls{{writesData, setsTime, placesNew, writesList, replies}}, calls{syncsData, syncsCur, syncsNew}},
 		{"never", "INBOX", "UID COPY 2 Sent", []calls{{placesCopy, writesList, replies}}, calls{syncsData, syncsCur, syncsNew}},
 		{"never", "INBOX", "UID MOVE 4 Sent", []calls{{placesCopy, writesList, unlinks, replies}}, calls{syncsData, syncsCur, syncsNew}},
+		{"never", "Work", "EXPUNGE", []calls{{unlinks, replies}}, calls{syncsCur, syncsNew, syncsIndex}},
+		{"never", "INBOX", "EXAMINE Sent", []calls{{replies}}, calls{syncsIndex}},
 	} {
 		verb, _, _ := strings.Cut(strings.TrimPrefix(tt.command, "UID "), " ")
 		t.Run(tt.fsync+"/"+verb, func(t *testing.T) {
@@ -109,6 +116,11 @@ func TestDurability(t *testing.T) {
 func traced(t *testing.T, fsync, mailbox, command string) (log string) {
 	t.Helper()
 	dir, file := basic(t), peer.TempDir(t)+"/strace"
+	if strings.HasSuffix(command, " Sent") && !strings.HasPrefix(command, "UID") {
+		before := peer.Imapd(t, dir, peer.Options{})
+		before.Login(t, before.User).Do("SELECT Sent")
+		before.Stop()
+	}
 	s := peer.Imapd(t, dir, peer.Options{
 		Imapd: []string{"maildir_fsync: " + fsync},
 		Wrap: []string{"strace", "-D", "-f", "-y", "-q", "-s", "2000", "-o", file,

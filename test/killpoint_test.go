@@ -1,9 +1,7 @@
 package test
 
 import (
-	"bufio"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
 
 	"imapd/maildir"
@@ -38,6 +37,7 @@ type story struct {
 	known    map[string]belief.Folder
 	waiting  belief.Added // a delivery in new/ that nobody knows yet
 	commands []command
+	mirrors  atomic.Int64 // that came back
 }
 
 const (
@@ -86,15 +86,16 @@ func newStory(t *testing.T) *story {
 	}
 	st.commands = []command{
 		{"LOGIN " + peer.User + " " + peer.Password, belief.Effect{}},
+		{"ENABLE QRESYNC", belief.Effect{}},
 		{"SELECT INBOX", belief.Effect{}},
 		{fmt.Sprintf(`APPEND INBOX (\Seen work fresh) %s %s`, storyDate, peer.Literal(storyText)),
 			belief.Effect{Adds: []belief.Added{moved("INBOX", belief.Mail{Text: storyText, Date: date, Flags: `\Seen fresh work`}, false)}}},
-		{`UID STORE 1,2 +FLAGS.SILENT (\Flagged)`, belief.Effect{Flags: set("INBOX", map[maildir.UID]string{1: one.Flags, 2: two.Flags})}},
-		{`UID STORE 4 +FLAGS.SILENT (blue)`, belief.Effect{Flags: set("INBOX", map[maildir.UID]string{4: flagged(in[4], "blue").Flags})}},
+		{`UID STORE 1,2 +FLAGS (\Flagged)`, belief.Effect{Flags: set("INBOX", map[maildir.UID]string{1: one.Flags, 2: two.Flags})}},
+		{`UID STORE 4 +FLAGS (blue)`, belief.Effect{Flags: set("INBOX", map[maildir.UID]string{4: flagged(in[4], "blue").Flags})}},
 		{`UID COPY 1,2 Work`, belief.Effect{Adds: []belief.Added{moved("Work", one, false), moved("Work", two, false)}}},
 		{`UID MOVE 4,7 Sent`, belief.Effect{Adds: []belief.Added{moved("Sent", flagged(in[4], "blue"), true), moved("Sent", in[7], true)},
 			Drops: map[string][]maildir.UID{"INBOX": {4, 7}}}},
-		{`UID STORE 1,2 FLAGS.SILENT (\Deleted)`, belief.Effect{Flags: set("INBOX", map[maildir.UID]string{1: `\Deleted`, 2: `\Deleted`})}},
+		{`UID STORE 1,2 FLAGS (\Deleted)`, belief.Effect{Flags: set("INBOX", map[maildir.UID]string{1: `\Deleted`, 2: `\Deleted`})}},
 		{`EXPUNGE`, belief.Effect{Drops: map[string][]maildir.UID{"INBOX": {1, 2}}}},
 		{`CREATE New/Folder`, belief.Effect{Makes: "New/Folder"}},
 		{fmt.Sprintf(`APPEND New/Folder %s %s`, storyDate, peer.Literal(storyOther)),
@@ -113,7 +114,7 @@ func newStory(t *testing.T) *story {
 		{fmt.Sprintf(`APPEND Newer (\Answered) %s %s`, storyDate, peer.Literal(storyLong)),
 			belief.Effect{Adds: []belief.Added{moved("Newer", belief.Mail{Text: storyLong, Date: date, Flags: `\Answered`}, false)}}},
 		{`SELECT Newer`, belief.Effect{}},
-		{`UID STORE 1:3 FLAGS.SILENT (\Deleted green)`, belief.Effect{Flags: set("Newer", map[maildir.UID]string{
+		{`UID STORE 1:3 FLAGS (\Deleted green)`, belief.Effect{Flags: set("Newer", map[maildir.UID]string{
 			1: `\Deleted green`, 2: `\Deleted green`, 3: `\Deleted green`})}},
 		{`UID EXPUNGE 2:3`, belief.Effect{Drops: map[string][]maildir.UID{"Newer": {2, 3}}}},
 		{`UNSUBSCRIBE New/Folder`, belief.Effect{}},
@@ -131,7 +132,10 @@ func newStory(t *testing.T) *story {
 	return st
 }
 
-var storyFolder = regexp.MustCompile(`^\* LIST \(([^)]*)\) "/" "?([^"]*)"?$`)
+var (
+	storyFolder = regexp.MustCompile(`^\* LIST \(([^)]*)\) "/" "?([^"]*)"?$`)
+	highestLine = regexp.MustCompile(`^\* OK \[HIGHESTMODSEQ (\d+)\]`)
+)
 
 // look returns all that a client can find out.
 func (st *story) look(t *testing.T, c *peer.Client) map[string]belief.Folder {
@@ -144,6 +148,9 @@ func (st *story) look(t *testing.T, c *peer.Client) map[string]belief.Folder {
 		}
 		f := belief.Folder{Mails: map[maildir.UID]belief.Mail{}}
 		for _, r := range c.Do("SELECT %q", m[2]) {
+			if n := first(highestLine, r.Text); n != "" {
+				f.ModSeq = maildir.ModSeq(number(n))
+			}
 			switch code := codeLine.FindStringSubmatch(r.Text); {
 			case code == nil:
 			case code[1] == "UIDNEXT":
@@ -183,82 +190,21 @@ func (st *story) place(user string) (maildir string) {
 	return maildir
 }
 
-// A teller is the client that tells a story; its connection may end.
-type teller struct {
-	conn net.Conn
-	r    *bufio.Reader
-}
+// noModSeq compares what servers say that do not share an imapd.index.
+var noModSeq = cmpopts.IgnoreFields(belief.Folder{}, "ModSeq")
 
-func newTeller(t *testing.T, s *peer.Server) *teller {
-	t.Helper()
-	conn, err := s.Dial()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return &teller{conn, bufio.NewReader(conn)}
-}
-
-// ask sends a command and returns what was said, and the tagged answer, "" if
-// none came.
-func (c *teller) ask(text string) (said, answer string) {
-	c.conn.SetDeadline(time.Now().Add(answerTime))
-	if _, err := fmt.Fprintf(c.conn, "t %s\r\n", text); err != nil {
-		return "", ""
-	}
-	for {
-		line, err := c.r.ReadString('\n')
-		if err != nil {
-			return said, ""
-		}
-		said += line
-		if answer, ok := strings.CutPrefix(line, "t "); ok {
-			return said, strings.TrimSpace(answer)
-		}
-	}
-}
-
-var givenUIDs = regexp.MustCompile(`\[(?:APPENDUID \d+|COPYUID \d+ [\d:,]+) ([\d:,]+)\]`)
-
-// given returns the UIDs that a server has told of new messages.
-func given(said string) (uids []maildir.UID) {
-	for _, part := range strings.Split(first(givenUIDs, said), ",") {
-		from, to, ok := strings.Cut(part, ":")
-		if !ok {
-			to = from
-		}
-		for u := number(from); u > 0 && u <= number(to); u++ {
-			uids = append(uids, maildir.UID(u))
-		}
-	}
-	return uids
-}
-
-// tell tells the story until it ends, a command is refused or the server is gone.
-// It returns what the client knows then, and the refusal.
-func (st *story) tell(c *teller) (k *belief.Known, refusal string) {
-	k = st.knows()
-	for _, command := range st.commands {
-		said, answer := c.ask(command.text)
-		switch {
-		case answer == "":
-			k.Open(command.Effect, false)
-			return k, ""
-		case !strings.HasPrefix(answer, "OK"):
-			k.Open(command.Effect, true)
-			return k, fmt.Sprintf("%.40q: %s", command.text, answer)
-		}
-		k.Done(command.Effect, given(said))
-	}
-	return k, ""
-}
-
-// judge compares what s serves with what the client knows, and holds that all can
-// be changed.
+// judge compares what s serves with what the client knows, and what it is told when
+// it comes back, and holds that all can be changed.
 func (st *story) judge(t *testing.T, s *peer.Server, k *belief.Known) map[string]belief.Folder {
 	t.Helper()
 	c := s.Login(t, s.User)
-	for _, v := range k.Violations(st.look(t, c)) {
+	c.Do("ENABLE QRESYNC")
+	all := st.look(t, c)
+	asked, stale := k.Stale(all, func(name string, mirror belief.Folder) (belief.News, error) {
+		return comeBack(c, name, mirror), nil
+	})
+	st.mirrors.Add(int64(asked))
+	for _, v := range append(k.Violations(all), stale...) {
 		t.Error(v)
 	}
 	for name := range st.look(t, c) {
@@ -272,7 +218,7 @@ func (st *story) judge(t *testing.T, s *peer.Server, k *belief.Known) map[string
 
 // TestKillPoints ends the real server before each of the calls by which it changes
 // files while a client tells its story; and then the next one, and Dovecot, must
-// find what the client may believe.
+// find what the client may believe, and when it comes back it is told what it lacks.
 func TestKillPoints(t *testing.T) {
 	t.Parallel()
 	st := newStory(t)
@@ -301,7 +247,7 @@ func TestKillPoints(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d kill points of %d", kills.Load(), points)
+	t.Logf("%d kill points of %d, %d mirrors", kills.Load(), points, st.mirrors.Load())
 	if kills.Load() < int64(points/step*9/10) {
 		t.Error("the story is not the same each time")
 	}
@@ -321,9 +267,7 @@ func (st *story) whole(errno unix.Errno) int {
 	s.Stop()
 	next := peer.Imapd(st.T, dir, peer.Options{})
 	defer next.Stop()
-	for _, v := range k.Violations(st.look(st.T, next.Login(st.T, next.User))) {
-		st.Error(v)
-	}
+	st.judge(st.T, next, k)
 	n, _ := killerCalls(st.T, file)
 	return n
 }
@@ -379,7 +323,7 @@ func TestRefusedCalls(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d faults in %d calls: %d commands refused, %d stories whole", refused.Load()+passed.Load(), calls, refused.Load(), passed.Load())
+	t.Logf("%d faults in %d calls: %d commands refused, %d stories whole, %d mirrors", refused.Load()+passed.Load(), calls, refused.Load(), passed.Load(), st.mirrors.Load())
 	if refused.Load() == 0 {
 		t.Error("no call was refused")
 	}
@@ -400,7 +344,7 @@ func (st *story) refuse(t *testing.T, user string, n int, errno unix.Errno) bool
 	age(t, dir)
 	next := peer.Imapd(t, dir, peer.Options{})
 	defer next.Stop()
-	if diff := cmp.Diff(all, st.look(t, next.Login(t, next.User))); diff != "" {
+	if diff := cmp.Diff(all, st.look(t, next.Login(t, next.User)), noModSeq); diff != "" {
 		t.Errorf("(-this process +the next):\n%s", diff)
 	}
 	if errno == unix.EINTR && refusal != "" {
@@ -418,7 +362,7 @@ func (st *story) askDovecot(found map[string]map[string]belief.Folder) {
 	d := peer.Dovecot(st.T, st.dir+"/%u/Maildir", peer.Options{})
 	for user, want := range found {
 		c := d.Login(st.T, user)
-		if diff := cmp.Diff(want, st.look(st.T, c)); diff != "" {
+		if diff := cmp.Diff(want, st.look(st.T, c), noModSeq); diff != "" {
 			st.Errorf("%s (-imapd +dovecot):\n%s", user, diff)
 		}
 		c.Do("LOGOUT")

@@ -1,7 +1,7 @@
 // Package belief holds what clients may believe of a store while its server is
 // killed, meets errors and loses its power, and says where what is found
 // afterwards is something else. Tests of the engine and of the whole server use
-// it; see the security rules I1 to I13 and I19 for what it holds them to.
+// it; see the security rules I1 to I16 and I19 for what it holds them to.
 package belief
 
 import (
@@ -66,6 +66,7 @@ type belief struct {
 	Mail
 	also        []string // further flags that it may have
 	there, gone bool     // what it may be
+	undead      bool     // it may come back as another message
 }
 
 // A hope is a message whose UID no client knows.
@@ -92,11 +93,15 @@ type Known struct {
 
 	first map[string]maildir.UID // UIDNEXT before the first command
 
+	mirrors []Folder // what clients were told that may come back; see Stale
+
 	// Apart says that lists lie in a control directory.
 	Apart bool
 	// Copied says that what is found is a copy, with other inode numbers: what was
 	// about to be done is not known by them, and stays as it is.
 	Copied bool
+	// Unsaid says that modseqs need not be told: they cannot be written down.
+	Unsaid bool
 }
 
 // New returns what is known where all has been told to clients; cut says that
@@ -109,6 +114,7 @@ func New(all map[string]Folder, cut bool) *Known {
 		for u, m := range f.Mails {
 			k.beliefs[name][u] = belief{Mail: m, there: true}
 		}
+		k.Told(f)
 	}
 	return k
 }
@@ -136,7 +142,7 @@ func (k *Known) Done(e Effect, given []maildir.UID) {
 		k.beliefs[a.Folder][given[i]] = belief{Mail: a.Mail, there: true}
 	}
 	undone := k.cut && e.Weak
-	k.change(e, func(b *belief) { b.gone, b.there = true, undone }, func(b *belief, flags string) {
+	k.change(e, func(b *belief) { b.gone, b.there, b.undead = true, false, undone }, func(b *belief, flags string) {
 		if undone {
 			b.also = append(b.also, b.Flags)
 		}
@@ -166,7 +172,7 @@ func (k *Known) Open(e Effect, answered bool) {
 		}
 		k.hopes = append(k.hopes, h)
 	}
-	k.change(e, func(b *belief) { b.gone = true }, func(b *belief, flags string) { b.also = append(b.also, flags) })
+	k.change(e, func(b *belief) { b.gone, b.undead = true, k.cut }, func(b *belief, flags string) { b.also = append(b.also, flags) })
 	switch {
 	case e.Makes != "":
 		k.maybe[e.Makes] = true
@@ -268,9 +274,6 @@ func (k *Known) compare(name string, want, got Folder) (v []string) {
 	if got.Next < want.Next {
 		say("UIDNEXT %d, was %d", got.Next, want.Next)
 	}
-	if got.ModSeq != 0 && got.ModSeq < want.ModSeq { // 0: NOMODSEQ
-		say("HIGHESTMODSEQ %d, was %d", got.ModSeq, want.ModSeq)
-	}
 	beliefs := k.beliefs[name]
 	next := want.Next
 	if slices.ContainsFunc(k.hopes, func(h hope) bool { return h.Folder == name && h.least > 0 }) {
@@ -342,10 +345,10 @@ func (k *Known) unfulfilled(all map[string]Folder) (v []string) {
 }
 
 // undead reports whether a message of that text was expunged, and the power cut
-// may have brought it back: as another one.
+// may have brought it back: as another one, for clients know that its UID is gone.
 func (k *Known) undead(name, text string) bool {
 	for _, b := range k.beliefs[name] {
-		if b.Text == text && b.gone && b.there {
+		if b.Text == text && b.undead {
 			return true
 		}
 	}
