@@ -22,7 +22,7 @@ import (
 )
 
 // A roam is a Maildir on which clients work that come and go, beside another program,
-// and whose servers end or are killed.
+// and whose servers and indexes meet with what they may meet.
 type roam struct {
 	*world
 	seed    uint64
@@ -42,12 +42,19 @@ type roam struct {
 	told  map[string]uint64            // the highest modseq told of each mailbox
 	bases map[string]map[uint32]string // the file that each UID stands for
 
+	before  map[string]savedIndex
 	answers atomic.Int64
 	killAt  int64
 }
 
 // roamed are the mailboxes that clients keep.
 var roamed = []string{"INBOX", "Work"}
+
+// A savedIndex is an imapd.index of earlier.
+type savedIndex struct {
+	text []byte
+	time time.Time
+}
 
 // roamLength is how long clients roam in each mode, or 0: for one seed.
 func roamLength() time.Duration {
@@ -57,10 +64,11 @@ func roamLength() time.Duration {
 	return 0
 }
 
-// TestRoamers holds that whatever becomes of the servers, a client with QRESYNC that
-// comes back ends with the messages and flags that are there, each modseq is above what
-// was told before, and no UID changes its message. IMAPD_SEED is the seed to begin with;
-// what is drawn depends on it alone, which of those at work comes first does not.
+// TestRoamers holds that whatever becomes of the servers and of imapd.index, a client
+// with QRESYNC that comes back ends with the messages and flags that are there, each
+// modseq is above what was told before, and no UID changes its message. IMAPD_SEED is the
+// seed to begin with; what is drawn depends on it alone, which of those at work comes
+// first does not.
 func TestRoamers(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -86,7 +94,7 @@ func TestRoamers(t *testing.T) {
 
 func newRoam(t *testing.T, seed uint64, apart bool) *roam {
 	w := &roam{world: newWorld(t, 12), seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), apart: apart,
-		told: map[string]uint64{}, bases: map[string]map[uint32]string{"INBOX": {}, "Work": {}}}
+		told: map[string]uint64{}, bases: map[string]map[uint32]string{"INBOX": {}, "Work": {}}, before: map[string]savedIndex{}}
 	w.folders = map[string]string{"INBOX": w.dir, "Work": filepath.Join(w.dir, ".Work")}
 	for _, dir := range w.folders {
 		if err := os.Mkdir(filepath.Join(dir, "away"), 0o700); err != nil {
@@ -207,6 +215,10 @@ func (w *roam) disturb(r *rand.Rand, n int) {
 			w.Error(err)
 			return
 		}
+		if r.IntN(60) == 0 {
+			os.Remove(filepath.Join(dir, "imapd.index")) // if it is there
+			w.forgetAway(dir)
+		}
 		if r.IntN(8) == 0 {
 			drop(w, dir, strings.ReplaceAll(w.text("lda"), "\r\n", "\n"))
 			continue
@@ -231,6 +243,20 @@ func (w *roam) disturb(r *rand.Rand, n int) {
 	}
 }
 
+// forgetAway has the other program never bring back what it has taken away. Once the
+// index is lost nobody knows that a client was told of that, and the list of UIDs
+// would give the messages the UIDs which they had.
+func (w *roam) forgetAway(dir string) {
+	away := filepath.Join(dir, "away")
+	err := os.RemoveAll(away)
+	if err == nil {
+		err = os.Mkdir(away, 0o700)
+	}
+	if err != nil {
+		w.Error(err)
+	}
+}
+
 // note notes that a modseq was told.
 func (w *roam) note(box string, modseq uint64) {
 	w.mu.Lock()
@@ -238,7 +264,7 @@ func (w *roam) note(box string, modseq uint64) {
 	w.told[box] = max(w.told[box], modseq)
 }
 
-// upset does to connections and servers what may happen to them.
+// upset does to servers and indexes what may happen to them.
 func (w *roam) upset() {
 	did := []string{}
 	for _, x := range w.clients {
@@ -251,6 +277,17 @@ func (w *roam) upset() {
 	}
 	if w.server != nil && (w.dead.Load() || w.rand.IntN(2) == 0) {
 		did = append(did, w.end())
+	}
+	for _, box := range roamed {
+		path := filepath.Join(w.folders[box], "imapd.index")
+		if what := w.spoil(box, path); what != "" {
+			did = append(did, what)
+		}
+		info, err := os.Stat(path)
+		if err == nil && w.rand.IntN(3) == 0 {
+			text := []byte(read(w.T, path))
+			w.before[box] = savedIndex{text, info.ModTime()}
+		}
 	}
 	w.happens = append(w.happens, fmt.Sprint(did))
 }
@@ -276,6 +313,43 @@ func (w *roam) end() string {
 	w.server = nil
 	w.dead.Store(false)
 	return what
+}
+
+// spoil does something to the index of a mailbox, perhaps, and says what.
+func (w *roam) spoil(box, path string) (what string) {
+	old, any := w.before[box]
+	var err error
+	switch n := w.rand.IntN(8); {
+	case n == 0:
+		what = "the loss"
+		err = os.Remove(path)
+	case n == 1 && any:
+		what = "an old one in the place"
+		w.put(path+".old", old)
+		err = os.Rename(path+".old", path)
+	case n == 2 && any && w.server == nil:
+		what = "an old one written over that"
+		w.put(path, old)
+	default:
+		return ""
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		w.Error(err)
+	}
+	w.forgetAway(filepath.Dir(path))
+	return what + " of " + box
+}
+
+// put writes an index as cp -a does.
+func (w *roam) put(path string, old savedIndex) {
+	err := os.WriteFile(path, old.text, 0o600)
+	if err == nil {
+		err = os.Chtimes(path, old.time, old.time)
+	}
+	if err != nil {
+		w.Error(err)
+	}
+	peer.Own(w, path)
 }
 
 // compare has x come back to both mailboxes and holds what it knows of them against
