@@ -127,22 +127,37 @@ func (id identity) as(look func() error) error {
 	if os.Geteuid() != 0 || id.uid == 0 {
 		return look()
 	}
+	// The rights are one thread's. It is of no use to others unless it gets them back.
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
-		err := unix.Setgroups(id.groups)
+		runtime.LockOSThread()
+		groups, err := unix.Getgroups()
 		if err == nil {
-			err = unix.Setfsgid(id.gid)
-		}
-		if err == nil {
-			err = unix.Setfsuid(id.uid) // last: it takes root's rights on files
+			err = seeAs(id.groups, id.gid, id.uid)
 		}
 		if err == nil {
 			err = look()
 		}
+		if seeAs(groups, 0, 0) == nil {
+			runtime.UnlockOSThread()
+		}
 		done <- err
 	}()
 	return <-done
+}
+
+// seeAs gives the thread the rights on files that uid, gid and groups have. It is
+// locked, and its effective uid is root's.
+func seeAs(groups []int, gid, uid int) error {
+	// In this order going there, and root may set groups whatever its fsuid is.
+	err := unix.Setgroups(groups)
+	if err == nil {
+		err = unix.Setfsgid(gid)
+	}
+	if err == nil {
+		err = unix.Setfsuid(uid) // last: it takes root's rights on files
+	}
+	return err
 }
 
 // Explain returns all that is wrong with a configuration that kept a process from

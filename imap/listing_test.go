@@ -166,7 +166,7 @@ func TestListStatusLeavesOut(t *testing.T) {
 	for _, folder := range []string{"", ".Bad", ".Good"} {
 		w.deliver("u", folder, "new/1.M1P1Q1.x", "Subject: x\n\nx\n")
 	}
-	if err := os.Mkdir(filepath.Join(w.root, "u", ".Bad", "dovecot-uidlist"), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(w.root, "u", ".Bad", "dovecot-keywords"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	c := w.login("u")

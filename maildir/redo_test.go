@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,10 +24,18 @@ var errKilled = errors.New("killed")
 // what a process leaves that is killed there. The descriptors are closed, as the
 // kernel does.
 type kill struct {
+	at int // 1: the first change does not happen any more
+
+	mu    sync.Mutex // a mailbox may be tidied up meanwhile
 	armed bool
-	at    int // 1: the first change does not happen any more
 	n     int
 	syncs []string // what was synced
+}
+
+func (k *kill) arm(armed bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.armed = armed
 }
 
 func (k *kill) open(path string) (vfs.Dir, error) {
@@ -38,10 +47,19 @@ func (k *kill) open(path string) (vfs.Dir, error) {
 }
 
 func (k *kill) dead() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.armed {
 		k.n++
 	}
 	return k.armed && k.at > 0 && k.n >= k.at
+}
+
+// past reports whether there was a change before that did not happen.
+func (k *kill) past() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.n > k.at
 }
 
 func (k *kill) do(change func() error) error {
@@ -52,9 +70,11 @@ func (k *kill) do(change func() error) error {
 }
 
 func (k *kill) sync(what string, change func() error) error {
+	k.mu.Lock()
 	if k.armed {
 		k.syncs = append(k.syncs, what)
 	}
+	k.mu.Unlock()
 	return k.do(change)
 }
 
@@ -139,7 +159,7 @@ type killFile struct {
 
 func (f killFile) Write(p []byte) (int, error) {
 	if f.k.dead() {
-		if f.k.n > f.k.at {
+		if f.k.past() {
 			return 0, errKilled
 		}
 		n, _ := f.File.Write(p[:len(p)/2]) // the kernel had taken half of it
@@ -214,10 +234,10 @@ func killed(t *testing.T, make func(b *box), op func(b *box) error, check func(b
 		k := &kill{at: at}
 		victim := *b
 		victim.start(Options{Open: k.open})
-		k.armed = true
+		k.arm(true)
 		err := op(&victim)
 		lived := k.n < at
-		k.armed = false
+		k.arm(false)
 		after := *b
 		after.restart()
 		check(&after, at, err)
@@ -346,9 +366,10 @@ func TestMoveSyncs(t *testing.T) {
 		{func() error { _, err := again.Copy(context.Background(), []UID{3, 4}, other); return err },
 			[]string{"imapd-intents", ".Other/", "cur/", "dovecot-uidlist"}},
 	} {
-		k.syncs, k.armed = nil, true
+		k.syncs = nil
+		k.arm(true)
 		err := tt.do()
-		k.armed = false
+		k.arm(false)
 		if err != nil || !slices.Equal(k.syncs, tt.want) {
 			t.Errorf("%v: synced %q, want %q", err, k.syncs, tt.want)
 		}

@@ -82,9 +82,9 @@ func (g grove) killed(t *testing.T, op func(*Store) error, check func(before, af
 		before := describe(t, good)
 		k := &kill{at: at}
 		victim := g.open(t, dir, Options{Open: k.open})
-		k.armed = true
+		k.arm(true)
 		err := op(victim)
-		k.armed = false
+		k.arm(false)
 		(&box{t: t, path: dir + "/mail"}).ageLocks()
 		after := describe(t, g.open(t, dir, Options{}))
 		if !check(before, after, err) {
