@@ -130,18 +130,18 @@ func (r *run) all() {
 		calls = nil
 	}
 	for _, c := range calls {
-		if c.Changes && r.one(6) {
+		if c.Changes && r.one(12) {
 			r.kill(c, faultfs.ErrKilled)
 		}
-		if c.Op == "write" && r.one(5) {
+		if c.Op == "write" && r.one(9) {
 			r.kill(c, faultfs.ErrTorn)
 		}
 		for _, e := range errnos {
-			if r.one(8 * len(errnos)) {
+			if r.one(15 * len(errnos)) {
 				r.fault(faultfs.At(c.N, e), e.Error(), false)
 			}
 		}
-		if c.Changes && r.one(7) {
+		if c.Changes && r.one(13) {
 			r.fault(faultfs.Full(c.N, unix.ENOSPC), "no space any more", true)
 		}
 	}
@@ -367,7 +367,7 @@ func (r *run) cut() {
 			}
 			seen[id] = true
 			// What was answered a moment ago must not be lost with all that can be.
-			if atOnce := i == 0 && had[len(had)-1].calls == n; !atOnce && !r.one(80) {
+			if atOnce := i == 0 && had[len(had)-1].calls == n; !atOnce && !r.one(160) {
 				continue
 			}
 			r.cuts.Add(1)
