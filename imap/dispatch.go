@@ -36,20 +36,19 @@ func (s *Session) command() error {
 	if err != nil && ends(err) {
 		return err
 	}
-	c := commands.find(name)
-	if c == nil && first && s.user == nil {
-		if err := s.foreign(tag); err != nil {
+	s.cmd, s.tag = commands.find(name), tag
+	if s.cmd == nil && first && s.user == nil {
+		if err := s.foreign(s.tag); err != nil {
 			return err
 		}
 	}
-	hidden := s.named(tag, name, c != nil)
-	s.cmd, s.tag = c, tag
-	if s.conf.Chatty && c != nil { // what is no command may be a password in the wrong place
-		control.LogCommand(s.log, tag, name)
+	s.named(s.tag, name, s.cmd != nil)
+	if s.conf.Chatty && s.cmd != nil { // what is no command may be a password in the wrong place
+		control.LogCommand(s.log, s.tag, name)
 	}
 	var run func(*Session) error
 	if err == nil {
-		run, err = s.prepare(c)
+		run, err = s.prepare(s.cmd)
 	}
 	if run != nil {
 		err = run(s)
@@ -60,10 +59,10 @@ func (s *Session) command() error {
 			return skipErr
 		}
 	}
-	if hidden = s.finish() || hidden; hidden && c == nil {
-		s.conceal(len(tag)) // with which the answer begins
+	if s.finish(); s.cmd == nil {
+		s.conceal(len(s.tag)) // with which the answer begins
 	}
-	if err := s.reply(tag, err); err != nil {
+	if err := s.reply(s.tag, err); err != nil {
 		return err
 	}
 	s.cmd = nil
@@ -173,7 +172,10 @@ func (s *Session) proxyV2() bool {
 }
 
 // proxied ends the session of a peer that sends a header of the PROXY protocol and
-// may not: without an answer, which a proxy would pass on to a client.
+// may not: without an answer, which a proxy would pass on to a client. Inlined it
+// would make the frame of command larger, and with it the stack of each idle session.
+//
+//go:noinline
 func (s *Session) proxied() error {
 	s.log.Log(s.ctx, control.LevelNotice, "PROXY header from a peer that is not in haproxy_trusted_networks", "host", s.peer.Host)
 	return errProxied

@@ -28,6 +28,7 @@ type record struct {
 	tap  Tap    // nil until login and without telemetry
 	held []byte // the last that was read of input, not told yet; the tail is in r still
 	mode recording
+	all  bool // of the command is a credential, for all we know: its tag too
 	torn bool // the command began, or lost a part, while nothing was logged
 	wary bool // credentials may follow as lines of their own
 	veil int  // octets of out, from the beginning, that are not told
@@ -110,13 +111,12 @@ func (l *link) hold() {
 		return
 	}
 	l.tell()
-	l.mode, l.torn = holding, !l.tap.On()
+	l.mode, l.all, l.torn = holding, false, !l.tap.On()
 }
 
 // named decides what becomes of a command that begins with tag and name. Where
-// neither was found it waits for the end of the line. It reports whether the tag
-// is not to be told either.
-func (l *link) named(tag, name string, known bool) (hidden bool) {
+// neither was found it waits for the end of the line.
+func (l *link) named(tag, name string, known bool) {
 	switch {
 	case l.mode != holding:
 	case secret(tag):
@@ -127,11 +127,10 @@ func (l *link) named(tag, name string, known bool) (hidden bool) {
 		l.mode, l.wary = showing, false
 	case l.wary:
 		l.hide(0)
-		return true
+		l.all = true
 	case name != "":
 		l.mode = showing
 	}
-	return false
 }
 
 // show has what was held be told.
@@ -150,42 +149,45 @@ func (l *link) hide(n int) {
 	l.mode, l.wary = hiding, true
 }
 
-// finish ends what hold has begun: the command is over. It reports whether
-// all of it is hidden.
-func (l *link) finish() (hidden bool) {
+// finish ends what hold has begun: the command is over.
+func (l *link) finish() {
 	if l.mode == holding {
-		hidden = l.decide()
+		l.decide()
 	}
 	if l.tap != nil {
 		l.tell()
 		l.mode = showing
 	}
-	return hidden
 }
 
 // decide judges a line that no command was found in by its words.
-func (l *link) decide() (hidden bool) {
+func (l *link) decide() {
 	text := l.held[:l.used()]
 	words := bytes.Fields(text)
 	if l.torn || l.wary || len(words) == 1 && !harmless(words[0]) {
 		l.hide(0)
-		return true
+		l.all = true
+		return
 	}
 	for _, w := range words {
 		if secret(string(bytes.Trim(w, `"()`))) {
 			end := bytes.Index(text, w) + len(w)
 			l.hide(end)
-			return false
+			return
 		}
 	}
 	l.mode = showing
-	return false
 }
 
-// conceal keeps the first n octets of the answer that comes next from the log.
+// conceal keeps the first n octets of the answer that comes next from the log, if
+// all of the command is.
+//
+//go:noinline
 func (l *link) conceal(n int) {
-	_ = l.flush() // the error is kept
-	l.veil = n
+	if l.all {
+		_ = l.flush() // the error is kept
+		l.veil = n
+	}
 }
 
 // told returns what the log gets of b, which was sent.
