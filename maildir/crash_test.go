@@ -130,22 +130,25 @@ func (r *run) all() {
 		calls = nil
 	}
 	for _, c := range calls {
-		if c.Changes && r.one(12) {
+		if c.Changes && r.one(18) {
 			r.kill(c, faultfs.ErrKilled)
 		}
-		if c.Op == "write" && r.one(9) {
+		if c.Op == "write" && r.one(13) {
 			r.kill(c, faultfs.ErrTorn)
 		}
 		for _, e := range errnos {
-			if r.one(15 * len(errnos)) {
+			if r.one(22 * len(errnos)) {
 				r.fault(faultfs.At(c.N, e), e.Error(), false)
 			}
 		}
-		if c.Changes && r.one(13) {
+		if c.Changes && r.one(19) {
 			r.fault(faultfs.Full(c.N, unix.ENOSPC), "no space any more", true)
 		}
 	}
-	for _, r.fsync = range []maildir.Fsync{maildir.FsyncOptimized, maildir.FsyncAlways} {
+	r.fsync = maildir.FsyncOptimized
+	r.cut()
+	if soaking() || r.at%3 == 0 {
+		r.fsync = maildir.FsyncAlways
 		r.cut()
 	}
 }
