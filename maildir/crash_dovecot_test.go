@@ -28,7 +28,7 @@ func keepEach() int {
 	if soaking() {
 		return 10
 	}
-	return 3
+	return 1
 }
 
 func (c *counts) keep(s site, all map[string]folder, what string) {

@@ -130,7 +130,7 @@ func (r *run) all() {
 		calls = nil
 	}
 	for _, c := range calls {
-		if c.Changes && r.one(18) {
+		if c.Changes && r.one(12) {
 			r.kill(c, faultfs.ErrKilled)
 		}
 		if c.Op == "write" && r.one(13) {
