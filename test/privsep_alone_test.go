@@ -1,7 +1,6 @@
 package test
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net"
 	"os/exec"
@@ -30,26 +29,19 @@ func TestUserAlone(t *testing.T) {
 	front, gid := peer.MailUID()
 	for _, l := range []struct {
 		name  string
-		start func(*peer.Room, *testing.T, []string) launched
+		start starter
 		args  []string
-		tls   bool
 	}{
 		{name: "inetd", start: inetd("nowait")},
-		{name: "inetd TLS", start: inetd("nowait"), args: []string{"-s"}, tls: true},
-		{name: "systemd accept", start: activate("tcp", 0, "-a")},
+		{name: "inetd TLS", start: inetd("nowait"), args: []string{"-s"}},
+		{name: "systemd accept", start: activate(plainSocket, "-a")},
 	} {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
 			r := peer.NewRoom(t)
 			at := l.start(r, t, append(l.args, "-C", s.ConfFile()))
-			connect := func() net.Conn {
-				conn := peer.Dial(t, at.network, at.addr, "127.0.0.7")
-				if l.tls {
-					return tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
-				}
-				return conn
-			}
-			c := s.LoginOn(t, connect(), "alice")
+			at.tls = len(l.args) > 0
+			c := s.LoginOn(t, at.connect(t, "127.0.0.7"), "alice")
 			c.Do("SELECT INBOX")
 			c.Do(`APPEND INBOX (\Seen) %s`, peer.Literal("Subject: x\r\n\r\ntext\r\n"))
 			worker := number(r.Told(`imapd\[(\d+)\]: login: \[127\.0\.0\.7\] alice plaintext`)[1])
@@ -72,7 +64,7 @@ func TestUserAlone(t *testing.T) {
 			}
 
 			// Who has no process gets in nowhere; another is served meanwhile.
-			conn := connect()
+			conn := at.connect(t, "127.0.0.7")
 			fmt.Fprintf(conn, "a LOGIN daemon %s\r\nb LOGIN bob %[1]s\r\nc SELECT INBOX\r\nd LOGOUT\r\n", peer.Password)
 			text := string(must(remainder(conn))(t))
 			for _, want := range []string{"\r\na NO ", "\r\nb OK ", "\r\nc OK ", "\r\n* BYE ", "\r\nd OK "} {

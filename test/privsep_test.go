@@ -42,16 +42,25 @@ func status(t *testing.T, pid int, field string) string {
 // to more, and that it keeps its memory to itself.
 func unprivileged(t *testing.T, pid, uid, gid int) {
 	t.Helper()
+	runsAs(t, pid, uid, gid)
+	if got := status(t, pid, "NoNewPrivs"); got != "1" {
+		t.Errorf("%d: NoNewPrivs is %q", pid, got)
+	}
+	closed(t, pid)
+}
+
+// runsAs checks that a process is uid's with gid alone, and has no capability.
+func runsAs(t *testing.T, pid, uid, gid int) {
+	t.Helper()
 	four := func(n int) string { return strings.TrimSpace(strings.Repeat(strconv.Itoa(n)+" ", 4)) }
 	for field, want := range map[string]string{
-		"Uid": four(uid), "Gid": four(gid), "Groups": strconv.Itoa(gid), "NoNewPrivs": "1",
+		"Uid": four(uid), "Gid": four(gid), "Groups": strconv.Itoa(gid),
 		"CapEff": "0000000000000000", "CapPrm": "0000000000000000", "CapInh": "0000000000000000", "CapAmb": "0000000000000000",
 	} {
 		if got := status(t, pid, field); got != want {
 			t.Errorf("%d: %s is %q, want %q", pid, field, got, want)
 		}
 	}
-	closed(t, pid)
 }
 
 // closed checks that a process keeps its memory to itself: it leaves no core
@@ -203,7 +212,7 @@ func TestParentCertificates(t *testing.T) {
 func TestParentSockets(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	for name, start := range map[string]func(*peer.Room, *testing.T, []string) launched{"systemd": activate("tcp", 1), "inetd wait": inetd("wait")} {
+	for name, start := range map[string]starter{"systemd": activate(tlsSocket), "inetd wait": inetd("wait")} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := peer.Imapd(t, basic(t), peer.Options{})
