@@ -2,10 +2,6 @@ package test
 
 import (
 	"fmt"
-	"net"
-	"os/exec"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -80,34 +76,15 @@ func TestUserAlone(t *testing.T) {
 	}
 }
 
-// aloneConn starts a process for one client as inetd does, behind the command wrap, and
-// returns the client's end.
-func aloneConn(t *testing.T, s *peer.Server, wrap ...string) (net.Conn, *exec.Cmd) {
-	t.Helper()
-	l := must(net.Listen("tcp", "127.0.0.1:0"))(t)
-	defer l.Close()
-	near := must(net.Dial("tcp", l.Addr().String()))(t)
-	far := must(l.Accept())(t)
-	defer far.Close()
-	f := must(far.(*net.TCPConn).File())(t)
-	defer f.Close()
-	args := append(slices.Clone(wrap), peer.Binary(t), "-C", s.ConfFile())
-	c := exec.Command(args[0], args[1:]...)
-	c.Stdin, c.Stdout, c.Stderr = f, f, f
-	must(0, c.Start())(t)
-	t.Cleanup(func() {
-		near.Close()
-		_ = c.Wait() // some tests end it by a signal
-	})
-	return near, c
-}
-
 // TestUserAloneNotices has the administrator reach the session of such a
 // process.
 func TestUserAloneNotices(t *testing.T) {
 	t.Parallel()
 	s := usersSite(t, peer.Options{})
-	conn, _ := aloneConn(t, s)
+	conn, process, err := s.Inetd(t)
+	if err != nil {
+		t.Fatal(err)
+	}
 	c := s.LoginOn(t, conn, "alice")
 	c.Send("i IDLE")
 	c.Wait("+ ")
@@ -117,35 +94,5 @@ func TestUserAloneNotices(t *testing.T) {
 	shutDown(t, s)
 	c.Wait("* BYE [ALERT] Back at noon")
 	c.WaitEnd()
-}
-
-// TestUserAloneRootReadsNoClient holds, by the system calls of all processes, that
-// root's reads nothing of the client.
-func TestUserAloneRootReadsNoClient(t *testing.T) {
-	t.Parallel()
-	peer.Need(t, "strace")
-	s := usersSite(t, peer.Options{})
-	trace := filepath.Join(peer.TempDir(t), "trace")
-	conn, command := aloneConn(t, s, "strace", "-D", "-ff", "-q", "-s", "400", "-e", "trace=read,readv,pread64,recvfrom,recvmsg,recvmmsg", "-o", trace)
-	c := s.LoginOn(t, conn, "alice")
-	c.Do(`ID ("marker" "octets-of-a-client")`)
-	children := map[int][]int{}
-	parent := command.Process.Pid
-	for _, pid := range peer.Children(parent) {
-		children[number(strings.Fields(status(t, pid, "Uid"))[0])] = threads(t, pid)
-	}
-	front, _ := peer.MailUID()
-	c.Do("LOGOUT")
-	eventually(t, func() string { return "the parent lives on" }, func() bool { return !alive(parent) })
-	for marker, uid := range map[string]int{"octets-of-a-client": aliceUID, "LOGIN alice": front} {
-		readers := markerIn(t, trace, marker)
-		if len(readers) == 0 {
-			t.Fatalf("nobody has read %s", marker)
-		}
-		for _, r := range readers {
-			if !slices.Contains(children[uid], r) {
-				t.Errorf("thread %d has read %s; those of %d are %v", r, marker, uid, children[uid])
-			}
-		}
-	}
+	must(0, process.Wait())(t)
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -302,53 +301,6 @@ func TestParentExit(t *testing.T) {
 	if _, err := os.Stat(dir + "/socket"); !os.IsNotExist(err) {
 		t.Errorf("the socket is left behind: %v", err)
 	}
-}
-
-// TestRootReadsNoClient holds, by the system calls of all processes, that no
-// octet of a client is read by one that is root's.
-func TestRootReadsNoClient(t *testing.T) {
-	t.Parallel()
-	needRoot(t)
-	peer.Need(t, "strace")
-	trace := filepath.Join(peer.TempDir(t), "trace")
-	s := peer.Imapd(t, basic(t), peer.Options{
-		Imapd: []string{"privilege_separation: shared"},
-		Wrap:  []string{"strace", "-D", "-ff", "-q", "-s", "400", "-e", "trace=read,readv,pread64,recvfrom,recvmsg,recvmmsg", "-o", trace},
-	})
-	c := s.Login(t, s.User)
-	c.Do("ID (\"marker\" \"octets-of-a-client\")")
-	c.Do("NOOP")
-	server := threads(t, onlyChild(t, s.Started()))
-	s.Stop()
-	readers := markerIn(t, trace, "octets-of-a-client")
-	if len(readers) == 0 {
-		t.Fatal("nobody has read it")
-	}
-	for _, r := range readers {
-		if !slices.Contains(server, r) {
-			t.Errorf("thread %d has read what a client sent; the server's are %v", r, server)
-		}
-	}
-}
-
-// markerIn returns the threads in whose trace the marker is.
-func markerIn(t *testing.T, trace, marker string) (readers []int) {
-	t.Helper()
-	for _, file := range must(filepath.Glob(trace + ".*"))(t) {
-		if strings.Contains(read(t, file), marker) {
-			readers = append(readers, number(strings.TrimPrefix(filepath.Ext(file), ".")))
-		}
-	}
-	return readers
-}
-
-// threads returns the threads of a process.
-func threads(t *testing.T, pid int) (all []int) {
-	t.Helper()
-	for _, e := range must(os.ReadDir(fmt.Sprintf("/proc/%d/task", pid)))(t) {
-		all = append(all, number(e.Name()))
-	}
-	return all
 }
 
 func onlyChild(t *testing.T, pid int) int {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -92,6 +93,14 @@ func activate(which int, options ...string) starter {
 		}
 		return at
 	}
+}
+
+// standalone is nobody: imapd listens itself.
+func standalone(r *peer.Room, t *testing.T, imapd []string) launched {
+	addr, last := peer.FreeAddr(t), len(imapd)-1 // where -C has its file
+	lines := strings.Split(strings.TrimSpace(read(t, imapd[last])), "\n")
+	conf := r.File("alone.conf", strings.Join(peer.MergeOptions(lines, []string{"listen: imap://" + addr}), "\n")+"\n")
+	return launched{addr: addr, process: r.Start("imapd", slices.Concat([]string{peer.Binary(t), "-l"}, imapd[:last], []string{conf})...)}
 }
 
 func stunnel(r *peer.Room, t *testing.T, imapd []string) launched {
