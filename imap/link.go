@@ -393,14 +393,16 @@ func (l *link) startTLS(c *tls.Config, handshake time.Duration) (tls.ConnectionS
 }
 
 // linger lets a client that still sends read our last line: closing a socket
-// with input unread would reset the connection, and the line be lost.
+// with input unread would reset the connection, and the line be lost. Under TLS the
+// end is said in TLS, or it would look like that of somebody on the way (RFC 8446
+// section 6.1).
 func (l *link) linger() {
-	half, ok := l.base.(interface{ CloseWrite() error })
+	half, ok := l.conn.(interface{ CloseWrite() error })
 	if !ok || l.werr != nil || half.CloseWrite() != nil {
 		return
 	}
 	l.base.SetReadDeadline(time.Now().Add(lingerTime))
-	io.CopyN(io.Discard, l.base, lingerMax)
+	io.CopyN(io.Discard, l.conn, lingerMax)
 }
 
 // How long, and for how many octets, linger waits for the client to close.
