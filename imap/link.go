@@ -119,9 +119,19 @@ func (l *link) Read(p []byte) (int, error) {
 	l.in += int64(n)
 	l.heard(p[:n])
 	if err != nil && err != io.EOF {
-		err = readError{err}
+		err = l.failed(err)
 	}
 	return n, err
+}
+
+// failed returns the error of a Read that has failed with err.
+func (l *link) failed(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return errCut // which has moved the deadline
+	}
+	return readError{err}
 }
 
 func (l *link) read(p []byte) (int, error) {
@@ -264,7 +274,7 @@ func (l *link) readable() error {
 		return err
 	}
 	if err := l.raw.Read(control.HasInput); err != nil {
-		return readError{err}
+		return l.failed(err)
 	}
 	return nil
 }
