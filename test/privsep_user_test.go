@@ -218,21 +218,29 @@ func TestUserNotices(t *testing.T) {
 	}
 }
 
-// TestUserKick has imapctl end sessions that are in processes of users.
+// TestUserKick has imapctl end sessions that are in processes of users: at the
+// second time those too that do not come to the end of a command.
 func TestUserKick(t *testing.T) {
 	t.Parallel()
 	s := usersSite(t, peer.Options{})
 	clear, secret, bob := s.Login(t, "alice"), loginTLS(t, s, "alice"), s.Login(t, "bob")
+	stuck, stuckSecret := s.Login(t, "alice"), loginTLS(t, s, "alice")
 	clear.Do("SELECT INBOX")
 	secret.Send("i IDLE")
 	secret.Wait("+ ")
-	c := exec.Command(peer.Binary(t), "-C", s.ConfFile(), "kick", "alice")
-	c.Args[0] = "imapctl"
-	if out, err := c.CombinedOutput(); err != nil {
-		t.Errorf("%v: %s", err, out)
+	for _, c := range []*peer.Client{stuck, stuckSecret} {
+		c.Send("a APPEND INBOX {1000}")
+		c.Wait("+ ")
 	}
+	askctl(t, s, 0, "kick", "alice")
 	clear.Wait("* BYE ")
 	secret.Wait("* BYE ")
+	finish(t, ctl(t, s, "kick", "alice")) // of some it may say that they have ended
+	for _, c := range []*peer.Client{stuck, stuckSecret} {
+		if got := c.Wait("* BYE ").Text; !strings.Contains(got, "Session ended by the administrator") {
+			t.Errorf("got %q", got)
+		}
+	}
 	bob.Do("NOOP")
 }
 
