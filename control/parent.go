@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"imapd/control/config"
 	"imapd/control/privsep"
@@ -162,6 +163,7 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 	var server *privsep.Child
 	var err error
 	var authEnded <-chan struct{} // never ready where there is no such process
+	var bereft <-chan time.Time   // the server goes on without it
 	if p.held.conf.PrivilegeSeparation == config.SeparateUser {
 		if server, p.auth, err = p.startUsers(id); err != nil {
 			return ExitConfig, err
@@ -196,6 +198,12 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 			p.signal(server, s)
 		case <-authEnded:
 			authEnded = nil
+			var wait time.Duration
+			if p.auth.Code() == ExitOK { // as when the server has ended, which is seen next then
+				wait = endTime
+			}
+			bereft = time.After(wait)
+		case <-bereft:
 			p.log.Error("the process that checks passwords has ended", "code", p.auth.Code())
 			p.closeDoors()
 			p.signal(server, syscall.SIGTERM)

@@ -61,6 +61,12 @@ func siteOf(t *testing.T, o peer.Options, fill func(home string), users []mailUs
 	must(0, os.WriteFile(passwdFile, []byte(passwd.String()), 0o600))(t)
 	o.Imapd = append(o.Imapd, "privilege_separation: user", fmt.Sprint("auth_user: ", authUID), "maildir: ~/Maildir", "sasl_passwd_file: "+passwdFile)
 	s := peer.Imapd(t, peer.TempDir(t), o)
+	t.Cleanup(func() {
+		s.Stop()
+		if strings.Contains(s.Log(), "the process that checks passwords has ended") {
+			t.Error("the regular end of the server is taken for a fault")
+		}
+	})
 	s.Maildir = homes
 	for _, file := range []string{"key.pem", "imapd.conf"} {
 		must(0, os.Chown(filepath.Join(s.Dir(), file), 0, 0))(t)
