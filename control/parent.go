@@ -55,6 +55,8 @@ type parent struct {
 	served     chan struct{} // closed when the child serves
 	alone      *alone        // the one client, nil where there are doors
 
+	// Held for moments only, never while a file is read, a process is started or a
+	// child may have to be waited for: one must not keep the others from the parent.
 	mu         sync.Mutex
 	doors      []door  // changed by the goroutine of the child that serves only
 	last, held reading // see reading
@@ -63,6 +65,7 @@ type parent struct {
 	asked   bool           // auth has begun to read the configuration
 	tickets map[[ticketSize]byte]vouched
 	workers map[workerKey]*worker
+	over    bool           // the server has ended: no more workers
 	living  sync.WaitGroup // goroutines that end with a worker
 }
 
