@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"imapd/control/config"
 	"imapd/control/privsep"
@@ -54,6 +55,8 @@ type parent struct {
 	served     chan struct{} // closed when the child serves
 	alone      *alone        // the one client, nil where there are doors
 
+	// Held for moments only, never while a file is read, a process is started or a
+	// child may have to be waited for: one must not keep the others from the parent.
 	mu         sync.Mutex
 	doors      []door  // changed by the goroutine of the child that serves only
 	last, held reading // see reading
@@ -62,6 +65,7 @@ type parent struct {
 	asked   bool           // auth has begun to read the configuration
 	tickets map[[ticketSize]byte]vouched
 	workers map[workerKey]*worker
+	over    bool           // the server has ended: no more workers
 	living  sync.WaitGroup // goroutines that end with a worker
 }
 
@@ -162,6 +166,7 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 	var server *privsep.Child
 	var err error
 	var authEnded <-chan struct{} // never ready where there is no such process
+	var bereft <-chan time.Time   // the server goes on without it
 	if p.held.conf.PrivilegeSeparation == config.SeparateUser {
 		if server, p.auth, err = p.startUsers(id); err != nil {
 			return ExitConfig, err
@@ -196,6 +201,12 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 			p.signal(server, s)
 		case <-authEnded:
 			authEnded = nil
+			var wait time.Duration
+			if p.auth.Code() == ExitOK { // as when the server has ended, which is seen next then
+				wait = endTime
+			}
+			bereft = time.After(wait)
+		case <-bereft:
 			p.log.Error("the process that checks passwords has ended", "code", p.auth.Code())
 			p.closeDoors()
 			p.signal(server, syscall.SIGTERM)

@@ -200,6 +200,14 @@ func TestDeafChild(t *testing.T) {
 		defer close(answered)
 		_ = p.giveWorker(&privsep.Child{Channel: ours}, ticket[:])
 	}()
+	awaitSpent(t, p)
+	ours.Close()
+	<-answered
+}
+
+// awaitSpent waits until p has nothing to do but for somebody, and no ticket left.
+func awaitSpent(t *testing.T, p *parent) {
+	t.Helper()
 	spent := func() bool {
 		if !p.mu.TryLock() {
 			return false
@@ -212,6 +220,40 @@ func TestDeafChild(t *testing.T) {
 			t.Error("the parent is kept waiting")
 		}
 	}
-	ours.Close()
+}
+
+// TestSlowStart holds that the parent can be asked for other things while it starts
+// a worker.
+func TestSlowStart(t *testing.T) {
+	t.Parallel()
+	spawner, err := privsep.NewSpawner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer spawner.Close()
+	spawner.Args = []string{os.Args[0], "-test.list=^$"} // the worker ends at once
+	ticket := [ticketSize]byte{1}
+	p := newParent(StartListen, &Options{}, slog.New(slog.DiscardHandler))
+	p.spawner = spawner
+	p.tickets[ticket] = vouched{workerKey{name: "alice", uid: 1000, gid: 1000, identity: "{}"}, time.Now().Add(time.Minute)}
+	defer p.endWorkers()
+	x, y, err := privsep.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer y.Close()
+	ours, err := privsep.NewChannel(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	answered := make(chan struct{})
+	syscall.ForkLock.RLock() // no process starts
+	go func() {
+		defer close(answered)
+		_ = p.giveWorker(&privsep.Child{Channel: ours}, ticket[:])
+	}()
+	awaitSpent(t, p)
+	syscall.ForkLock.RUnlock()
 	<-answered
 }

@@ -153,8 +153,7 @@ func (p *parent) note(ticket [ticketSize]byte, key workerKey) error {
 }
 
 // giveWorker spends a ticket: the front gets one end of a Channel, the user's
-// worker the other. (Nothing is sent to a child while p.mu is held: one that
-// does not listen would keep the parent from all else.)
+// worker the other.
 func (p *parent) giveWorker(c *privsep.Child, message []byte) error {
 	if len(message) != ticketSize {
 		return refuse(c.Channel, syscall.EINVAL)
@@ -171,9 +170,9 @@ func (p *parent) giveWorker(c *privsep.Child, message []byte) error {
 // returns the other.
 func (p *parent) spend(ticket [ticketSize]byte) (*os.File, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	v, ok := p.tickets[ticket]
 	delete(p.tickets, ticket)
+	p.mu.Unlock()
 	if !ok || time.Now().After(v.until) {
 		p.log.Error("the front shows a ticket that is none")
 		return nil, syscall.ESRCH
@@ -184,8 +183,8 @@ func (p *parent) spend(ticket [ticketSize]byte) (*os.File, error) {
 	}
 	defer theirs.Close()
 	err = p.send(v.key, theirs)
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
-		err = p.send(v.key, theirs) // to another: that one has just died
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, net.ErrClosed) {
+		err = p.send(v.key, theirs) // to another: that one has just died, or been let go
 	}
 	if err != nil {
 		p.log.Error("no process for a user", "user", Escape(v.key.name), "err", err)
@@ -195,13 +194,21 @@ func (p *parent) spend(ticket [ticketSize]byte) (*os.File, error) {
 	return ours, nil
 }
 
-// send sends a session to a user's worker, which is forgotten where that fails.
-// p.mu is held.
+// send sends a session to a user's worker, which is started if there is none, and
+// forgotten where it cannot be sent to. The front asks for one thing at a time, so
+// no two are started for one user.
 func (p *parent) send(key workerKey, session *os.File) error {
-	w, err := p.worker(key)
-	if err != nil {
-		return err
+	p.mu.Lock()
+	w := p.workers[key]
+	p.mu.Unlock()
+	if w == nil {
+		var err error
+		if w, err = p.startWorker(key); err != nil {
+			return err
+		}
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if err := w.feed.TrySend([]byte(key.identity), session); err != nil {
 		p.retire(key, w)
 		return err
@@ -210,11 +217,9 @@ func (p *parent) send(key workerKey, session *os.File) error {
 	return nil
 }
 
-// worker returns the worker of a user, started if there is none. p.mu is held.
-func (p *parent) worker(key workerKey) (*worker, error) {
-	if w := p.workers[key]; w != nil {
-		return w, nil
-	}
+// startWorker starts the worker of a user. That takes files and a process, for
+// which p.mu is not held.
+func (p *parent) startWorker(key workerKey) (*worker, error) {
 	id, err := userIdentity(key)
 	if err != nil {
 		return nil, err
@@ -232,6 +237,13 @@ func (p *parent) worker(key workerKey) (*worker, error) {
 	if err != nil {
 		feed.Close()
 		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		feed.Close() // which ends it
+		child.Close()
+		return nil, syscall.ECANCELED
 	}
 	w := &worker{Child: child, feed: feed}
 	p.workers[key] = w
@@ -315,6 +327,9 @@ func (p *parent) retireAll() {
 // endWorkers ends all workers, which have no sessions any more: the front is
 // gone.
 func (p *parent) endWorkers() {
+	p.mu.Lock()
+	p.over = true
+	p.mu.Unlock()
 	p.retireAll()
 	ended := make(chan struct{})
 	go func() { // ends with the last worker, which this process' end brings at the latest

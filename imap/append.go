@@ -83,7 +83,29 @@ func (a *appending) message(d *wire.Decoder) error {
 		return err
 	}
 	l := d.Literal()
-	if err := errors.Join(d.Err(), d.NameErr()); err != nil {
+	if err := d.Err(); err != nil {
+		return err
+	}
+	if err := a.ready(d); err != nil {
+		return a.decline(d, l, err)
+	}
+	if max := a.conf.Limits.AppendLimit(); l.Size > max {
+		d.RefuseLiteral(l, max)
+		return d.Err()
+	}
+	if m.Delivery, err = a.to.NewMessage(a.ctx); err != nil {
+		return a.decline(d, l, err)
+	}
+	a.messages = append(a.messages, m)
+	if err := receive(m.Delivery, d, l); err != nil {
+		return err
+	}
+	return m.Finish()
+}
+
+// ready returns why no message can be taken, if none can.
+func (a *appending) ready(d *wire.Decoder) (err error) {
+	if err := d.NameErr(); err != nil {
 		return err
 	}
 	if a.to == nil {
@@ -91,21 +113,21 @@ func (a *appending) message(d *wire.Decoder) error {
 			return err
 		}
 	}
-	if max := a.conf.Limits.AppendLimit(); l.Size > max {
-		d.RefuseLiteral(l, max)
-		return d.Err()
-	}
 	if len(a.messages) == a.conf.Limits.Messages {
 		return no("LIMIT", "Too many messages in one APPEND")
 	}
-	if m.Delivery, err = a.to.NewMessage(a.ctx); err != nil {
-		return err
+	return nil
+}
+
+// decline returns why the message of l is not taken. One that is coming is read away
+// as it would be if it could be stored, however much limit_skip lets pass.
+func (a *appending) decline(d *wire.Decoder, l *wire.Literal, why error) error {
+	if l.NonSync && l.Size <= a.conf.Limits.AppendLimit() {
+		if _, err := io.Copy(io.Discard, d.AcceptLiteral(l)); err != nil {
+			return err
+		}
 	}
-	a.messages = append(a.messages, m)
-	if err := receive(m.Delivery, d, l); err != nil {
-		return err
-	}
-	return m.Finish()
+	return why
 }
 
 // abort takes back what has not been added.

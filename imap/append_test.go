@@ -2,6 +2,7 @@ package imap
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,6 +52,31 @@ func TestAppendRefused(t *testing.T) {
 	for dir, want := range map[string]int{"cur": 1, "new": 0, "tmp": 0} {
 		if files, err := messageFiles(w, dir); err != nil || len(files) != want {
 			t.Errorf("%s holds %v %v, want %d files", dir, files, err, want)
+		}
+	}
+}
+
+// A message that is coming is read away where it cannot be stored, up to the size that
+// could be: the client is told why, whatever limit_skip is.
+func TestAppendRefusedAboveSkip(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *config.Config, _ *Options) {
+		c.Limits.Message, c.Limits.Messages, c.Limits.Skip = 20000, 1, 5000
+	})
+	w.deliver("jane", "", "cur/1.h:2,", "x\n")
+	coming := func(n int) string { return fmt.Sprintf("{%d+}\r\n%s", n, strings.Repeat("x", n)) }
+	for _, tt := range []struct{ send, want string }{
+		{"Nowhere " + coming(10000), "a NO [TRYCREATE]"},
+		{"../x " + coming(20000), "a NO [CANNOT]"},
+		{"INBOX {3+}\r\nabc " + coming(10000), "a NO [LIMIT]"},
+		{"Nowhere " + coming(20001), "* BYE [TOOBIG]"},
+		{"INBOX " + coming(20001), "* BYE [TOOBIG]"},
+	} {
+		c := w.login("jane")
+		c.send("a APPEND " + tt.send + "\r\n")
+		c.want(tt.want)
+		if tt.want[0] == 'a' {
+			c.must(" OK", "NOOP")
 		}
 	}
 }

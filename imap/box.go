@@ -160,10 +160,13 @@ func uidMessages(view *maildir.Snapshot, set wire.NumSet, since maildir.ModSeq) 
 	}
 }
 
-// lastUID returns the UID that "*" means in view, 0 if it is empty.
+// lastUID returns the UID that "*" means in view: of the last message that is no
+// ghost, 0 if there is none.
 func lastUID(view *maildir.Snapshot) uint32 {
-	if view.Len() == 0 {
-		return 0
+	for i := view.Len() - 1; i >= 0; i-- {
+		if m := view.At(i); !m.Ghost() {
+			return uint32(m.UID)
+		}
 	}
-	return uint32(view.At(view.Len() - 1).UID)
+	return 0
 }

@@ -117,6 +117,7 @@ func (s *Session) skip(why error) error {
 	if why != nil && ends(why) {
 		return why
 	}
+	s.doubt()
 	return s.dec.Skip()
 }
 

@@ -124,9 +124,19 @@ func (l *link) Read(p []byte) (int, error) {
 	l.in += int64(n)
 	l.heard(p[:n])
 	if err != nil && err != io.EOF {
-		err = readError{err}
+		err = l.failed(err)
 	}
 	return n, err
+}
+
+// failed returns the error of a Read that has failed with err.
+func (l *link) failed(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return errCut // which has moved the deadline
+	}
+	return readError{err}
 }
 
 func (l *link) read(p []byte) (int, error) {
@@ -279,7 +289,7 @@ func (l *link) readable() error {
 		return err
 	}
 	if err := l.raw.Read(control.HasInput); err != nil {
-		return readError{err}
+		return l.failed(err)
 	}
 	return nil
 }
@@ -417,14 +427,16 @@ func (l *link) startTLS(c *tls.Config, handshake time.Duration) (tls.ConnectionS
 }
 
 // linger lets a client that still sends read our last line: closing a socket
-// with input unread would reset the connection, and the line be lost.
+// with input unread would reset the connection, and the line be lost. Under TLS the
+// end is said in TLS, or it would look like that of somebody on the way (RFC 8446
+// section 6.1).
 func (l *link) linger() {
-	half, ok := l.base.(interface{ CloseWrite() error })
+	half, ok := l.conn.(interface{ CloseWrite() error })
 	if !ok || l.werr != nil || half.CloseWrite() != nil {
 		return
 	}
 	l.base.SetReadDeadline(time.Now().Add(lingerTime))
-	io.CopyN(io.Discard, l.base, lingerMax)
+	io.CopyN(io.Discard, l.conn, lingerMax)
 }
 
 // How long, and for how many octets, linger waits for the client to close.

@@ -19,7 +19,8 @@ import (
 // would be one more parser to disagree with the first.
 //
 // What is a credential: whatever stands behind LOGIN and AUTHENTICATE, in a command
-// that is refused (after the login they all are) or is none for want of a tag;
+// that is refused (after the login they all are) or is none for want of a tag, or in
+// what is left of another that is refused;
 // the lines behind such a command that are no command either, because a client may
 // send literals and responses without waiting; and any line of one word that is
 // no command's name, which is what a late response of AUTHENTICATE looks like. The
@@ -38,9 +39,10 @@ type record struct {
 type recording uint8
 
 const (
-	showing recording = iota // it is told
-	holding                  // it is not known yet what it is
-	hiding                   // it is a credential
+	showing  recording = iota // it is told
+	holding                   // it is not known yet what it is
+	doubting                  // it is what is left of a refused command
+	hiding                    // it is a credential
 )
 
 // heldMost is how much is held back of a command that has no name yet.
@@ -86,7 +88,7 @@ func (l *link) tell() {
 		return
 	}
 	switch l.mode {
-	case holding:
+	case holding, doubting:
 		if n > heldMost {
 			l.decide()
 		}
@@ -149,9 +151,17 @@ func (l *link) hide(n int) {
 	l.mode, l.wary = hiding, true
 }
 
+// doubt has what is left of a command that is refused wait until finish.
+func (l *link) doubt() {
+	if l.tap != nil && l.mode == showing {
+		l.tell()
+		l.mode = doubting
+	}
+}
+
 // finish ends what hold has begun: the command is over.
 func (l *link) finish() {
-	if l.mode == holding {
+	if l.mode == holding || l.mode == doubting {
 		l.decide()
 	}
 	if l.tap != nil {
@@ -160,11 +170,11 @@ func (l *link) finish() {
 	}
 }
 
-// decide judges a line that no command was found in by its words.
+// decide judges by its words what no command has taken.
 func (l *link) decide() {
 	text := l.held[:l.used()]
 	words := bytes.Fields(text)
-	if l.torn || l.wary || len(words) == 1 && !harmless(words[0]) {
+	if l.torn || l.wary || l.mode == holding && len(words) == 1 && !harmless(words[0]) {
 		l.hide(0)
 		l.all = true
 		return

@@ -233,8 +233,9 @@ func (s *Session) cause() *byeError {
 	if errors.As(context.Cause(s.ctx), &why) {
 		return &byeError{Code: "UNAVAILABLE", Text: refusalText(why)}
 	}
-	if text, down := s.shutdown(); down && !s.srv.ending() {
-		return &byeError{Code: "ALERT", Text: text}
+	var bye *byeError
+	if !s.srv.ending() && errors.As(s.expelled(), &bye) {
+		return bye
 	}
 	return &byeError{Text: "Server is shutting down"}
 }

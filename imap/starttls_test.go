@@ -7,7 +7,10 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
+	"io"
 	"math/big"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +80,45 @@ func testStartTLS(t *testing.T, eager bool) {
 	c.want("b OK")
 	if log := w.log.String(); !strings.Contains(log, "starttls: TLSv1.3 with cipher TLS_") || !strings.Contains(log, "plaintext+TLS User logged in") {
 		t.Errorf("log: %s", log)
+	}
+}
+
+// A taped connection remembers what was read from it.
+type taped struct {
+	net.Conn
+	read []byte
+}
+
+func (w *taped) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	w.read = append(w.read, p[:n]...)
+	return n, err
+}
+
+// The end of a session is said in TLS, with BYE as with LOGOUT: without it a client
+// cannot tell the end from an attack (RFC 8446 section 6.1).
+func TestStartTLSEnds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withTLS(t))
+	for _, last := range []string{"a X\r\nb X\r\nc X\r\nd X\r\n", "a LOGOUT\r\n"} {
+		c := w.dial()
+		c.line()
+		c.must(" OK", "STARTTLS")
+		raw := &taped{Conn: c.conn}
+		conn := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}) // where alerts are seen
+		if _, err := io.WriteString(conn, last); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(conn); err != nil || !strings.Contains(string(got), "* BYE ") {
+			t.Errorf("%.4q: got %q, %v", last, got, err)
+		}
+		kind, records := byte(0), raw.read
+		for len(records) >= 5 {
+			kind, records = records[0], records[5+int(binary.BigEndian.Uint16(records[3:])):]
+		}
+		if kind != 21 {
+			t.Errorf("%.4q: the last record is of type %d, want that of an alert", last, kind)
+		}
 	}
 }
 

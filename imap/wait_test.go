@@ -247,6 +247,51 @@ func TestShutdownNotice(t *testing.T) {
 	late.must(" OK", "NOOP")
 }
 
+// A session that is cut in the middle of a command is told why, not that it was
+// idle.
+func TestShutdownNoticeWithinCommand(t *testing.T) {
+	n := &notices{}
+	bubble(t, func(_ *config.Config, o *Options) { o.Notices = n }, func(w *world) {
+		c := w.pipe(context.Background())
+		c.line()
+		c.must(" OK", "LOGIN u secret")
+		c.send("b LIST \"\" {1}\r\n")
+		c.want("+ OK")
+		text := "Down for repairs"
+		start := time.Now()
+		n.set(nil, &text)
+		c.want("* BYE [ALERT] Down for repairs")
+		if d := time.Since(start); d < 60*time.Second || d > 61*time.Second {
+			w.t.Errorf("ended after %v", d)
+		}
+		c.ended()
+		if strings.Contains(w.log.String(), "idle for too long") {
+			w.t.Error("logged as idle")
+		}
+	})
+}
+
+// Who has not logged in is told that the server ends, also in the middle of a
+// command.
+func TestServerEndsForStrangers(t *testing.T) {
+	t.Parallel()
+	ending := make(chan struct{})
+	w := newWorld(t, func(_ *config.Config, o *Options) { o.Ending = ending })
+	quiet, within := w.dial(), w.dial()
+	for _, c := range []*client{quiet, within} {
+		c.line()
+	}
+	within.must(" OK", "NOOP")
+	within.send("a LOGI")
+	close(ending)
+	for _, c := range []*client{quiet, within} {
+		if got := c.line(); got != "* BYE Server is shutting down" {
+			t.Errorf("got %q", got)
+		}
+		c.ended()
+	}
+}
+
 func TestMotd(t *testing.T) {
 	t.Parallel()
 	text := "Be nice \xe4"

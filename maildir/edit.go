@@ -186,7 +186,7 @@ func (m *Mailbox) changeFlags(ctx context.Context, uids []UID, only *Condition, 
 		if only != nil {
 			m.hearOthers() // a change that was taken back has a modseq as well
 		}
-		marks, err := m.keys.marks(m.control, set, op != RemoveFlags)
+		marks, err := m.keys.marks(m.control, set, op != RemoveFlags && m.takes(uids, only, op, set))
 		if err != nil {
 			return err
 		}
@@ -202,6 +202,17 @@ func (m *Mailbox) changeFlags(ctx context.Context, uids []UID, only *Condition, 
 		err = m.edit(ctx, change)
 	}
 	return done, err
+}
+
+// takes reports whether op may be done to one of uids: else its keywords are not
+// made.
+func (m *Mailbox) takes(uids []UID, only *Condition, op FlagOp, set FlagSet) bool {
+	snap := m.Snapshot()
+	known := snap.Marks(set) // no message has the others
+	return slices.ContainsFunc(uids, func(u UID) bool {
+		msg, ok := snap.lookup(u)
+		return ok && only.holds(msg, op, known)
+	})
 }
 
 // has reports whether s knows all of the keywords.

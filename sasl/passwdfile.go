@@ -104,21 +104,26 @@ func (p *PasswdFile) Verify(ctx context.Context, user, password string) (User, e
 	switch {
 	case !found:
 		return User{}, ErrNoUser
+	case e.locked || e.broken:
+		return User{}, ErrLocked
 	case !usable || !right:
 		return User{}, ErrBadPassword
 	}
 	return e.user(user), nil
 }
 
-// Lookup implements Backend.
+// Lookup implements Backend. An administrator may act for a user who is locked.
 func (p *PasswdFile) Lookup(_ context.Context, user string) (User, error) {
 	t, err := p.current()
 	if err != nil {
 		return User{}, err
 	}
 	e, found := t.byName[user]
-	if !found || e.broken {
+	switch {
+	case !found:
 		return User{}, ErrNoUser
+	case e.broken:
+		return User{}, ErrLocked
 	}
 	return e.user(user), nil
 }

@@ -78,20 +78,20 @@ func TestPasswdFile(t *testing.T) {
 		{"nobody", "wonder", none, ErrNoUser},
 		{"dave", "", none, ErrBadPassword},
 		{"dave", "wonder", none, ErrBadPassword},
-		{"erin", "x", none, ErrBadPassword},
-		{"frank", "locked", none, ErrBadPassword},
+		{"erin", "x", none, ErrLocked},
+		{"frank", "locked", none, ErrLocked},
 		{"gina", "pw", User{Name: "gina", UID: 1001, GID: 1001}, nil},
-		{"hugo", "pw", none, ErrBadPassword},
-		{"ivan", "pw", none, ErrBadPassword},
-		{"judy", "pw", none, ErrBadPassword},
+		{"hugo", "pw", none, ErrLocked},
+		{"ivan", "pw", none, ErrLocked},
+		{"judy", "pw", none, ErrLocked},
 		{"karl@example.org", "pw", User{Name: "karl@example.org", UID: 1004, GID: 1003, Home: "/srv/karl",
 			Extra: map[string]string{"home": "/srv/karl", "uid": "1004"}}, nil},
-		{"lara", "pw", none, ErrBadPassword},
+		{"lara", "pw", none, ErrLocked},
 		{"mike", "pw", User{Name: "mike", UID: 65534, GID: -1}, nil},
 		{"old", "pw", User{Name: "old", UID: -1, GID: -1, Extra: map[string]string{"mail": "/var/mail/old:INBOX=/x"}}, nil},
 		{"dos", "pw", User{Name: "dos", UID: -1, GID: -1}, nil},
-		{"colon", "a:b", none, ErrBadPassword},
-		{"colon", "a", none, ErrBadPassword},
+		{"colon", "a:b", none, ErrLocked},
+		{"colon", "a", none, ErrLocked},
 		{"# users of example.org", "", none, ErrNoUser},
 		{"", "no", none, ErrNoUser},
 	} {
@@ -124,7 +124,7 @@ func TestLookup(t *testing.T) {
 	for _, tt := range []struct {
 		user string
 		err  error
-	}{{"alice", nil}, {"dave", nil}, {"frank", nil}, {"erin", ErrNoUser}, {"zoe", ErrNoUser}} {
+	}{{"alice", nil}, {"dave", nil}, {"frank", nil}, {"erin", ErrLocked}, {"zoe", ErrNoUser}} {
 		u, err := p.Lookup(context.Background(), tt.user)
 		if err != tt.err || err == nil && u.Name != tt.user {
 			t.Errorf("%s: got %v, %v", tt.user, u, err)
@@ -221,7 +221,7 @@ func TestUnknownUserCosts(t *testing.T) {
 		user string
 		cost string
 		err  error
-	}{{"a", "PLAIN", nil}, {"b", "6", nil}, {"d", "6", ErrBadPassword}, {"e", "6", ErrBadPassword}, {"nobody", "6", ErrNoUser}} {
+	}{{"a", "PLAIN", nil}, {"b", "6", nil}, {"d", "6", ErrLocked}, {"e", "6", ErrLocked}, {"nobody", "6", ErrNoUser}} {
 		ran = nil
 		_, err := p.Verify(context.Background(), tt.user, "pw")
 		if err != tt.err {

@@ -15,10 +15,12 @@ type users struct {
 	stamp      stamp
 }
 
-// A record is one line of the file. secret.scheme is nil where the user cannot
-// log in with a password; broken says that the whole line is of no use.
+// A record is one line of the file. secret.scheme is nil where there is no password
+// in it; locked says that somebody has put ! or * in its place, broken that the
+// whole line is of no use.
 type record struct {
 	secret   secret
+	locked   bool
 	broken   bool
 	uid, gid int
 	home     string
@@ -107,7 +109,8 @@ func parseRecord(f []string, ids idCache) (record, error) {
 	}
 	var err error
 	// "!" and "*" are what passwd(1) and others lock an account with.
-	if pw := field(1); pw != "" && pw[0] != '!' && pw[0] != '*' {
+	pw := field(1)
+	if r.locked = strings.HasPrefix(pw, "!") || strings.HasPrefix(pw, "*"); pw != "" && !r.locked {
 		if r.secret, err = parseSecret(pw); err != nil {
 			return r, err
 		}

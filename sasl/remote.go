@@ -43,7 +43,7 @@ type reply struct {
 
 // kinds are the errors that a Login's caller tells apart; the first that an
 // error is counts.
-var kinds = []error{ErrNoUser, ErrBadPassword, ErrNotAllowed, ErrInvalidUser, ErrProtocol}
+var kinds = []error{ErrNoUser, ErrLocked, ErrBadPassword, ErrNotAllowed, ErrInvalidUser, ErrProtocol}
 
 // A remoteError is an error with the text that it had in the other process.
 type remoteError struct {

@@ -26,7 +26,10 @@ var (
 	// ErrBadPassword says that name and password do not belong together.
 	ErrBadPassword = errors.New("authentication failure: checkpass failed")
 	// ErrNoUser is an ErrBadPassword too: there is no such user.
-	ErrNoUser error = noUser{}
+	ErrNoUser error = denial("user not found: checkpass failed")
+	// ErrLocked is an ErrBadPassword too: nobody is to come in as that user,
+	// whatever another back end says.
+	ErrLocked error = denial("authentication failure: user is locked")
 	// ErrNotAllowed says that the password is right, but that the user may
 	// not act for the one that was asked for (NO [AUTHORIZATIONFAILED]).
 	ErrNotAllowed = errors.New("authentication failure")
@@ -34,10 +37,11 @@ var (
 	ErrInvalidUser = errors.New("invalid user")
 )
 
-type noUser struct{}
+// A denial is a kind of ErrBadPassword.
+type denial string
 
-func (noUser) Error() string        { return "user not found: checkpass failed" }
-func (noUser) Is(target error) bool { return target == ErrBadPassword }
+func (d denial) Error() string      { return string(d) }
+func (denial) Is(target error) bool { return target == ErrBadPassword }
 
 // A User is what a back end knows of a user.
 type User struct {
@@ -56,9 +60,10 @@ type User struct {
 // goroutines.
 type Backend interface {
 	// Verify returns the user that has this canonical name and password,
-	// and ErrNoUser or ErrBadPassword otherwise, after about the same time.
+	// and ErrNoUser, ErrLocked or ErrBadPassword otherwise, after about the same time.
 	Verify(ctx context.Context, user, password string) (User, error)
-	// Lookup returns the user of this canonical name, or ErrNoUser.
+	// Lookup returns the user of this canonical name, or ErrNoUser, or ErrLocked
+	// where what is known of the user is of no use.
 	Lookup(ctx context.Context, user string) (User, error)
 }
 
@@ -163,7 +168,7 @@ func (a *Authenticator) Login(ctx context.Context, authzid, authcid, password st
 			return Identity{}, refused
 		}
 		user, err = a.ask(func(b Backend) (User, error) { return b.Lookup(ctx, target) })
-		if errors.Is(err, ErrNoUser) {
+		if errors.Is(err, ErrNoUser) || errors.Is(err, ErrLocked) {
 			return Identity{}, fmt.Errorf("%w: user %s asked for is not known", ErrNotAllowed, target)
 		}
 		if err != nil {
@@ -183,8 +188,9 @@ func (a *Authenticator) Lookup(ctx context.Context, name string) (User, error) {
 	return a.ask(func(b Backend) (User, error) { return b.Lookup(ctx, name) })
 }
 
-// ask returns the first success of the back ends. Without one, a back end that
-// could not answer outweighs those that said no: it might have said yes.
+// ask returns the first success of the back ends; who is locked in one is not asked
+// of those behind it. Without a success, a back end that could not answer outweighs
+// those that said no: it might have said yes.
 func (a *Authenticator) ask(question func(Backend) (User, error)) (User, error) {
 	var no, broken error = ErrNoUser, nil
 	for _, b := range a.backends {
@@ -192,6 +198,8 @@ func (a *Authenticator) ask(question func(Backend) (User, error)) (User, error) 
 		switch {
 		case err == nil:
 			return user, nil
+		case errors.Is(err, ErrLocked):
+			return User{}, err
 		case !errors.Is(err, ErrBadPassword):
 			broken = err
 		case !errors.Is(err, ErrNoUser):

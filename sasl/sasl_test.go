@@ -53,7 +53,8 @@ func TestCanonical(t *testing.T) {
 }
 
 // table is a back end of names and passwords. The password "down" makes it
-// fail.
+// fail,
+// "locked" has locked the user.
 type table map[string]string
 
 var errDown = errors.New("back end is down")
@@ -63,6 +64,8 @@ func (b table) Verify(_ context.Context, user, password string) (User, error) {
 	switch {
 	case want == "down":
 		return User{}, errDown
+	case want == "locked":
+		return User{}, ErrLocked
 	case !ok:
 		return User{}, ErrNoUser
 	case want != password:
@@ -72,16 +75,19 @@ func (b table) Verify(_ context.Context, user, password string) (User, error) {
 }
 
 func (b table) Lookup(_ context.Context, user string) (User, error) {
-	if _, ok := b[user]; !ok {
+	switch want, ok := b[user]; {
+	case !ok:
 		return User{}, ErrNoUser
+	case want == "locked":
+		return User{}, ErrLocked
 	}
 	return User{Name: user, UID: -1, GID: -1}, nil
 }
 
 func TestLogin(t *testing.T) {
 	t.Parallel()
-	first := table{"alice": "a", "root": "r", "twice": "1", "ill": "down"}
-	second := table{"bob": "b", "twice": "2", "ill": "i", "chief": "c", "gate": "g"}
+	first := table{"alice": "a", "root": "r", "twice": "1", "ill": "down", "shut": "locked"}
+	second := table{"shut": "s", "bob": "b", "twice": "2", "ill": "i", "chief": "c", "gate": "g"}
 	a := NewAuthenticator([]string{"root", "chief"}, []string{"gate"}, true, first, second)
 	for _, tt := range []struct {
 		authzid, authcid, password string
@@ -100,6 +106,10 @@ func TestLogin(t *testing.T) {
 		{"alice", "root", "r", "alice", "root", false, nil},
 		{"chief", "root", "r", "chief", "root", true, nil},
 		{"nobody", "root", "r", "", "", false, ErrNotAllowed},
+		{"shut", "root", "r", "", "", false, ErrNotAllowed},
+		{"", "shut", "locked", "", "", false, ErrLocked},
+		{"", "shut", "locked", "", "", false, ErrBadPassword},
+		{"", "shut", "s", "", "", false, ErrLocked},
 		{"", "gate", "g", "gate", "gate", false, nil},
 		{"alice", "gate", "g", "alice", "gate", false, nil},
 		{"root", "gate", "g", "root", "gate", true, nil},

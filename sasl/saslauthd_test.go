@@ -321,6 +321,15 @@ func TestSeveralMethods(t *testing.T) {
 		{"saslauthd passwd-file", "\x00\x02NO", "bob", "wrong", ErrBadPassword},
 		{"saslauthd passwd-file", "", "bob", "wrong", io.EOF},
 		{"passwd-file saslauthd", "", "nobody", "x", io.EOF},
+		// Who is locked in one is not asked of the next: by ! in front of the hash, by a
+		// field, by a line with a fault. An empty password is no lock.
+		{"passwd-file saslauthd", "\x00\x02OK", "frank", "locked", ErrLocked},
+		{"passwd-file saslauthd", "\x00\x02OK", "frank", "another", ErrLocked},
+		{"passwd-file saslauthd", "\x00\x02OK", "ivan", "pw", ErrLocked},
+		{"passwd-file saslauthd", "\x00\x02OK", "erin", "x", ErrLocked},
+		{"passwd-file saslauthd", "\x00\x02OK", "dave", "x", nil},
+		{"saslauthd passwd-file", "\x00\x02NO", "frank", "x", ErrBadPassword},
+		{"saslauthd passwd-file", "\x00\x02OK", "frank", "x", nil},
 		{"saslauthd", "\x00\x02NO", "bob", "builder", ErrBadPassword},
 		{"passwd-file", "\x00\x02OK", "nobody", "x", ErrNoUser},
 	} {
@@ -333,7 +342,16 @@ func TestSeveralMethods(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := a.Login(t.Context(), "", tt.user, tt.password); !errors.Is(err, tt.want) || err == nil && got.Name != tt.user {
-			t.Errorf("%s, %q, %s: %v, %v", tt.methods, tt.answer, tt.password, got, err)
+			t.Errorf("%s, %q, %s, %s: %v, %v", tt.methods, tt.answer, tt.user, tt.password, got, err)
+		}
+		if tt.methods != "passwd-file saslauthd" {
+			continue
+		}
+		// Nor does saslauthd say where the mail is of somebody whose line has a fault.
+		for user, want := range map[string]error{"erin": ErrLocked, "frank": nil, "nobody": nil} {
+			if _, err := a.Lookup(t.Context(), user); !errors.Is(err, want) {
+				t.Errorf("%s, %s: %v", tt.methods, user, err)
+			}
 		}
 	}
 }

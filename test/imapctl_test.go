@@ -108,6 +108,7 @@ func TestImapctlKick(t *testing.T) {
 		t.Fatal(err)
 	}
 	alone := s.LoginOn(t, conn, "bob")
+	signals := time.After(500 * time.Millisecond) // it handles them from 100 ms on
 
 	p := findOn(t, s, "ann", "Idle")
 	if p.PID != s.PID || p.Mailbox != "INBOX" || p.Service != "imap" || p.Host != "[127.0.0.1]" || p.ID == fmt.Sprint(s.PID) ||
@@ -133,6 +134,7 @@ func TestImapctlKick(t *testing.T) {
 	if r := askctl(t, s, 64, "kick", fmt.Sprint(s.PID)); !strings.Contains(r.err, " clients: name one as ") {
 		t.Errorf("kick of the daemon: %s", r.err)
 	}
+	<-signals
 	askctl(t, s, 0, "kick", fmt.Sprint(process.Process.Pid))
 	alone.Wait("* BYE")
 	if err := process.Wait(); err != nil {

@@ -98,10 +98,13 @@ func (c *call) join(conn *net.UnixConn, r io.Reader) error {
 }
 
 // nobody returns what to say where err of a look-up means that there is no such
-// user.
+// user, or none of use.
 func nobody(name string, err error) error {
-	if errors.Is(err, sasl.ErrNoUser) || errors.Is(err, sasl.ErrInvalidUser) {
+	switch {
+	case errors.Is(err, sasl.ErrNoUser), errors.Is(err, sasl.ErrInvalidUser):
 		return errors.New("there is no user " + control.Escape(name))
+	case errors.Is(err, sasl.ErrLocked):
+		return errors.New("what is written of user " + control.Escape(name) + " has a fault")
 	}
 	return nil
 }

@@ -96,6 +96,14 @@ func TestProblems(t *testing.T) {
 		{"timeot: 3", []string{"imapd.conf:2: unknown option timeot; did you mean timeout?"}},
 		{"qqqqqqqqqqqqqqq: 3", []string{"imapd.conf:2: unknown option qqqqqqqqqqqqqqq"}},
 		{"allow_plaintexts: no", []string{"imapd.conf:2: unknown option allow_plaintexts; did you mean allowplaintext?"}},
+		{"mail_location: maildir:~/Maildir", []string{"imapd.conf:2: unknown option mail_location; see maildir in imapd.conf(5)"}},
+		{"SSL_cert: </c\nimap_ssl_key: /k\nimap_max_line_length: 1", []string{
+			"imapd.conf:2: unknown option ssl_cert; see tls_server_cert in imapd.conf(5)",
+			"imapd.conf:3: unknown option imap_ssl_key; see imap_tls_server_key in imapd.conf(5)",
+			"imapd.conf:4: unknown option imap_max_line_length; see limit_line in imapd.conf(5)"}},
+		{"mail_locatoin: x", []string{"imapd.conf:2: unknown option mail_locatoin"}},
+		{"listn: imap://", []string{"imapd.conf:2: unknown option listn; did you mean listen?"}},
+		{"lis: imap://", []string{"imapd.conf:2: unknown option lis"}},
 		{"imap_timeot: 3", []string{"imapd.conf:2: unknown option imap_timeot; did you mean imap_timeout?"}},
 		{"debug: yes\n\nDebug: no", []string{"imapd.conf:4: option debug is given twice, first at imapd.conf:2"}},
 		{"sasl_x: 1\nsasl_x: 1", []string{"imapd.conf:3: option sasl_x is given twice, first at imapd.conf:2"}},
@@ -374,6 +382,17 @@ func TestKnown(t *testing.T) {
 			}
 		default:
 			t.Errorf("%s: fate %q", name, k.fate)
+		}
+	}
+	for name, k := range (dictionary{}).lines {
+		if k.fate != "foreign" {
+			continue
+		}
+		if _, ok := names[name]; ok {
+			t.Errorf("%s is an option", name)
+		}
+		if names[k.arg].fate != "here" {
+			t.Errorf("%s: %s is nothing that works here", name, k.arg)
 		}
 	}
 	if len(names) < 600 {

@@ -56,10 +56,12 @@ func (d dictionary) all(yield func(name string, k known) bool) {
 			}
 		}
 	}
-	d.lines(func(name string, k known) bool { return strings.HasSuffix(name, "*") || yield(name, k) })
+	d.lines(func(name string, k known) bool {
+		return strings.HasSuffix(name, "*") || k.fate == "foreign" || yield(name, k)
+	})
 }
 
-// find returns what is known of name.
+// find returns what is known of name; ok is false for one that is no option.
 func (d dictionary) find(name string) (k known, ok bool) {
 	if d.here(name) {
 		return known{fate: "here"}, true
@@ -69,7 +71,7 @@ func (d dictionary) find(name string) (k known, ok bool) {
 	}
 	for n, says := range d.lines {
 		if n == name {
-			return says, true
+			return says, says.fate != "foreign"
 		}
 		if prefix, some := strings.CutSuffix(n, "*"); some && len(name) > len(prefix) && strings.HasPrefix(name, prefix) {
 			k, ok = known{fate: "silent"}, true
@@ -94,14 +96,14 @@ func (d dictionary) split(name string) (service, option string, k known, ok bool
 	return "", name, known{}, false
 }
 
-// nearest returns the known name that is most like name, or "" where none is
-// much like it. Of equally near ones it prefers those that do something here,
-// then the first in the alphabet.
+// nearest returns the known name that is most like name, or "" where none has two
+// of three octets in common with it. Of equally near ones it prefers those that do
+// something here, then the first in the alphabet.
 func (d dictionary) nearest(name string) string {
 	if len(name) > 64 {
 		return ""
 	}
-	best, least := "", 2*(len(name)/2+1)
+	best, least := "", 2*(len(name)/3+1)
 	for n, k := range d.all {
 		if diff := 2 * (len(n) - len(name)); diff > least || -diff > least {
 			continue

@@ -157,13 +157,17 @@ func (l *loader) choose(entries []entry) {
 	}
 }
 
-// unknown reports a name that is nobody's, with what was probably meant.
+// unknown reports a name that is no option, with what was probably meant.
 func (l *loader) unknown(e entry) {
 	prefix, name := "", e.name
-	if rest, ok := strings.CutPrefix(name, l.service+"_"); ok {
+	k, _ := l.dict.find(name)
+	if rest, ok := strings.CutPrefix(name, l.service+"_"); ok && k.fate == "" {
 		prefix, name = l.service+"_", rest
+		k, _ = l.dict.find(name)
 	}
-	if near := l.dict.nearest(name); near != "" {
+	if k.fate == "foreign" {
+		l.fault(e.place, "unknown option %s; see %s in imapd.conf(5)", e.name, prefix+k.arg)
+	} else if near := l.dict.nearest(name); near != "" {
 		l.fault(e.place, "unknown option %s; did you mean %s?", e.name, prefix+near)
 	} else {
 		l.fault(e.place, "unknown option %s", e.name)

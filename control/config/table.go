@@ -88,7 +88,7 @@ var options = []option{
 
 	{name: "shutdown_grace", kind: duration, unit: "seconds", def: "60s", min: 0, max: int64(time.Hour),
 		field: func(c *Config) any { return &c.ShutdownGrace },
-		prose: "Time that running commands have to end when the server is stopped or a shutdown notice appears; after it they are cut short."},
+		prose: "Time that running commands have to end when the server is stopped, a shutdown notice appears or imapctl kick is used; after it they are cut short."},
 
 	{name: "listen", kind: words, def: "imap://:143 imaps://:993",
 		field: func(c *Config) any { return &c.raw.listen },

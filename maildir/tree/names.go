@@ -157,24 +157,35 @@ func same(p string) bool {
 	return true
 }
 
-// A vote counts the names on disk that speak for either encoding.
-type vote struct{ for7, for8 int }
+// A vote counts the names on disk that speak for either encoding. One that is
+// possible in neither speaks for none.
+type vote struct {
+	for7, for8 int
+	bare       int // ASCII that is no UTF-7, such as "R&D"
+}
 
 func (v *vote) count(parts []string) {
 	for _, part := range parts {
 		if same(part) {
 			continue
 		}
-		if p, err := wire.DecodeUTF7(part); err != nil {
-			v.for8++
-		} else if strings.IndexFunc(p, func(r rune) bool { return r > '~' }) >= 0 {
+		switch _, err := wire.DecodeUTF7(part); {
+		case err == nil && strings.IndexByte(part, '&') >= 0:
 			v.for7++
+		case err == nil || !utf8.ValidString(part):
+		case strings.IndexFunc(part, func(r rune) bool { return r > '~' }) >= 0:
+			v.for8++
+		default:
+			v.bare++
 		}
 	}
 }
 
+// encoding returns UTF-8 only for a clear majority: a wrong guess renames the
+// folders that clients know, and a directory that somebody made by hand must not do
+// that.
 func (v *vote) encoding() Encoding {
-	if v.for8 > 0 && v.for8 >= v.for7 {
+	if v.for8 > 2*v.for7 || v.for7 == 0 && v.bare > 0 {
 		return UTF8
 	}
 	return UTF7

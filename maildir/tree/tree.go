@@ -182,8 +182,8 @@ func Open(cfg Config) (*Tree, error) {
 // Layout returns the layout that was set or found.
 func (t *Tree) Layout() Layout { return t.layout }
 
-// Names returns the encoding that was set or is found: UTF-8 if at least as many
-// names need that as are modified UTF-7 with encoded characters. It looks once.
+// Names returns the encoding that was set or is found: UTF-8 if more than twice as
+// many names need that as are modified UTF-7 with encoded characters. It looks once.
 func (t *Tree) Names() Encoding {
 	if e := Encoding(t.names.Load()); e != AutoNames {
 		return e

@@ -194,6 +194,17 @@ func TestDetect(t *testing.T) {
 		{[]string{".", ".A &- B"}, PlusPlus, UTF7},
 		{[]string{".", ".Entwürfe", ".Entw&APw-rfe", ".&ZeVnLIqe-"}, PlusPlus, UTF7},
 		{[]string{".", "A/日本語"}, FS, UTF8},
+		// A stray directory does not rename the folders that are there.
+		{[]string{".", ".Gr&APwA3w-e", ".R&D"}, PlusPlus, UTF7},
+		{[]string{".", ".Gr&APwA3w-e", ".R&D", ".A & B", ".Q&A"}, PlusPlus, UTF7},
+		{[]string{".", ".Gr&APwA3w-e", ".\xff", ".\xfe"}, PlusPlus, UTF7},
+		{[]string{".", ".\xff"}, PlusPlus, UTF7},
+		{[]string{".", ".Gr&APwA3w-e", ".Entwürfe"}, PlusPlus, UTF7},
+		{[]string{".", ".Gr&APwA3w-e", ".Entwürfe", ".Grüße"}, PlusPlus, UTF7},
+		{[]string{".", ".A &- B", ".R&D"}, PlusPlus, UTF7},
+		{[]string{".", ".A &- B", ".Entwürfe"}, PlusPlus, UTF7},
+		{[]string{".", ".Gr&APwA3w-e", ".Entwürfe", ".Grüße", ".日本語"}, PlusPlus, UTF8},
+		{[]string{".", ".Entwürfe", ".R&D", ".\xff"}, PlusPlus, UTF8},
 	} {
 		root := filepath.Join(t.TempDir(), "mail")
 		makeFolders(t, root, tt.dirs...)
