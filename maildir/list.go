@@ -30,7 +30,8 @@ type list struct {
 	foreign bool          // has lines that another process wrote and we have not synced
 	// again says that the file may call a message otherwise than it did before:
 	// it was read anew, or has a second line of one base name. Every file of
-	// the folder must be looked up again.
+	// the folder must be looked up again, and only a look that has done so takes
+	// this back: until then no edit trusts a name (heedList).
 	again    bool
 	recalled bool // remember has been here
 
@@ -190,7 +191,7 @@ func (l *list) read(dir vfs.Dir) error {
 	if l.file != nil && st == l.stat {
 		return nil
 	}
-	if l.file != nil && st.Dev == l.stat.Dev && st.Ino == l.stat.Ino && st.Size > l.stat.Size && !l.damaged {
+	if l.file != nil && st.SameFile(l.stat) && st.Size > l.stat.Size && !l.damaged {
 		if l.lines == nil {
 			return l.catchUp(dir)
 		}

@@ -36,6 +36,9 @@ type Stat struct {
 	MtimeNs, CtimeNs int64
 }
 
+// SameFile reports whether s and o are states of one file.
+func (s Stat) SameFile(o Stat) bool { return s.Dev == o.Dev && s.Ino == o.Ino }
+
 func statOf(st *unix.Stat_t) Stat {
 	return Stat{uint64(st.Dev), st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
 }
@@ -160,7 +163,7 @@ func Append(dir vfs.Dir, old Stat, entries []Entry) (Stat, error) {
 	if err := unix.Fstat(f.Fd(), &st); err != nil {
 		return Stat{}, &os.PathError{Op: "stat", Path: dir.Path() + "/" + Name, Err: err}
 	}
-	if now := statOf(&st); now.Dev != old.Dev || now.Ino != old.Ino || now.Size != old.Size {
+	if now := statOf(&st); !now.SameFile(old) || now.Size != old.Size {
 		return now, fmt.Errorf("%s: %w", dir.Path(), ErrChanged)
 	}
 	var last [1]byte
