@@ -348,21 +348,57 @@ func (l *list) looked(bases []string) bool {
 	return true
 }
 
-// resume goes on with a list that looked as st says, of which the first size octets
-// were read by a process before us. Its lines are read when they are needed.
-func (l *list) resume(dir vfs.Dir, st uidlist.Stat, size int64, count int, head uidlist.Header) error {
+// reached is how far a list was read by a process before us.
+type reached struct {
+	stat  uidlist.Stat
+	size  int64 // see list
+	count int
+	head  uidlist.Header
+	mark  uint32
+}
+
+// resume goes on where a process before us has come to. The lines are read when they
+// are needed. Another list is read as a whole.
+func (l *list) resume(dir vfs.Dir, from reached) error {
 	f, err := uidlist.Open(dir)
 	if err != nil {
-		return err
+		return l.read(dir) // which says what that means
 	}
-	now, err := f.Stat()
-	if err != nil || now.Dev != st.Dev || now.Ino != st.Ino || now.Size < st.Size {
+	if !from.in(f) {
 		f.Close()
 		return l.read(dir)
 	}
 	l.close()
-	l.file, l.stat, l.size, l.count, l.head, l.known = f, st, size, count, head, true
+	l.file, l.stat, l.size, l.count, l.head, l.known = f, from.stat, from.size, from.count, from.head, true
 	return l.read(dir)
+}
+
+// in reports whether f is the list that was read: nobody has written to it since, or
+// lines were appended only. Nobody has kept it open meanwhile, so another list may have
+// its inode number by now: on xfs every second one that replaces another.
+func (r *reached) in(f *uidlist.File) bool {
+	now, err := f.Stat()
+	if err != nil || now == r.stat {
+		return err == nil
+	}
+	if !now.SameFile(r.stat) || now.Size <= r.stat.Size {
+		return false
+	}
+	mark, err := f.Mark(r.size)
+	return err == nil && mark == r.mark
+}
+
+// mark is how another process tells the file as far as it was read, 0 if it has been
+// written to since: nobody can say what then.
+func (l *list) mark() uint32 {
+	if l.file == nil {
+		return 0
+	}
+	mark, err := l.file.Mark(l.size)
+	if now, serr := l.file.Stat(); err != nil || serr != nil || now != l.stat {
+		return 0
+	}
+	return mark
 }
 
 func (l *list) readTail() error {

@@ -3,6 +3,7 @@ package uidlist
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -84,6 +85,30 @@ func (f *File) Stat() (Stat, error) {
 		return Stat{}, &os.PathError{Op: "stat", Path: f.path, Err: err}
 	}
 	return statOf(&st), nil
+}
+
+// ends is how much of either end of what was read Mark looks at.
+const ends = 4096
+
+// Mark returns a checksum of how the first size octets begin and end. A list that was
+// written anew, and has grown beyond size since, has another header than one to which
+// lines were appended only, or other lines before that place.
+func (f *File) Mark(size int64) (uint32, error) {
+	st, err := f.readable()
+	if err != nil {
+		return 0, err
+	}
+	if size < 0 || size > st.Size {
+		return 0, fmt.Errorf("%s: %w", f.path, ErrTorn)
+	}
+	var b [2 * ends]byte
+	n := min(size, ends)
+	for i, off := range []int64{0, size - n} {
+		if _, err := vfs.ReadFullAt(f.fd, b[int64(i)*n:int64(i+1)*n], off); err != nil {
+			return 0, &os.PathError{Op: "read", Path: f.path, Err: err}
+		}
+	}
+	return crc32.Checksum(b[:2*n], crc32.MakeTable(crc32.Castagnoli)), nil
 }
 
 // Read parses the whole file. The Stat is from before the read. The error is
