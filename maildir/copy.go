@@ -45,15 +45,21 @@ func (m *Mailbox) sources(ctx context.Context, uids []UID) ([]source, error) {
 	if err := m.list.load(m.control); err != nil {
 		m.host.opt.Log.Warn("messages lose their GUIDs", "mailbox", m.name, "err", err)
 	}
+	before := m.Snapshot()
 	if err := m.heedList(); err != nil {
 		return nil, err
 	}
 	snap := m.Snapshot()
 	list := make([]source, 0, len(uids))
 	for _, u := range uids {
-		if msg, ok := snap.lookup(u); ok {
-			list = append(list, source{u, msg.place(), string(msg.name()), m.list.guid(u), snap.flagSet(msg.Marks()), msg.Marks()})
+		msg, ok := snap.lookup(u)
+		if !ok {
+			if _, was := before.Find(u); was {
+				return nil, fmt.Errorf("%s: UID %d: %w", m.name, u, ErrGone)
+			}
+			continue
 		}
+		list = append(list, source{u, msg.place(), string(msg.name()), m.list.guid(u), snap.flagSet(msg.Marks()), msg.Marks()})
 	}
 	return list, nil
 }

@@ -32,7 +32,10 @@ type list struct {
 	// it was read anew, or has a second line of one base name. Every file of
 	// the folder must be looked up again, and only a look that has done so takes
 	// this back: until then no edit trusts a name (heedList).
-	again    bool
+	again bool
+	// searched says that a look has seen to all lines that were read: the snapshot
+	// has their messages, or they have none.
+	searched bool
 	recalled bool // remember has been here
 
 	// lines is what the file says, live and stale lines; nil: not loaded, for
@@ -259,7 +262,7 @@ func (l *list) take(p uidlist.List, t *lines, usable bool) {
 		return
 	}
 	l.lines, l.some, l.searches, l.recalled = t, nil, 0, false
-	l.again = true
+	l.again, l.searched = true, false
 }
 
 // remember adds what was published of the messages of s and is in no line of a
@@ -293,7 +296,7 @@ func (l *list) load(dir vfs.Dir) error {
 	if l.lines != nil {
 		return nil
 	}
-	before, again := l.stat, l.again
+	before, again, searched := l.stat, l.again, l.searched
 	if err := l.readAll(dir); err != nil {
 		return err
 	}
@@ -301,7 +304,7 @@ func (l *list) load(dir vfs.Dir) error {
 		l.fresh(0)
 	}
 	if l.stat == before {
-		l.again = again
+		l.again, l.searched = again, searched
 	}
 	return nil
 }
@@ -369,7 +372,7 @@ func (l *list) resume(dir vfs.Dir, from reached) error {
 		return l.read(dir)
 	}
 	l.close()
-	l.file, l.stat, l.size, l.count, l.head, l.known = f, from.stat, from.size, from.count, from.head, true
+	l.file, l.stat, l.size, l.count, l.head, l.known, l.searched = f, from.stat, from.size, from.count, from.head, true, true
 	return l.read(dir)
 }
 
@@ -411,6 +414,7 @@ func (l *list) readTail() error {
 	l.count += t.Lines
 	l.head.Next = max(l.head.Next, t.Next)
 	l.foreign = l.foreign || len(t.Entries) > 0
+	l.searched = l.searched && len(t.Entries) == 0
 	l.damaged = t.Damage.Any()
 	l.enter(t.Entries)
 	return nil

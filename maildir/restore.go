@@ -56,7 +56,9 @@ func (m *Mailbox) restore() error {
 	}
 	m.snap.Store(s)
 	if h.saved != (index.Stamp{}) && m.keys.over.Mark() == h.saved[stampKeywords] {
-		m.clean = unpackStamp(h.saved)   // the next look finds out what has changed since
+		if h.saved != listOnly(h.saved) {
+			m.clean = unpackStamp(h.saved) // the next look finds out what has changed since
+		}
 		m.keys.news = keywords.Changes{} // they are in the index
 	}
 	return nil
@@ -172,6 +174,15 @@ func (m *Mailbox) packStamp(s stamp) index.Stamp {
 		stampSize: uint64(m.list.size), stampLines: uint64(m.list.count), stampNext: uint64(m.list.head.Next) | uint64(m.list.mark())<<32,
 		stampKeywords: m.keys.over.Mark(),
 	}
+}
+
+// listOnly returns what s says of the list, and of the keywords beside it. Where it is
+// all that an index says the process before us was killed, or ended so soon after a
+// change that another one could not have been told from it: the directories must be
+// read, but what was found there must not be looked up in the list.
+func listOnly(s index.Stamp) index.Stamp {
+	clear(s[:6])
+	return s
 }
 
 func unpackStamp(s index.Stamp) stamp {
