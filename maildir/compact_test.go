@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -302,6 +303,65 @@ func TestNameOfAnotherMessage(t *testing.T) {
 		a.sync(Serve)
 		if l := told(a.Mailbox); len(l) != 1 || !strings.HasPrefix(l[0], fmt.Sprint(moved.To[0], " ")) || strings.Contains(l[0], "Flagged") {
 			t.Errorf("%q", l)
+		}
+	}
+}
+
+// What has the list read without a look, and what touches a file or makes another
+// message of it, does not take a name for that of the message which had it once.
+func TestNameThatNoLookHasCompared(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	nothing := func(*box) error { return nil }
+	for what, tt := range map[string]struct{ read, touch func(c *box) error }{
+		"the list was to be shortened": {
+			func(c *box) error { c.compactList(); return nil },
+			func(c *box) error { _, err := c.Expunge(ctx, func(u UID) bool { return u == 1 }); return err }},
+		"the lines were loaded": {
+			func(c *box) error {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.list.unload()
+				return c.list.load(c.control)
+			},
+			func(c *box) error { _, err := c.Expunge(ctx, func(u UID) bool { return u == 1 }); return err }},
+		"COPY": {nothing, func(c *box) error { _, err := c.Copy(ctx, []UID{1}, c.open("Third")); return err }},
+		"MOVE": {nothing, func(c *box) error { _, err := c.Move(ctx, []UID{1}, c.open("Third")); return err }},
+	} {
+		a := newBox(t, Options{NoNotify: true}).byHand().remembering()
+		for _, name := range []string{"Other", "Third"} {
+			if err := a.st.Create(ctx, name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		other := a.open("Other")
+		u := a.append(a.Mailbox, "x\r\n", FlagSet{System: Deleted})
+		a.pass(1200)
+		a.calm()
+		a.mu.Lock()
+		a.save(false) // c goes on with the list, and has not read it
+		a.mu.Unlock()
+		c := a.others(1, Options{})[1].byHand()
+		if _, err := a.Move(ctx, []UID{u}, other); err != nil {
+			t.Fatal(err)
+		}
+		a.compactList()
+		moved, err := other.Move(ctx, []UID{1}, a.Mailbox)
+		if err != nil || len(moved.To) != 1 || moved.To[0] == u || a.uidList().Lines != 1 {
+			t.Fatal(moved, err)
+		}
+		there := a.files("cur")
+		if err := tt.read(c); err != nil {
+			t.Fatal(err)
+		}
+		if err := tt.touch(c); err != nil && !errors.Is(err, ErrGone) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if now := a.files("cur"); !slices.Equal(now, there) || len(now) != 1 {
+			t.Errorf("%s: of UID %d is left %q", what, moved.To[0], now)
+		}
+		if n := c.open("Third").Snapshot().Len(); n != 0 {
+			t.Errorf("%s: UID %d is copied as UID %d", what, moved.To[0], u)
 		}
 	}
 }

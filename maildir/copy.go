@@ -35,20 +35,33 @@ type source struct {
 }
 
 // sources returns the messages uids, without those that do not exist.
-func (m *Mailbox) sources(uids []UID) []source {
+func (m *Mailbox) sources(ctx context.Context, uids []UID) ([]source, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	snap := m.Snapshot()
+	if err := m.slot(ctx); err != nil {
+		return nil, err
+	}
+	defer m.leave()
 	if err := m.list.load(m.control); err != nil {
 		m.host.opt.Log.Warn("messages lose their GUIDs", "mailbox", m.name, "err", err)
 	}
+	before := m.Snapshot()
+	if err := m.heedList(); err != nil {
+		return nil, err
+	}
+	snap := m.Snapshot()
 	list := make([]source, 0, len(uids))
 	for _, u := range uids {
-		if msg, ok := snap.lookup(u); ok {
-			list = append(list, source{u, msg.place(), string(msg.name()), m.list.guid(u), snap.flagSet(msg.Marks()), msg.Marks()})
+		msg, ok := snap.lookup(u)
+		if !ok {
+			if _, was := before.Find(u); was {
+				return nil, fmt.Errorf("%s: UID %d: %w", m.name, u, ErrGone)
+			}
+			continue
 		}
+		list = append(list, source{u, msg.place(), string(msg.name()), m.list.guid(u), snap.flagSet(msg.Marks()), msg.Marks()})
 	}
-	return list
+	return list, nil
 }
 
 // flagSet returns f by names.
@@ -63,9 +76,13 @@ func (s *Snapshot) flagSet(f Marks) FlagSet {
 // and dates; those that do not exist are left out. All are copied or none, and
 // they are durable when Copy returns. A message that goes meanwhile is ErrGone.
 func (m *Mailbox) Copy(ctx context.Context, uids []UID, to *Mailbox) (Copied, error) {
+	list, err := m.sources(ctx, uids)
+	if err != nil {
+		return Copied{}, err
+	}
 	var held *intents.Held
 	defer func() { held.Close() }()
-	done, err := m.copy(ctx, m.sources(uids), to, func(list []source, add []newcomer) (placed func()) {
+	done, err := m.copy(ctx, list, to, func(list []source, add []newcomer) (placed func()) {
 		held = to.intendPlacing(add)
 		return func() {}
 	})
@@ -251,7 +268,10 @@ func (m *Mailbox) find(name string) (p place, found string, ok bool) {
 // duplicate is allowed, a loss is not. Where we do not live to remove them whoever
 // uses m next does (redo.go).
 func (m *Mailbox) Move(ctx context.Context, uids []UID, to *Mailbox) (Copied, error) {
-	list := m.sources(uids)
+	list, err := m.sources(ctx, uids)
+	if err != nil {
+		return Copied{}, err
+	}
 	var held *intents.Held
 	defer func() { held.Close() }()
 	done, err := m.copy(ctx, list, to, func(list []source, add []newcomer) (placed func()) {

@@ -70,22 +70,19 @@ func (m *Mailbox) hold(ctx context.Context, lock *uidlist.Lock, fn func() error)
 }
 
 // heedList looks at the folder again if another process has written its list anew
-// since we read it. The lines of messages that are gone are not there any more, and a
-// base name that one of them had may be another message's by now: what we know is no
-// ground for touching a file before a look has compared it with the list.
+// since the last look that compared all files with it, whoever has read it meanwhile.
+// The lines of messages that are gone are not there any more, and a base name that one
+// of them had may be another message's by now: what we know is no ground for touching
+// a file before such a look.
 func (m *Mailbox) heedList() error {
-	if m.list.file == nil {
-		return nil
-	}
-	now, err := uidlist.StatFile(m.control)
-	if err != nil {
-		return nil // whoever needs it will find that it is not there
-	}
-	if was, err := m.list.file.Stat(); err != nil || was.Dev == now.Dev && was.Ino == now.Ino {
-		return err
+	if !m.list.again {
+		now, err := uidlist.StatFile(m.control)
+		if err != nil || m.list.file != nil && now.SameFile(m.list.stat) {
+			return nil // whoever needs it will find that it is not there
+		}
 	}
 	m.clean = stamp{}
-	_, err = m.look(Look, false) // which writes nothing: the disk may be full
+	_, err := m.look(Look, false) // which writes nothing: the disk may be full
 	return err
 }
 

@@ -116,6 +116,38 @@ func TestForesee(t *testing.T) {
 	}
 }
 
+// A process that ends in the tick of its last change, or is killed behind it, leaves the
+// next one directories to read, but no list: every file is found by its hash.
+func TestForeseeUnclean(t *testing.T) {
+	t.Parallel()
+	for _, killed := range []bool{false, true} {
+		p := planned(t)
+		p.start(Options{})
+		p.again()
+		for round := range 4 {
+			cur := p.files("cur")
+			mine, theirs := p.Snapshot().At(0), cur[len(cur)/2]
+			if _, err := p.SetFlags(context.Background(), []UID{mine.UID}, ReplaceFlags, FlagSet{System: []Flags{Draft, Flagged}[round%2]}); err != nil {
+				t.Fatal(err)
+			}
+			if !killed {
+				p.end()
+			}
+			to := theirs[:baseLen(theirs)] + []string{":2,F", ":2,T"}[round%2]
+			if round == 3 {
+				os.Remove(p.in("cur", theirs))
+			} else if err := os.Rename(p.in("cur", theirs), p.in("cur", to)); err != nil {
+				t.Fatal(err)
+			}
+			p.start(Options{})
+			p.agree(fmt.Sprintf("killed: %v, round %d", killed, round))
+			if p.Mailbox.list.lines != nil || p.Snapshot().order() == nil {
+				t.Fatalf("killed: %v, round %d: the list was read", killed, round)
+			}
+		}
+	}
+}
+
 // A folder whose files come in another order than the index says is understood, and
 // its index says so from then on.
 func TestForeseeDisorder(t *testing.T) {

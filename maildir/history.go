@@ -226,7 +226,7 @@ func (m *Mailbox) append(w *work, mod ModSeq) error {
 		b.Put(&r, []byte(w.added[i].name))
 	}
 	if !b.Empty() {
-		h.unstamp()
+		h.unclean()
 	}
 	if mod != 0 {
 		raised, err := m.raise(mod)
@@ -250,6 +250,12 @@ func (m *Mailbox) append(w *work, mod ModSeq) error {
 // stamp in the index says. What is recorded may be stale by then: only a look
 // that comes after it can say that it is not.
 func (h *history) unstamp() { h.saved, h.state.Stamp = index.Stamp{}, index.Stamp{} }
+
+// unclean says so of the directories only: how far the list was read is still so.
+func (h *history) unclean() {
+	h.state.Stamp = listOnly(h.state.Stamp)
+	h.saved = h.state.Stamp
+}
 
 // raise reports whether the state must be written before mod is told: the ceiling
 // is below it, or the index says that all is durable. The index is locked.

@@ -30,8 +30,12 @@ type list struct {
 	foreign bool          // has lines that another process wrote and we have not synced
 	// again says that the file may call a message otherwise than it did before:
 	// it was read anew, or has a second line of one base name. Every file of
-	// the folder must be looked up again.
-	again    bool
+	// the folder must be looked up again, and only a look that has done so takes
+	// this back: until then no edit trusts a name (heedList).
+	again bool
+	// searched says that a look has seen to all lines that were read: the snapshot
+	// has their messages, or they have none.
+	searched bool
 	recalled bool // remember has been here
 
 	// lines is what the file says, live and stale lines; nil: not loaded, for
@@ -190,7 +194,7 @@ func (l *list) read(dir vfs.Dir) error {
 	if l.file != nil && st == l.stat {
 		return nil
 	}
-	if l.file != nil && st.Dev == l.stat.Dev && st.Ino == l.stat.Ino && st.Size > l.stat.Size && !l.damaged {
+	if l.file != nil && st.SameFile(l.stat) && st.Size > l.stat.Size && !l.damaged {
 		if l.lines == nil {
 			return l.catchUp(dir)
 		}
@@ -258,7 +262,7 @@ func (l *list) take(p uidlist.List, t *lines, usable bool) {
 		return
 	}
 	l.lines, l.some, l.searches, l.recalled = t, nil, 0, false
-	l.again = true
+	l.again, l.searched = true, false
 }
 
 // remember adds what was published of the messages of s and is in no line of a
@@ -292,7 +296,7 @@ func (l *list) load(dir vfs.Dir) error {
 	if l.lines != nil {
 		return nil
 	}
-	before, again := l.stat, l.again
+	before, again, searched := l.stat, l.again, l.searched
 	if err := l.readAll(dir); err != nil {
 		return err
 	}
@@ -300,7 +304,7 @@ func (l *list) load(dir vfs.Dir) error {
 		l.fresh(0)
 	}
 	if l.stat == before {
-		l.again = again
+		l.again, l.searched = again, searched
 	}
 	return nil
 }
@@ -347,21 +351,57 @@ func (l *list) looked(bases []string) bool {
 	return true
 }
 
-// resume goes on with a list that looked as st says, of which the first size octets
-// were read by a process before us. Its lines are read when they are needed.
-func (l *list) resume(dir vfs.Dir, st uidlist.Stat, size int64, count int, head uidlist.Header) error {
+// reached is how far a list was read by a process before us.
+type reached struct {
+	stat  uidlist.Stat
+	size  int64 // see list
+	count int
+	head  uidlist.Header
+	mark  uint32
+}
+
+// resume goes on where a process before us has come to. The lines are read when they
+// are needed. Another list is read as a whole.
+func (l *list) resume(dir vfs.Dir, from reached) error {
 	f, err := uidlist.Open(dir)
 	if err != nil {
-		return err
+		return l.read(dir) // which says what that means
 	}
-	now, err := f.Stat()
-	if err != nil || now.Dev != st.Dev || now.Ino != st.Ino || now.Size < st.Size {
+	if !from.in(f) {
 		f.Close()
 		return l.read(dir)
 	}
 	l.close()
-	l.file, l.stat, l.size, l.count, l.head, l.known = f, st, size, count, head, true
+	l.file, l.stat, l.size, l.count, l.head, l.known, l.searched = f, from.stat, from.size, from.count, from.head, true, true
 	return l.read(dir)
+}
+
+// in reports whether f is the list that was read: nobody has written to it since, or
+// lines were appended only. Nobody has kept it open meanwhile, so another list may have
+// its inode number by now: on xfs every second one that replaces another.
+func (r *reached) in(f *uidlist.File) bool {
+	now, err := f.Stat()
+	if err != nil || now == r.stat {
+		return err == nil
+	}
+	if !now.SameFile(r.stat) || now.Size <= r.stat.Size {
+		return false
+	}
+	mark, err := f.Mark(r.size)
+	return err == nil && mark == r.mark
+}
+
+// mark is how another process tells the file as far as it was read, 0 if it has been
+// written to since: nobody can say what then.
+func (l *list) mark() uint32 {
+	if l.file == nil {
+		return 0
+	}
+	mark, err := l.file.Mark(l.size)
+	if now, serr := l.file.Stat(); err != nil || serr != nil || now != l.stat {
+		return 0
+	}
+	return mark
 }
 
 func (l *list) readTail() error {
@@ -374,6 +414,7 @@ func (l *list) readTail() error {
 	l.count += t.Lines
 	l.head.Next = max(l.head.Next, t.Next)
 	l.foreign = l.foreign || len(t.Entries) > 0
+	l.searched = l.searched && len(t.Entries) == 0
 	l.damaged = t.Damage.Any()
 	l.enter(t.Entries)
 	return nil

@@ -386,7 +386,7 @@ func TestOverflowCompaction(t *testing.T) {
 	b.deliver("new", "9.h", "x\n") // a look under the lock
 	b.sync(Serve)
 	data, err := os.ReadFile(filepath.Join(b.path, keywords.OverflowName))
-	if err != nil || strings.Count(string(data), "\n") != 3 {
+	if err != nil || strings.Count(string(data), "\n") != 4 {
 		t.Errorf("%v, left:\n%s", err, data)
 	}
 	b.start(Options{})

@@ -398,8 +398,11 @@ func TestRedoMove(t *testing.T) {
 		stock(1)(b)
 		b.sync(Serve) // and whoever comes after need not look into the directories
 		other := b.open("Other")
-		list := b.sources([]UID{1})
-		_, err := b.copy(context.Background(), list, other, func(list []source, add []newcomer) func() {
+		list, err := b.sources(context.Background(), []UID{1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = b.copy(context.Background(), list, other, func(list []source, add []newcomer) func() {
 			return b.intendMove(list, add, other).Close // and killed after the copy
 		})
 		if err != nil {
@@ -434,8 +437,12 @@ func TestUndoSparesTheOnlyName(t *testing.T) {
 		stock(2)(b)
 		other := b.open("Other")
 		err := other.edit(context.Background(), func() error {
+			list, err := b.sources(context.Background(), []UID{1, 2})
+			if err != nil {
+				return err
+			}
 			var add []newcomer
-			for _, src := range b.sources([]UID{1, 2}) {
+			for _, src := range list {
 				add = append(add, newcomer{base: src.name[:baseLen(src.name)], from: b.dirOf(src.place), name: src.name})
 			}
 			other.intendPlacing(add).Close() // and killed

@@ -25,7 +25,7 @@ func (m *Mailbox) replay(s *Snapshot, events []index.Event) *Snapshot {
 		case index.Put:
 			x := putEntry(e)
 			next, letters, more = max(next, x.uid+1), letters|x.marks.Flags, more || e.Rec.Mod&index.More != 0
-			h.unstamp()
+			h.unclean()
 			h.state.ModSeq = max(h.state.ModSeq, uint64(x.modseq))
 			if _, ok := s.Find(x.uid); ok {
 				changes[x.uid] = change{uid: x.uid, entry: x}
@@ -33,7 +33,7 @@ func (m *Mailbox) replay(s *Snapshot, events []index.Event) *Snapshot {
 				added[x.uid] = x
 			}
 		case index.Gone:
-			h.unstamp()
+			h.unclean()
 			h.state.ModSeq = max(h.state.ModSeq, e.Range.ModSeq)
 			m.addGone([]index.Range{e.Range})
 			s.each(UID(e.Range.From), UID(e.Range.To), func(msg Message) { changes[msg.UID] = change{uid: msg.UID, remove: true} })

@@ -56,7 +56,9 @@ func (m *Mailbox) restore() error {
 	}
 	m.snap.Store(s)
 	if h.saved != (index.Stamp{}) && m.keys.over.Mark() == h.saved[stampKeywords] {
-		m.clean = unpackStamp(h.saved)   // the next look finds out what has changed since
+		if h.saved != listOnly(h.saved) {
+			m.clean = unpackStamp(h.saved) // the next look finds out what has changed since
+		}
 		m.keys.news = keywords.Changes{} // they are in the index
 	}
 	return nil
@@ -116,17 +118,8 @@ func (m *Mailbox) fromImage(img *index.Image) *Snapshot {
 // list. A folder whose list has been deleted gets it back from the index.
 func (m *Mailbox) resumeList(img *index.Image) (ours bool, err error) {
 	l := &m.list
-	st, err := uidlist.StatFile(m.control)
-	if absent(err) {
-		return m.restoreList(img), nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if saved := m.past.saved; saved != (index.Stamp{}) && sameList(unpackList(saved), st) {
-		err = l.resume(m.control, unpackList(saved), int64(saved[stampSize]), int(saved[stampLines]), uidlist.Header{
-			Version: 3, Validity: img.Validity, Next: uint32(saved[stampNext]), GUID: img.GUID,
-		})
+	if saved := m.past.saved; saved != (index.Stamp{}) {
+		err = l.resume(m.control, unpackList(saved, uidlist.Header{Version: 3, Validity: img.Validity, GUID: img.GUID}))
 	} else {
 		err = l.read(m.control)
 	}
@@ -137,12 +130,6 @@ func (m *Mailbox) resumeList(img *index.Image) (ours bool, err error) {
 		return m.restoreList(img), nil
 	}
 	return l.head.Validity == img.Validity && (l.head.GUID == img.GUID || l.damaged && l.head.GUID == ""), nil
-}
-
-// sameList reports whether the list that looked like old looks like now because
-// nobody has written to it, or because lines were appended.
-func sameList(old, now uidlist.Stat) bool {
-	return old == now || old.Dev == now.Dev && old.Ino == now.Ino && old.Size < now.Size
 }
 
 // restoreList takes over what the index knows of a list that is gone, or says
@@ -175,7 +162,7 @@ func (m *Mailbox) curIno() uint64 {
 const (
 	stampSize     = 11 // octets of the list that were understood
 	stampLines    = 12
-	stampNext     = 13
+	stampNext     = 13 // of the list; above it, from bit 32 on, list.mark
 	stampKeywords = 14
 )
 
@@ -184,9 +171,18 @@ func (m *Mailbox) packStamp(s stamp) index.Stamp {
 	return index.Stamp{
 		s.cur.dev, s.cur.ino, uint64(s.cur.mtime), s.new.dev, s.new.ino, uint64(s.new.mtime),
 		s.list.dev, s.list.ino, s.list.size, uint64(s.list.mtime), uint64(s.list.ctime),
-		stampSize: uint64(m.list.size), stampLines: uint64(m.list.count), stampNext: uint64(m.list.head.Next),
+		stampSize: uint64(m.list.size), stampLines: uint64(m.list.count), stampNext: uint64(m.list.head.Next) | uint64(m.list.mark())<<32,
 		stampKeywords: m.keys.over.Mark(),
 	}
+}
+
+// listOnly returns what s says of the list, and of the keywords beside it. Where it is
+// all that an index says the process before us was killed, or ended so soon after a
+// change that another one could not have been told from it: the directories must be
+// read, but what was found there must not be looked up in the list.
+func listOnly(s index.Stamp) index.Stamp {
+	clear(s[:6])
+	return s
 }
 
 func unpackStamp(s index.Stamp) stamp {
@@ -196,6 +192,11 @@ func unpackStamp(s index.Stamp) stamp {
 	}
 }
 
-func unpackList(s index.Stamp) uidlist.Stat {
-	return uidlist.Stat{Dev: s[6], Ino: s[7], Size: int64(s[8]), MtimeNs: int64(s[9]), CtimeNs: int64(s[10])}
+// unpackList returns how far the list with the header head was read.
+func unpackList(s index.Stamp, head uidlist.Header) reached {
+	head.Next = uint32(s[stampNext])
+	return reached{
+		stat: uidlist.Stat{Dev: s[6], Ino: s[7], Size: int64(s[8]), MtimeNs: int64(s[9]), CtimeNs: int64(s[10])},
+		size: int64(s[stampSize]), count: int(s[stampLines]), head: head, mark: uint32(s[stampNext] >> 32),
+	}
 }

@@ -134,8 +134,12 @@ func (m *Mailbox) save(closing bool) {
 		return
 	}
 	now := index.Stamp{}
-	if m.clean != (stamp{}) && !m.list.damaged {
+	switch {
+	case m.list.damaged:
+	case m.clean != (stamp{}):
 		now = m.packStamp(m.clean)
+	case m.list.searched && !m.list.again && !m.keys.news.Any():
+		now = m.packStamp(stamp{list: m.listStamp()})
 	}
 	b := m.learned(s)
 	mark := closing && !h.state.Clean

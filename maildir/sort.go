@@ -3,6 +3,7 @@ package maildir
 import (
 	"bytes"
 	"hash/maphash"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -232,6 +233,22 @@ func (sc *scanner) file(name []byte) {
 	}
 }
 
+// demote makes a twin of the other name that msg was found by first. It reports false
+// if there was none.
+func (sc *scanner) demote(msg Message) bool {
+	k := slices.IndexFunc(sc.changes, func(c change) bool { return c.uid == msg.UID })
+	if k < 0 {
+		return false
+	}
+	e := sc.changes[k].entry
+	sc.changes = slices.Delete(sc.changes, k, k+1)
+	if e.place == inNew {
+		sc.moves = slices.DeleteFunc(sc.moves, func(u UID) bool { return u == msg.UID })
+	}
+	sc.twins = append(sc.twins, file{name: e.name, place: e.place, uid: msg.UID})
+	return true
+}
+
 // stranger takes in a file that no line of the list is of.
 func (sc *scanner) stranger(f file) {
 	base := f.base()
@@ -244,9 +261,11 @@ func (sc *scanner) stranger(f file) {
 	sc.letters |= f.flags
 }
 
-// known takes in a file of the message msg, which has index i.
+// known takes in a file of the message msg, which has index i. Of two names the one
+// that it had counts, whichever the directory gives first: each process must come to
+// the same.
 func (sc *scanner) known(i int, msg Message, name []byte) {
-	if sc.m.seen[i] {
+	if sc.m.seen[i] && (sc.place != msg.place() || !bytes.Equal(msg.name(), name) || !sc.demote(msg)) {
 		sc.twins = append(sc.twins, file{name: string(name), place: sc.place, uid: msg.UID})
 		return
 	}

@@ -276,7 +276,7 @@ func (m *Mailbox) settleLook(s stamp, calm, whole bool) {
 	if !whole {
 		return // what was clean is known still: the next look begins there
 	}
-	t.todo, m.list.again, m.clean = nil, false, stamp{}
+	t.todo, m.list.again, m.list.searched, m.clean = nil, false, true, stamp{}
 	if calm {
 		m.clean = s
 	}

@@ -1,10 +1,12 @@
 package maildir
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
 	"github.com/fsnotify/fsnotify"
+	"github.com/google/go-cmp/cmp"
 
 	"imapd/maildir/uidlist"
 )
@@ -74,6 +76,37 @@ func TestAnotherNameUnlinked(t *testing.T) {
 		if l := told(b.Mailbox); len(l) != 1 || l[0][:5] != "1 1.h" {
 			t.Errorf("%s: %q", what, l)
 		}
+	}
+}
+
+// Of two names of one file the one that the message had counts, whether files are known
+// by it or by the list, and whichever the directory gives first.
+func TestTwoNamesOneCounts(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{NoNotify: true})
+	const n = 20
+	for i := range n {
+		b.deliver("cur", fmt.Sprintf("%d.h:2,%s", i, []string{"", "R"}[i%2]), "x\n")
+	}
+	b.remembering().sync(Serve)
+	want := told(b.Mailbox)
+	b.end()
+	for i := range n {
+		if err := os.Link(b.in("cur", fmt.Sprintf("%d.h:2,%s", i, []string{"", "R"}[i%2])), b.in("cur", fmt.Sprintf("%d.h:2,%s", i, []string{"R", ""}[i%2]))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.start(Options{NoNotify: true})
+	b.sync(Serve)
+	if d := cmp.Diff(want, told(b.Mailbox)); d != "" {
+		t.Errorf("by their names: %s", d)
+	}
+	b.mu.Lock()
+	b.clean, b.Mailbox.list.again = stamp{}, true
+	b.mu.Unlock()
+	b.sync(Serve)
+	if d := cmp.Diff(want, told(b.Mailbox)); d != "" {
+		t.Errorf("by the list: %s", d)
 	}
 }
 

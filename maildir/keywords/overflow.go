@@ -27,6 +27,7 @@ import (
 //	K <number> <name>             the keyword with the number, from 0
 //	S <number>,<number>,... <base>  all keywords of the message; "-" for none
 //	C <ceiling>                   no modification sequence is above it yet
+//	I <digits>                    the second line: no two files begin alike
 //
 // Lines are appended under the lock of the folder's list, several with one write,
 // and synced. Of two S lines of one base name the last counts, of two K lines of
@@ -49,6 +50,7 @@ const (
 	maxOverflow    = 256 << 20 // octets of the file
 	maxName        = 1024      // octets of a keyword
 	maxNumber      = 1023
+	overflowBegin  = 64 // octets of a file, its I line among them
 )
 
 // ErrOverflow says that the file cannot be written: it is of a newer version, or
@@ -67,6 +69,7 @@ type Overflow struct {
 	same map[string][]uint16 // by their text
 
 	stat    overflowStat // zero: there is no file
+	begin   []byte       // of the file: its inode number may be used again
 	size    int64        // octets that were understood, whole lines
 	lines   int
 	torn    bool // something follows them: nothing may be appended
@@ -169,7 +172,7 @@ func (o *Overflow) Read(dir vfs.Dir) (Changes, error) {
 	}
 	defer unix.Close(fd)
 	now := overflowStatOf(&st)
-	if grown := now.Dev == o.stat.Dev && now.Ino == o.stat.Ino && now.Size > o.size; !grown || o.foreign || o.future {
+	if grown := now.Dev == o.stat.Dev && now.Ino == o.stat.Ino && now.Size > o.size; !grown || o.foreign || o.future || !o.begins(fd) {
 		o.reset()
 	}
 	whole := o.size == 0
@@ -184,6 +187,12 @@ func (o *Overflow) Read(dir vfs.Dir) (Changes, error) {
 		return Changes{All: true}, nil
 	}
 	return Changes{Bases: changed}, nil
+}
+
+// begins reports whether the file fd begins as the one that was read.
+func (o *Overflow) begins(fd int) bool {
+	b, err := tail(fd, 0, int64(len(o.begin)))
+	return err == nil && bytes.Equal(b, o.begin)
 }
 
 func overflowStatOf(st *unix.Stat_t) overflowStat {
@@ -214,6 +223,7 @@ func tail(fd int, from, size int64) ([]byte, error) {
 // names that they are about.
 func (o *Overflow) take(b []byte) (bases []string) {
 	if o.size == 0 {
+		o.begin = bytes.Clone(b[:min(len(b), overflowBegin)])
 		if len(b) < len(overflowHead) && strings.HasPrefix(overflowHead, string(b)) {
 			o.torn = true
 			return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
@@ -127,7 +128,7 @@ func (o *Overflow) rewrite(dir vfs.Dir, keep func(base string) bool, more []byte
 // encode returns the file that says what o knows of names and the ceiling, and
 // those of sets that are kept.
 func (o *Overflow) encode(sets []Set, keep func(base string) bool) []byte {
-	b := []byte(overflowHead)
+	b := appendIdentity([]byte(overflowHead))
 	if o.ceiling > 0 {
 		b = appendCeiling(b, o.ceiling)
 	}
@@ -218,6 +219,10 @@ func replaceOverflow(dir vfs.Dir, b []byte) (overflowStat, error) {
 		return none, err
 	}
 	return overflowStatOf(&st), dir.Sync()
+}
+
+func appendIdentity(b []byte) []byte {
+	return vfs.AppendSealed(b, func(b []byte) []byte { return fmt.Appendf(b, "I %016x", rand.Uint64()) })
 }
 
 func appendName(b []byte, number int, name string) []byte {

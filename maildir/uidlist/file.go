@@ -3,6 +3,7 @@ package uidlist
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -35,6 +36,9 @@ type Stat struct {
 	Size             int64
 	MtimeNs, CtimeNs int64
 }
+
+// SameFile reports whether s and o are states of one file.
+func (s Stat) SameFile(o Stat) bool { return s.Dev == o.Dev && s.Ino == o.Ino }
 
 func statOf(st *unix.Stat_t) Stat {
 	return Stat{uint64(st.Dev), st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
@@ -81,6 +85,30 @@ func (f *File) Stat() (Stat, error) {
 		return Stat{}, &os.PathError{Op: "stat", Path: f.path, Err: err}
 	}
 	return statOf(&st), nil
+}
+
+// ends is how much of either end of what was read Mark looks at.
+const ends = 4096
+
+// Mark returns a checksum of how the first size octets begin and end. A list that was
+// written anew, and has grown beyond size since, has another header than one to which
+// lines were appended only, or other lines before that place.
+func (f *File) Mark(size int64) (uint32, error) {
+	st, err := f.readable()
+	if err != nil {
+		return 0, err
+	}
+	if size < 0 || size > st.Size {
+		return 0, fmt.Errorf("%s: %w", f.path, ErrTorn)
+	}
+	var b [2 * ends]byte
+	n := min(size, ends)
+	for i, off := range []int64{0, size - n} {
+		if _, err := vfs.ReadFullAt(f.fd, b[int64(i)*n:int64(i+1)*n], off); err != nil {
+			return 0, &os.PathError{Op: "read", Path: f.path, Err: err}
+		}
+	}
+	return crc32.Checksum(b[:2*n], crc32.MakeTable(crc32.Castagnoli)), nil
 }
 
 // Read parses the whole file. The Stat is from before the read. The error is
@@ -160,7 +188,7 @@ func Append(dir vfs.Dir, old Stat, entries []Entry) (Stat, error) {
 	if err := unix.Fstat(f.Fd(), &st); err != nil {
 		return Stat{}, &os.PathError{Op: "stat", Path: dir.Path() + "/" + Name, Err: err}
 	}
-	if now := statOf(&st); now.Dev != old.Dev || now.Ino != old.Ino || now.Size != old.Size {
+	if now := statOf(&st); !now.SameFile(old) || now.Size != old.Size {
 		return now, fmt.Errorf("%s: %w", dir.Path(), ErrChanged)
 	}
 	var last [1]byte
