@@ -47,6 +47,7 @@ func (s *Session) handOver(who sasl.Identity, mech string) error {
 	if h.Preauth {
 		h.Motd = s.motd()
 	}
+	h.Shutdown, h.Down = s.shutdown()
 	home := control.Home{
 		Present: func(mailbox, command string) {
 			if s.entry != nil {
