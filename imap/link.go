@@ -65,6 +65,7 @@ type link struct {
 	boundary bool // between two commands: wake may interrupt Read
 	woken    bool // wake was called and not yet seen
 	ended    bool // cut was called: no Read succeeds any more
+	writing  bool // a Write is under way, or another process writes what it wants
 }
 
 // flushAt is the size at which out is sent although more could be added.
@@ -165,7 +166,8 @@ func (l *link) wake() {
 }
 
 // cut ends the session from outside: also a Read in the middle of a command
-// returns, and output gets a last few seconds. It may be called by any goroutine.
+// returns, and output gets a last few seconds, but not what a client does not take
+// already. It may be called by any goroutine.
 func (l *link) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -174,11 +176,17 @@ func (l *link) cut() {
 	}
 	l.woken, l.ended = true, true
 	l.base.SetReadDeadline(time.Unix(1, 0))
-	l.base.SetWriteDeadline(time.Now().Add(cutWait))
+	wait := cutWait
+	if l.writing {
+		wait = cutRest
+	}
+	l.base.SetWriteDeadline(time.Now().Add(wait))
 }
 
-// cutWait is how long a Write may take once the server wants to end.
-const cutWait = 5 * time.Second
+// cutWait is how long a Write may take that begins once the server wants to end, and
+// cutRest how long one that is under way then: it has had its time, unless it has
+// only just begun.
+const cutWait, cutRest = 5 * time.Second, 100 * time.Millisecond
 
 // seeWake reports whether wake was called since the last time, and forgets it.
 func (l *link) seeWake() bool {
@@ -323,8 +331,12 @@ func (l *link) send(b []byte) int {
 	if !l.ended {
 		l.base.SetWriteDeadline(time.Now().Add(l.writeWait))
 	}
+	l.writing = true
 	l.mu.Unlock()
 	n, err := l.conn.Write(b)
+	l.mu.Lock()
+	l.writing = false
+	l.mu.Unlock()
 	if l.tap != nil {
 		l.tell()
 		l.tap.Out(l.told(b[:n]))
@@ -366,6 +378,9 @@ func (l *link) preload(input []byte) error {
 
 // release gives the buffers back of a session that goes on elsewhere.
 func (l *link) release() {
+	l.mu.Lock()
+	l.writing = true
+	l.mu.Unlock()
 	if l.r != nil {
 		l.r.Reset(nil)
 	}
