@@ -115,6 +115,7 @@ func (s *Session) taken(t *control.Taken) error {
 	if err := json.Unmarshal(t.Identity, &who); err != nil {
 		return err
 	}
+	s.entry = farEntry{t}
 	t.OnKick(func() {
 		s.kicked.Store(true)
 		s.wake()
