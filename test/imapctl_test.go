@@ -107,7 +107,7 @@ func TestImapctlKick(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	alone := s.LoginOn(t, conn, "bob")
+	alone, begin := s.LoginOn(t, conn, "bob"), time.Now()
 
 	p := findOn(t, s, "ann", "Idle")
 	if p.PID != s.PID || p.Mailbox != "INBOX" || p.Service != "imap" || p.Host != "[127.0.0.1]" || p.ID == fmt.Sprint(s.PID) ||
@@ -133,6 +133,7 @@ func TestImapctlKick(t *testing.T) {
 	if r := askctl(t, s, 64, "kick", fmt.Sprint(s.PID)); !strings.Contains(r.err, " clients: name one as ") {
 		t.Errorf("kick of the daemon: %s", r.err)
 	}
+	<-time.After(time.Until(begin.Add(500 * time.Millisecond))) // younger, it would not say BYE
 	askctl(t, s, 0, "kick", fmt.Sprint(process.Process.Pid))
 	alone.Wait("* BYE")
 	if err := process.Wait(); err != nil {
