@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -59,7 +60,7 @@ func bindOne(a config.Address, tls bool, certs *Certificates, from inheritance) 
 			return door{}, err
 		}
 	}
-	n, err := lc.Listen(context.Background(), a.Network, a.Address)
+	n, err := lc.Listen(context.Background(), networkAt(a), a.Address)
 	if err == nil && a.Network == "unix" {
 		// Whoever may reach the directory may log in.
 		if err = openToAll(a.Address); err != nil {
@@ -70,6 +71,20 @@ func bindOne(a config.Address, tls bool, certs *Certificates, from inheritance) 
 		return door{}, err
 	}
 	return door{n, tls, a}, nil
+}
+
+// networkAt returns the network to listen on at a. Package net takes 0.0.0.0 and [::]
+// for all addresses, of IPv4 and IPv6, unless the network says which.
+func networkAt(a config.Address) string {
+	host, _, _ := net.SplitHostPort(a.Address)
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case err != nil || !ip.IsUnspecified():
+		return a.Network
+	case ip.Is4():
+		return "tcp4"
+	}
+	return "tcp6"
 }
 
 // openToAll lets everybody connect to the socket name. It changes nothing but a

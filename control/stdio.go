@@ -219,7 +219,8 @@ var networkEnv = []string{"REMOTE_HOST", "REMOTE_ADDR", "TCPREMOTEIP", "SSLREMOT
 func forgetLauncher() {
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
-		for _, prefix := range []string{"LISTEN_", "REMOTE_", "TCPREMOTE", "TCPLOCAL", "IPCREMOTE", "IPCLOCAL", "IPCCONN", "SSLREMOTE", "SSL_CLIENT_", "NCAT_", "SOCAT_"} {
+		for _, prefix := range []string{"LISTEN_", "REMOTE_", "TCPREMOTE", "TCPLOCAL", "IPCREMOTE", "IPCLOCAL", "IPCCONN", "SSLREMOTE", "SSL_CLIENT_", "NCAT_", "SOCAT_",
+			"SSH_CLIENT", "SSH_CONNECTION", "SSH_ORIGINAL_COMMAND", "SSH_TTY"} {
 			if name == "PROTO" || strings.HasPrefix(name, prefix) {
 				os.Unsetenv(name)
 			}

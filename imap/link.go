@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -56,16 +57,22 @@ type link struct {
 	writeWait time.Duration // how long one Write may take
 	grace     time.Duration // how long a silent session keeps its buffers
 
-	until time.Time // deadline while waiting at a boundary, else zero
-	werr  error     // first error of a Write; nothing is sent after it
-	in    int64     // octets read from the client, in clear
-	sent  int64     // octets sent to the client, in clear
+	until time.Time     // deadline while waiting at a boundary, else zero
+	slack time.Duration // how much earlier than until the wait may end
+	werr  error         // first error of a Write; nothing is sent after it
+	in    int64         // octets read from the client, in clear
+	sent  int64         // octets sent to the client, in clear
 
 	mu       sync.Mutex
 	boundary bool // between two commands: wake may interrupt Read
 	woken    bool // wake was called and not yet seen
 	ended    bool // cut was called: no Read succeeds any more
-	writing  bool // a Write is under way, or another process writes what it wants
+
+	// The deadlines that base has. Each new one is a timer that is moved, and often
+	// a thread that is woken for it: they stay while they are good enough.
+	reading, writing time.Time
+
+	sending atomic.Bool // a Write is under way, or another process sends what it wants
 }
 
 // flushAt is the size at which out is sent although more could be added.
@@ -106,14 +113,14 @@ func (l *link) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	l.tell()
-	until := l.until
+	until, slack := l.until, l.slack
 	if until.IsZero() {
-		until = time.Now().Add(l.patience)
+		until, slack = time.Now().Add(l.patience), 0
 		if !l.limit.IsZero() && l.limit.Before(until) {
 			until = l.limit
 		}
 	}
-	if err := l.arm(until); err != nil {
+	if err := l.arm(until, slack); err != nil {
 		return 0, err
 	}
 	n, err := l.read(p)
@@ -141,8 +148,9 @@ type readError struct{ err error }
 func (e readError) Error() string { return "read: " + e.err.Error() }
 func (e readError) Unwrap() error { return e.err }
 
-// arm sets the read deadline, unless the session was woken or cut meanwhile.
-func (l *link) arm(until time.Time) error {
+// arm sets the read deadline to until, or slack before it, unless the session was
+// woken or cut meanwhile.
+func (l *link) arm(until time.Time, slack time.Duration) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -150,8 +158,17 @@ func (l *link) arm(until time.Time) error {
 		return errCut
 	case l.boundary && l.woken:
 		return os.ErrDeadlineExceeded
+	case !l.reading.After(until) && !l.reading.Before(until.Add(-slack)):
+		return nil
 	}
+	l.reading = until
 	return l.base.SetReadDeadline(until)
+}
+
+// interrupt has a Read that waits return. l.mu is held.
+func (l *link) interrupt() {
+	l.reading = time.Unix(1, 0)
+	l.base.SetReadDeadline(l.reading)
 }
 
 // wake makes await return errWoken, now or when it is next called. It may be
@@ -161,7 +178,7 @@ func (l *link) wake() {
 	defer l.mu.Unlock()
 	l.woken = true
 	if l.boundary {
-		l.base.SetReadDeadline(time.Unix(1, 0))
+		l.interrupt()
 	}
 }
 
@@ -175,9 +192,9 @@ func (l *link) cut() {
 		return // a second call must not give it more time
 	}
 	l.woken, l.ended = true, true
-	l.base.SetReadDeadline(time.Unix(1, 0))
+	l.interrupt()
 	wait := cutWait
-	if l.writing {
+	if l.sending.Load() {
 		wait = cutRest
 	}
 	l.base.SetWriteDeadline(time.Now().Add(wait))
@@ -259,16 +276,16 @@ func (l *link) leave() {
 func (l *link) peek(until time.Time) error {
 	l.unpark()
 	if short := time.Now().Add(l.grace); l.raw != nil && short.Before(until) {
-		l.until = short
+		l.until, l.slack = short, l.grace/2
 	}
 	_, err := l.r.Peek(1)
-	l.until = until
+	l.until, l.slack = until, 0
 	return err
 }
 
 // readable waits until the socket has something to read, without reading it.
 func (l *link) readable() error {
-	if err := l.arm(l.until); err != nil {
+	if err := l.arm(l.until, 0); err != nil {
 		return err
 	}
 	if err := l.raw.Read(control.HasInput); err != nil {
@@ -327,16 +344,10 @@ func (l *link) Write(p []byte) (int, error) {
 
 // send writes b to the client and returns how much of it went out.
 func (l *link) send(b []byte) int {
-	l.mu.Lock()
-	if !l.ended {
-		l.base.SetWriteDeadline(time.Now().Add(l.writeWait))
-	}
-	l.writing = true
-	l.mu.Unlock()
+	l.sending.Store(true)
+	l.giveTime(l.writeWait)
 	n, err := l.conn.Write(b)
-	l.mu.Lock()
-	l.writing = false
-	l.mu.Unlock()
+	l.sending.Store(false)
 	if l.tap != nil {
 		l.tell()
 		l.tap.Out(l.told(b[:n]))
@@ -346,6 +357,19 @@ func (l *link) send(b []byte) int {
 		l.werr = writeError{err}
 	}
 	return n
+}
+
+// giveTime sets the write deadline: wait from now on, or a little longer.
+func (l *link) giveTime(wait time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	least := time.Now().Add(wait)
+	most := least.Add(wait / 4)
+	if l.ended || !l.writing.Before(least) && !l.writing.After(most) {
+		return
+	}
+	l.writing = most
+	l.base.SetWriteDeadline(most)
 }
 
 // A writeError is the first error of a Write. It hides its cause, which may be a
@@ -378,9 +402,7 @@ func (l *link) preload(input []byte) error {
 
 // release gives the buffers back of a session that goes on elsewhere.
 func (l *link) release() {
-	l.mu.Lock()
-	l.writing = true
-	l.mu.Unlock()
+	l.sending.Store(true)
 	if l.r != nil {
 		l.r.Reset(nil)
 	}
@@ -396,10 +418,10 @@ func (l *link) startTLS(c *tls.Config, handshake time.Duration) (tls.ConnectionS
 	}
 	l.r.Reset(l)
 	t := tls.Server(l.base, c)
-	if err := l.arm(time.Now().Add(handshake)); err != nil {
+	if err := l.arm(time.Now().Add(handshake), 0); err != nil {
 		return tls.ConnectionState{}, err
 	}
-	l.base.SetWriteDeadline(time.Now().Add(handshake))
+	l.giveTime(handshake)
 	if err := t.Handshake(); err != nil {
 		return tls.ConnectionState{}, err
 	}

@@ -24,8 +24,21 @@ func (b *box) looked(fn func()) bool {
 	return b.track.last.cur.mtime != -1
 }
 
-// A command that changes files sees what others did before it, and does not look
-// where they did nothing.
+// seesInTime ends commands that change files until message i is told as line, and
+// fails where one does not that ends when what was known is not fresh any more.
+func (b *box) seesInTime(i int, line string) {
+	b.t.Helper()
+	if b.edited(); told(b.Mailbox)[i] == line {
+		return
+	}
+	time.Sleep(freshFor)
+	if b.edited(); told(b.Mailbox)[i] != line {
+		b.t.Fatalf("message %d: %q, want %q", i+1, told(b.Mailbox)[i], line)
+	}
+}
+
+// A command that changes files sees what others did before it, at the latest freshFor
+// later, and does not look where they did nothing.
 func TestSyncEdited(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, Options{Fsync: FsyncNever})
@@ -43,10 +56,7 @@ func TestSyncEdited(t *testing.T) {
 		for i := n / 2; i < n-2; i += 2 {
 			b.renamed(fmt.Sprintf("%d.h:2,", i+2), fmt.Sprintf("%d.h:2,S", i+2))
 			b.flag(UID(i + 1))
-			b.edited()
-			if l := told(b.Mailbox); l[i+1] != fmt.Sprintf(`%d %d.h \Seen`, i+2, i+2) {
-				t.Fatalf("after change %d: %q", i, l[i+1])
-			}
+			b.seesInTime(i+1, fmt.Sprintf(`%d %d.h \Seen`, i+2, i+2))
 		}
 	})
 	// The same message, by them and by us.
@@ -56,10 +66,7 @@ func TestSyncEdited(t *testing.T) {
 	if _, err := b.SetFlags(context.Background(), []UID{1}, AddFlags, FlagSet{System: Draft}); err != nil {
 		t.Fatal(err)
 	}
-	b.edited()
-	if l := told(b.Mailbox); l[0] != `1 1.h \Seen \Draft` {
-		t.Errorf("%q", l[0])
-	}
+	b.seesInTime(0, `1 1.h \Seen \Draft`)
 }
 
 // What makes no event is looked for, and what is done long after what was heard is
@@ -96,6 +103,7 @@ func TestSyncEditedBlind(t *testing.T) {
 		t.Error("a keyword that makes no event was not looked behind")
 	}
 	// An event of ours that does not come.
+	time.Sleep(freshFor)
 	b.track.own(moved, inCur, "9.h:2,")
 	start := time.Now()
 	b.flag(3)

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
@@ -43,12 +44,13 @@ type tracker struct {
 	lost  bool          // and some are missing
 	more  chan struct{} // closed when something is noted; nil: nobody awaits it
 
-	todo  map[string]*touched // by base name: what looks have not settled yet; guarded by Mailbox.mu
-	ours  map[note]int        // events that our own changes will make; guarded by Mailbox.mu
-	last  stamp               // of the end of the last look; guarded by Mailbox.mu
-	told  int                 // events that were taken since then; guarded by Mailbox.mu
-	mute  bool                // we have changed since then what makes no event; guarded by Mailbox.mu
-	heard []hearsay           // what to check at the next look; guarded by Mailbox.mu
+	todo   map[string]*touched // by base name: what looks have not settled yet; guarded by Mailbox.mu
+	ours   map[note]int        // events that our own changes will make; guarded by Mailbox.mu
+	last   stamp               // of the end of the last look; guarded by Mailbox.mu
+	told   int                 // events that were taken since then; guarded by Mailbox.mu
+	fenced time.Time           // when all that had happened was known; guarded by Mailbox.mu
+	mute   bool                // we have changed since then what makes no event; guarded by Mailbox.mu
+	heard  []hearsay           // what to check at the next look; guarded by Mailbox.mu
 }
 
 // A note is one event.
@@ -138,7 +140,7 @@ func (t *tracker) ownRename(from place, name string, to place, newname string) {
 
 // unsound forgets everything: the next look scans.
 func (t *tracker) unsound() {
-	t.sound, t.todo, t.ours, t.heard, t.mute = false, nil, nil, nil, false
+	t.sound, t.todo, t.ours, t.heard, t.mute, t.fenced = false, nil, nil, nil, false, time.Time{}
 }
 
 // startTracking follows a scan that began with nothing noted, and ended with

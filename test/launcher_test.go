@@ -3,12 +3,11 @@ package test
 import (
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -20,51 +19,88 @@ import (
 // A launched server has been started by a real launcher, or will be when a
 // client connects.
 type launched struct {
-	network, addr string
-	tls           bool // from the first octet
+	addr string // host:port, or the path of a unix socket
+	tls  bool   // from the first octet
+	// enter has another client than the test come in and select INBOX, and leave has it
+	// log out; nil where a client logs in at addr.
+	enter func() (leave func())
+	// process is what was started where that becomes the server, or ends with the
+	// server's exit code; else nil.
+	process *peer.Process
 }
+
+// connect connects to the server, over TCP from an address.
+func (at launched) connect(t *testing.T, from string) net.Conn {
+	t.Helper()
+	network := "tcp"
+	if strings.HasPrefix(at.addr, "/") {
+		network, from = "unix", ""
+	}
+	conn := peer.Dial(t, network, at.addr, from)
+	if at.tls {
+		return tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: calledName})
+	}
+	return conn
+}
+
+// calledName is the server's name to clients, who send it in the clear before all else.
+const calledName = "imap.example.org"
 
 // A launcher is a row of TestLaunchers.
 type launcher struct {
-	name string
-	// start starts the launcher for imapd with the command line imapd, in the
-	// room r.
-	start func(r *peer.Room, t *testing.T, imapd []string) launched
-	// from is the client's address, and host how it is logged.
+	name  string
+	start starter
+	// from is the client's address; how it is logged is [from] but for host.
 	from, host string
 	// stays says that the process serves more clients than one, and again that
 	// the launcher starts another for those who come later.
 	stays, again bool
 	// sockets is how many sockets the process has that serves: those of the launcher,
 	// of the client, of the log where that is syslog, and in a daemon of imapctl and
-	// to its parent.
-	sockets int
+	// to its parent. pipes and terminals are what else the client is on.
+	sockets, pipes, terminals int
+	// log says that descriptor 2 is not the client's, and left as it is.
+	log bool
 	// ended is what the launcher writes of the end of process %d, which it has
 	// started.
 	ended string
 }
 
+const (
+	reaped = `\n%d reaped, status 0\n` // says inetd
+	died   = `Child %d died with code 0`
+	exited = `EXIT: imap status=0 pid=%d\b`
+)
+
 var launchers = []launcher{
-	{name: "inetd nowait", start: inetd("nowait"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2},
-	{name: "inetd wait", start: inetd("wait"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 5, stays: true, again: true},
-	{name: "xinetd", start: xinetd("no"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, ended: `EXIT: imap status=0 pid=%d\b`},
-	{name: "xinetd wait", start: xinetd("yes"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 5, stays: true, again: true, ended: `EXIT: imap status=0 pid=%d\b`},
-	{name: "systemd", start: activate("tcp", 0), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 6, stays: true},
-	{name: "systemd TLS", start: activate("tcp", 1), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 6, stays: true},
-	{name: "systemd unix", start: activate("unix", 2), host: "[unix socket]", sockets: 6, stays: true},
-	{name: "systemd accept", start: activate("tcp", 0, "-a"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, ended: `Child %d died with code 0`},
-	{name: "systemd accept unix", start: activate("unix", 0, "-a"), host: "[unix socket]", sockets: 2, ended: `Child %d died with code 0`},
-	{name: "systemd inetd", start: activate("tcp", 0, "--inetd"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 5, stays: true},
-	{name: "systemd accept inetd", start: activate("tcp", 0, "-a", "--inetd"), from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, ended: `Child %d died with code 0`},
-	{name: "systemd accept inetd unix", start: activate("unix", 0, "-a", "--inetd"), host: "[unix socket]", sockets: 2, ended: `Child %d died with code 0`},
-	{name: "stunnel", start: stunnel, from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, ended: `process %d finished with code 0`},
-	{name: "tcpserver", start: tcpserver, from: "127.0.0.7", host: "[127.0.0.7]", sockets: 2, ended: `end %d status 0`},
-	{name: "s6-ipcserver", start: ipcserver, host: "[unix socket]", sockets: 2, ended: `end pid %d uid \d+ exitcode 0`},
+	{name: "inetd nowait", start: inetd("nowait"), from: "127.0.0.7", sockets: 2, ended: reaped},
+	{name: "inetd IPv6", start: inetd6, from: "::1", sockets: 2, ended: reaped},
+	{name: "inetd wait", start: inetd("wait"), from: "127.0.0.7", sockets: 5, stays: true, again: true, ended: reaped},
+	{name: "xinetd", start: xinetd("no"), from: "127.0.0.7", sockets: 2, ended: exited},
+	{name: "xinetd wait", start: xinetd("yes"), from: "127.0.0.7", sockets: 5, stays: true, again: true, ended: exited},
+	{name: "systemd", start: activate(plainSocket), from: "127.0.0.7", sockets: 7, stays: true, log: true},
+	{name: "systemd TLS", start: activate(tlsSocket), from: "127.0.0.7", sockets: 7, stays: true, log: true},
+	{name: "systemd unix", start: activate(unixSocket), host: "[unix socket]", sockets: 7, stays: true, log: true},
+	{name: "systemd IPv6", start: activate(plain6Socket), from: "::1", sockets: 7, stays: true, log: true},
+	{name: "systemd accept", start: activate(plainSocket, "-a"), from: "127.0.0.7", sockets: 2, log: true, ended: died},
+	{name: "systemd accept unix", start: activate(unixSocket, "-a"), host: "[unix socket]", sockets: 2, log: true, ended: died},
+	{name: "systemd accept IPv6", start: activate(plain6Socket, "-a"), from: "::1", sockets: 2, log: true, ended: died},
+	{name: "systemd inetd", start: activate(plainSocket, "--inetd"), from: "127.0.0.7", sockets: 5, stays: true, log: true},
+	{name: "systemd accept inetd", start: activate(plainSocket, "-a", "--inetd"), from: "127.0.0.7", sockets: 2, log: true, ended: died},
+	{name: "systemd accept inetd unix", start: activate(unixSocket, "-a", "--inetd"), host: "[unix socket]", sockets: 2, log: true, ended: died},
+	{name: "stunnel", start: stunnel, from: "127.0.0.7", sockets: 2, log: true, ended: `process %d finished with code 0`},
+	{name: "tcpserver", start: tcpserver, from: "127.0.0.7", sockets: 2, log: true, ended: `end %d status 0`},
+	{name: "s6-ipcserver", start: ipcserver, host: "[unix socket]", sockets: 2, log: true, ended: `end pid %d uid \d+ exitcode 0`},
+	{name: "ssh", start: ssh("-T"), from: "127.0.0.7", sockets: 1, pipes: 2, log: true},
+	{name: "ssh terminal", start: ssh("-tt"), from: "127.0.0.7", sockets: 1, terminals: 2},
+	{name: "terminal", start: byHand, host: "[local]", sockets: 1, terminals: 2},
+	{name: "mutt", start: mutt, host: "[local]", sockets: 1, pipes: 2, ended: tunnelEnded},
+	{name: "mbsync", start: mbsync, host: "[local]", sockets: 2, log: true, ended: tunnelEnded},
 }
 
 // TestLaunchers starts our server with each launcher as a site does, logs in over
 // it, and looks what the process has of the launcher's: descriptors, variables,
-// the client's address; and how it ends.
+// the client's address; whose it is; and how it ends.
 func TestLaunchers(t *testing.T) {
 	t.Parallel()
 	s := peer.Imapd(t, basic(t), peer.Options{})
@@ -78,45 +114,44 @@ func TestLaunchers(t *testing.T) {
 }
 
 // launcherConf is the configuration of s, with a debug_command that keeps the
-// environment of a process.
+// environment of a process and what it inherits.
 func launcherConf(t *testing.T, s *peer.Server, r *peer.Room) string {
 	t.Helper()
-	text, err := os.ReadFile(s.ConfFile())
-	if err == nil {
-		err = os.Mkdir(r.Dir+"/env", 0o700)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(0, os.Mkdir(r.Dir+"/env", 0o700))(t)
+	conf := r.File("imapd.conf", read(t, s.ConfFile())+"debug_command: : %s; { env; ls -l /proc/self/fd; } >"+r.Dir+"/env/%d\n")
 	peer.Own(t, r.Dir+"/env")
-	return r.File("imapd.conf", string(text)+"debug_command: : %s; env >"+r.Dir+"/env/%d\n")
+	peer.Own(t, conf)
+	return conf
 }
 
 func (l launcher) check(t *testing.T, s *peer.Server, r *peer.Room, at launched) {
-	connect := func() net.Conn {
-		conn := peer.Dial(t, at.network, at.addr, l.from)
-		if at.tls {
-			return tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	enter := at.enter
+	if enter == nil {
+		enter = func() (leave func()) {
+			c := s.LoginOn(t, at.connect(t, l.from), s.User)
+			c.Do("SELECT INBOX")
+			return func() { c.Do("LOGOUT") }
 		}
-		return conn
 	}
-	c := s.LoginOn(t, connect(), s.User)
-	c.Do("SELECT INBOX")
-	m := r.Told(`imapd\[(\d+)\]: login: (\[[^]]*\]) jane plaintext(?:\+TLS)? User logged in`)
-	if m[2] != l.host {
-		t.Errorf("logged as %s, want %s", m[2], l.host)
+	leave := enter()
+	m := r.Told(`imapd\[(\d+)\]: login: (\[[^]]*\]) jane (plaintext|plaintext\+TLS|preauth) User logged in`)
+	if m[2] != l.host && m[2] != "["+l.from+"]" || (m[3] == "preauth") != (at.enter != nil) {
+		t.Errorf("logged as %s with %s", m[2], m[3])
 	}
 	pid := number(m[1])
-	checkDescriptors(t, pid, l)
-	noCoreDump(t, pid)
-	checkEnvironment(t, filepath.Join(r.Dir, "env", m[1]))
+	l.checkDescriptors(t, pid)
+	checkInherited(t, filepath.Join(r.Dir, "env", m[1]))
+	uid, gid := peer.MailUID()
+	runsAs(t, pid, uid, gid)
+	if at.enter == nil { // it serves others than who has started it
+		noCoreDump(t, pid)
+	}
 	started := pid // by the launcher
 	if l.stays {
 		started = number(status(t, pid, "PPid"))
 		if got := status(t, started, "Uid"); got != "0 0 0 0" {
 			t.Errorf("the parent of the server is %s", got)
 		}
-		uid, gid := peer.MailUID()
 		unprivileged(t, pid, uid, gid)
 		if clients := connected(t, started); len(clients) > 0 {
 			t.Errorf("root's process has the client: %v", clients)
@@ -127,11 +162,11 @@ func (l launcher) check(t *testing.T, s *peer.Server, r *peer.Room, at launched)
 		t.Fatal(err)
 	}
 	defer unix.Close(ended)
-	c.Do("LOGOUT")
+	leave()
 	if l.stays {
 		// The next client is served by the same process, and then it has had
 		// nobody for as long as -T says.
-		s.LoginOn(t, connect(), s.User).Do("LOGOUT")
+		enter()()
 		again := r.Told(`(?s)imapd\[\d+\]: login: .*imapd\[(\d+)\]: login: `)
 		if again[1] != m[1] {
 			t.Errorf("process %s serves the next client", again[1])
@@ -141,256 +176,81 @@ func (l launcher) check(t *testing.T, s *peer.Server, r *peer.Room, at launched)
 		t.Fatalf("process %d has not ended: %v", started, err)
 	}
 	if l.again {
-		s.LoginOn(t, connect(), s.User).Do("LOGOUT")
+		enter()()
 	}
-	if l.ended != "" {
-		r.Told(fmt.Sprintf(l.ended, started))
+	switch {
+	case l.ended != "":
+		r.Told(strings.Replace(l.ended, "%d", strconv.Itoa(started), 1))
+	case at.process == nil:
+		t.Error("nobody says with which code it ends")
 	}
-	// inetd says so of what ends otherwise.
-	if text := r.Syslog(); strings.Contains(text, "exit status") || strings.Contains(text, "panic") {
+	if at.process != nil && at.process.Code() != 0 {
+		t.Errorf("exit code %d", at.process.Code())
+	}
+	if text := r.Syslog(); strings.Contains(text, "panic") {
 		t.Error("see the log")
 	}
 }
 
-// checkDescriptors looks what process pid has open: what it opened itself, and the
-// sockets that it is to have.
-func checkDescriptors(t *testing.T, pid int, l launcher) {
+// checkDescriptors looks what process pid has open: what it opened itself, what is
+// the client's, and what the launcher has left.
+func (l launcher) checkDescriptors(t *testing.T, pid int) {
 	t.Helper()
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
-	list, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := 0
-	for _, e := range list {
+	got := launcher{}
+	for _, e := range must(os.ReadDir(dir))(t) {
 		to, err := os.Readlink(filepath.Join(dir, e.Name()))
 		if err != nil {
 			continue // closed meanwhile
 		}
-		switch {
-		case strings.HasPrefix(to, "socket:") && number(e.Name()) > 2:
-			got++
+		switch n := number(e.Name()); {
+		case n == 2 && to != "/dev/null":
+			got.log = true
+		case n == 1 && strings.HasSuffix(to, ".out") && l.log: // beside it
+		case n <= 2:
+			if to != "/dev/null" {
+				t.Errorf("descriptor %d leads to %s", n, to)
+			}
+		case strings.HasPrefix(to, "socket:"):
+			got.sockets++
+		case strings.HasPrefix(to, "pipe:"):
+			got.pipes++
+		case strings.HasPrefix(to, "/dev/pts/"):
+			got.terminals++
 		case strings.HasPrefix(to, "anon_inode:"), strings.HasPrefix(to, "/sys/fs/cgroup"), to == "/dev/null", strings.Contains(to, "/Maildir"):
-		case number(e.Name()) <= 2 && strings.HasSuffix(to, ".out"): // the launcher's own log
-		case strings.HasPrefix(to, "/tmp/imapd-"): // the configuration, the mail
+		case to == peer.Left: // it is no child's
+		case strings.HasPrefix(to, os.TempDir()+"/imapd-"): // the configuration, the mail
 		default:
-			t.Errorf("descriptor %s leads to %s", e.Name(), to)
+			t.Errorf("descriptor %d leads to %s", n, to)
 		}
 	}
-	if got != l.sockets {
-		t.Errorf("%d sockets are open, want %d", got, l.sockets)
+	if got.sockets != l.sockets || got.pipes != l.pipes || got.terminals != l.terminals || got.log != l.log {
+		t.Errorf("open are %d sockets, %d pipes, %d terminals, standard error %v; want %d, %d, %d, %v", got.sockets, got.pipes, got.terminals, got.log,
+			l.sockets, l.pipes, l.terminals, l.log)
 	}
 }
 
-// checkEnvironment looks that a child of the server, whose environment is in
-// file, knows nothing of the launcher's client.
-func checkEnvironment(t *testing.T, file string) {
+// checkInherited looks that a child of the server, which has listed its environment
+// and its descriptors in file, knows nothing of the launcher's client and has no more
+// open than it needs.
+func checkInherited(t *testing.T, file string) {
 	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil || !strings.Contains(string(text), "PWD=") {
-		t.Errorf("environment: %q, %v", text, err)
+	text := read(t, file)
+	if !strings.Contains(text, "PWD=") || !strings.Contains(text, " 0 -> /dev/null\n") {
+		t.Errorf("a child has inherited %q", text)
 	}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		if m := launcherVariable.FindString(line); m != "" {
 			t.Errorf("%s is in the environment", m)
 		}
-	}
-}
-
-var launcherVariable = regexp.MustCompile(`^(LISTEN_\w+|REMOTE_\w+|TCP\w+|IPC\w+|PROTO|NOTIFY_SOCKET|WATCHDOG_\w+)=`)
-
-// TestSSH reads mail as root does through sshd: without a login, with and without
-// a terminal.
-func TestSSH(t *testing.T) {
-	t.Parallel()
-	peer.Need(t, "ssh", "ssh-keygen", "sshd")
-	s := peer.Imapd(t, basic(t), peer.Options{})
-	r := peer.NewRoom(t)
-	addr := peer.FreeAddr(t)
-	host, port, _ := net.SplitHostPort(addr)
-	for _, key := range []string{"host", "mine"} {
-		run(t, r.Dir, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", r.Dir+"/"+key)
-	}
-	conf := r.File("sshd_config", fmt.Sprintf("ListenAddress %s\nHostKey %s/host\nAuthorizedKeysFile %s/mine.pub\nStrictModes no\nPermitRootLogin yes\nUsePAM no\nPidFile none\n", addr, r.Dir, r.Dir))
-	r.Start("sshd", "/usr/sbin/sshd", "-D", "-e", "-f", conf)
-	peer.Dial(t, "tcp", addr, "").Close()
-	for _, terminal := range []string{"-T", "-tt"} {
-		c := exec.Command("ssh", terminal, "-q", "-p", port, "-i", r.Dir+"/mine", "-b", "127.0.0.7", "-F", "none", "-o", "StrictHostKeyChecking=no",
-			"-o", "UserKnownHostsFile="+r.Dir+"/known", "root@"+host, "exec "+peer.Binary(t)+" -C "+s.ConfFile())
-		c.Stdin = strings.NewReader("a SELECT INBOX\nb LOGOUT\n")
-		out, err := c.CombinedOutput()
-		for _, want := range []string{"* PREAUTH ", "\na OK ", "\nb OK "} {
-			if !strings.Contains("\n"+string(out), want) {
-				t.Errorf("%s: no %q in %q, %v", terminal, want, out, err)
-			}
-		}
-		if err != nil {
-			t.Errorf("%s: %v", terminal, err)
+		// It has opened 1, the file, and 3, the directory that it lists.
+		if m := listedDescriptor.FindStringSubmatch(line); m != nil && (number(m[1]) > 3 || strings.HasPrefix(m[2], "/dev/pts") || strings.HasPrefix(m[2], "socket:")) {
+			t.Errorf("a child has the descriptor %s, which leads to %s", m[1], m[2])
 		}
 	}
 }
 
-// TestTerminal talks to the server by hand.
-func TestTerminal(t *testing.T) {
-	t.Parallel()
-	peer.Need(t, "script")
-	s := peer.Imapd(t, basic(t), peer.Options{})
-	c := exec.Command("script", "-qec", peer.Binary(t)+" -C "+s.ConfFile(), "/dev/null")
-	c.Stdin = strings.NewReader("a SELECT INBOX\nb LOGOUT\n")
-	out, err := c.CombinedOutput()
-	if !regexp.MustCompile(`(?s)imapd: this is IMAP with the mail of \w+; .*\* PREAUTH .*\na OK .*\nb OK `).Match(out) || err != nil {
-		t.Errorf("got %q, %v", out, err)
-	}
-}
-
-// inetd is openbsd-inetd.
-func inetd(wait string) func(*peer.Room, *testing.T, []string) launched {
-	return func(r *peer.Room, t *testing.T, imapd []string) launched {
-		addr := peer.FreeAddr(t)
-		host, port, _ := net.SplitHostPort(addr)
-		conf := r.File("inetd.conf", fmt.Sprintf("%s:%s stream tcp %s root %s imapd -T1 %s\n", host, port, wait, peer.Binary(t), strings.Join(imapd, " ")))
-		r.Start("inetd", "/usr/sbin/inetd", "-d", conf)
-		return launched{network: "tcp", addr: addr}
-	}
-}
-
-// xinetd is not installed beside inetd: its package is unpacked.
-func xinetd(wait string) func(*peer.Room, *testing.T, []string) launched {
-	return func(r *peer.Room, t *testing.T, imapd []string) launched {
-		addr := peer.FreeAddr(t)
-		host, port, _ := net.SplitHostPort(addr)
-		conf := r.File("xinetd.conf", fmt.Sprintf(`service imap
-{
-	type = UNLISTED
-	socket_type = stream
-	protocol = tcp
-	bind = %s
-	port = %s
-	wait = %s
-	user = root
-	server = %s
-	server_args = -T1 %s
-	log_type = SYSLOG daemon
-	log_on_success = PID HOST EXIT
-}
-`, host, port, wait, peer.Binary(t), strings.Join(imapd, " ")))
-		r.Start("xinetd", peer.Unpacked(t, "xinetd", "usr/sbin/xinetd"), "-dontfork", "-f", conf)
-		return launched{network: "tcp", addr: addr}
-	}
-}
-
-// activate is systemd-socket-activate with a TCP socket named imap, one named
-// imaps and a unix socket, of which the client takes number which.
-func activate(network string, which int, options ...string) func(*peer.Room, *testing.T, []string) launched {
-	return func(r *peer.Room, t *testing.T, imapd []string) launched {
-		addrs := []string{peer.FreeAddr(t), peer.FreeAddr(t), r.Dir + "/imap"}
-		// So that the log goes where it goes under systemd.
-		args := []string{"systemd-socket-activate", "-E", "JOURNAL_STREAM=1:1"}
-		args = append(args, options...)
-		if len(options) == 0 {
-			args = append(args, "--fdname=imap:imaps:local")
-		} else { // one socket only
-			addrs = map[string][]string{"tcp": addrs[:1], "unix": addrs[2:]}[network]
-		}
-		for _, a := range addrs {
-			args = append(args, "-l", a)
-		}
-		r.Start("activate", append(append(args, peer.Binary(t), "-T1"), imapd...)...)
-		return launched{network: network, addr: addrs[which], tls: which == 1}
-	}
-}
-
-func stunnel(r *peer.Room, t *testing.T, imapd []string) launched {
-	addr := peer.FreeAddr(t)
-	cert := peer.Certificate(t, r.Dir)
-	conf := r.File("stunnel.conf", fmt.Sprintf(`foreground = yes
-debug = 7
-pid =
-cert = %s
-key = %s
-[imaps]
-accept = %s
-exec = %s
-execArgs = imapd -p 128 %s
-`, cert, r.Dir+"/key.pem", addr, peer.Binary(t), strings.Join(imapd, " ")))
-	r.Start("stunnel", "stunnel4", conf)
-	return launched{network: "tcp", addr: addr, tls: true}
-}
-
-func tcpserver(r *peer.Room, t *testing.T, imapd []string) launched {
-	addr := peer.FreeAddr(t)
-	host, port, _ := net.SplitHostPort(addr)
-	r.Start("tcpserver", append([]string{"tcpserver", "-v", "-R", "-H", "-l0", host, port, peer.Binary(t)}, imapd...)...)
-	return launched{network: "tcp", addr: addr}
-}
-
-func ipcserver(r *peer.Room, t *testing.T, imapd []string) launched {
-	addr := r.Dir + "/imap"
-	r.Start("s6-ipcserver", append([]string{"s6-ipcserver", "-v", "-a", "0666", addr, peer.Binary(t)}, imapd...)...)
-	return launched{network: "unix", addr: addr}
-}
-
-// TestNoTunnel starts our server so that a network client looks like a tunnel's:
-// it must not be served without a login.
-func TestNoTunnel(t *testing.T) {
-	t.Parallel()
-	s := peer.Imapd(t, basic(t), peer.Options{})
-	r := peer.NewRoom(t)
-	addr := peer.FreeAddr(t)
-	cert := peer.Certificate(t, r.Dir)
-	conf := r.File("stunnel.conf", fmt.Sprintf("foreground = yes\npid =\ncert = %s\nkey = %s/key.pem\n[imaps]\naccept = %s\npty = yes\nexec = %s\nexecArgs = imapd -C %s\n",
-		cert, r.Dir, addr, peer.Binary(t), s.ConfFile()))
-	r.Start("stunnel", "stunnel4", conf)
-	other := peer.FreeAddr(t)
-	r.Start("socat", "socat", "TCP-LISTEN:"+port(other)+",bind=127.0.0.1,fork", "EXEC:"+peer.Binary(t)+" -C "+s.ConfFile()+",pipes")
-	third := peer.FreeAddr(t)
-	// Neither a socket on standard input nor a word in the environment.
-	script := r.File("logged", "#!/bin/sh\ntee "+r.Dir+"/input | "+peer.Binary(t)+" -C "+s.ConfFile()+"\n")
-	must(0, os.Chmod(script, 0o755))(t)
-	host, number, _ := net.SplitHostPort(third)
-	r.Start("inetd", "/usr/sbin/inetd", "-d", r.File("inetd.conf", fmt.Sprintf("%s:%s stream tcp nowait root %s logged\n", host, number, script)))
-	for name, conn := range map[string]net.Conn{
-		"stunnel": tls.Client(peer.Dial(t, "tcp", addr, ""), &tls.Config{InsecureSkipVerify: true}),
-		"socat":   peer.Dial(t, "tcp", other, ""),
-		"tee":     peer.Dial(t, "tcp", third, ""),
-	} {
-		if name == "tee" { // it waits for us to end as well
-			fmt.Fprint(conn, "a CAPABILITY\r\n")
-			must(0, conn.(*net.TCPConn).CloseWrite())(t)
-		}
-		got, err := io.ReadAll(conn)
-		if strings.Contains(string(got), "PREAUTH") || strings.Contains(string(got), "* OK") {
-			t.Errorf("%s: the client got %q, %v", name, got, err)
-		}
-	}
-	r.Told(`imapd\[\d+\]: a network server hands over its client without a socket`)
-}
-
-// TestNoStorm has inetd start a server that cannot start, with wait: for each
-// client it does so once, and the client sees its connection closed.
-func TestNoStorm(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct{ conf, logged string }{
-		"nothing can be read": {"configdirectory: nowhere\n", `configdirectory: "nowhere"`},
-		// The parent never looks at that.
-		"no certificate": {"configdirectory: /tmp\ncyrus_user: 65534\ntls_server_cert: /dev/null\ntls_server_key: /dev/null\n", `tls_server_cert`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := peer.NewRoom(t)
-			at := inetd("wait")(r, t, []string{"-C", r.File("imapd.conf", tt.conf)})
-			const clients = 5
-			for range clients {
-				conn := peer.Dial(t, at.network, at.addr, "")
-				if out, err := untilEnd(conn); err != nil || out != "" {
-					t.Errorf("the client gets %q, %v", out, err)
-				}
-			}
-			r.Logged(`imapd\[\d+\]: .*/imapd\.conf:\d+: ` + tt.logged)
-			out, err := os.ReadFile(r.Dir + "/inetd.out")
-			if n := strings.Count(string(out), " execv "); err != nil || n != clients {
-				t.Errorf("%d processes for %d clients, %v", n, clients, err)
-			}
-		})
-	}
-}
+var (
+	launcherVariable = regexp.MustCompile(`^(LISTEN_\w+|REMOTE_\w+|TCP\w+|IPC\w+|PROTO|NOTIFY_SOCKET|WATCHDOG_\w+|SSH_(?:C\w+|TTY|ORIGINAL_COMMAND))=`)
+	listedDescriptor = regexp.MustCompile(`(\d+) -> (.*)\n$`)
+)

@@ -81,7 +81,8 @@ func TestMasterWrong(t *testing.T) {
 		{Name: "test", Args: "-t"},
 		{Name: "listens", Args: "-l"},
 		{Name: "option", Args: "-Z"},
-		{Name: "proxy", Args: "extra"},
+		{Name: "operand", Args: "extra"},
+		{Name: "proxy", Args: "-H"}, // of nobody
 		{Name: "missing", Conf: dir + "/none"},
 		{Name: "misspelt", Conf: file("misspelt", base+passwd+"\nallowplaintxt: yes\n")},
 		{Name: "secure", Args: "-s", Conf: file("secure", base+passwd+"\n")},

@@ -1,12 +1,7 @@
 package test
 
 import (
-	"crypto/tls"
 	"fmt"
-	"net"
-	"os/exec"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -30,26 +25,19 @@ func TestUserAlone(t *testing.T) {
 	front, gid := peer.MailUID()
 	for _, l := range []struct {
 		name  string
-		start func(*peer.Room, *testing.T, []string) launched
+		start starter
 		args  []string
-		tls   bool
 	}{
 		{name: "inetd", start: inetd("nowait")},
-		{name: "inetd TLS", start: inetd("nowait"), args: []string{"-s"}, tls: true},
-		{name: "systemd accept", start: activate("tcp", 0, "-a")},
+		{name: "inetd TLS", start: inetd("nowait"), args: []string{"-s"}},
+		{name: "systemd accept", start: activate(plainSocket, "-a")},
 	} {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
 			r := peer.NewRoom(t)
 			at := l.start(r, t, append(l.args, "-C", s.ConfFile()))
-			connect := func() net.Conn {
-				conn := peer.Dial(t, at.network, at.addr, "127.0.0.7")
-				if l.tls {
-					return tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
-				}
-				return conn
-			}
-			c := s.LoginOn(t, connect(), "alice")
+			at.tls = len(l.args) > 0
+			c := s.LoginOn(t, at.connect(t, "127.0.0.7"), "alice")
 			c.Do("SELECT INBOX")
 			c.Do(`APPEND INBOX (\Seen) %s`, peer.Literal("Subject: x\r\n\r\ntext\r\n"))
 			worker := number(r.Told(`imapd\[(\d+)\]: login: \[127\.0\.0\.7\] alice plaintext`)[1])
@@ -72,7 +60,7 @@ func TestUserAlone(t *testing.T) {
 			}
 
 			// Who has no process gets in nowhere; another is served meanwhile.
-			conn := connect()
+			conn := at.connect(t, "127.0.0.7")
 			fmt.Fprintf(conn, "a LOGIN daemon %s\r\nb LOGIN bob %[1]s\r\nc SELECT INBOX\r\nd LOGOUT\r\n", peer.Password)
 			text := string(must(remainder(conn))(t))
 			for _, want := range []string{"\r\na NO ", "\r\nb OK ", "\r\nc OK ", "\r\n* BYE ", "\r\nd OK "} {
@@ -88,34 +76,15 @@ func TestUserAlone(t *testing.T) {
 	}
 }
 
-// aloneConn starts a process for one client as inetd does, behind the command wrap, and
-// returns the client's end.
-func aloneConn(t *testing.T, s *peer.Server, wrap ...string) (net.Conn, *exec.Cmd) {
-	t.Helper()
-	l := must(net.Listen("tcp", "127.0.0.1:0"))(t)
-	defer l.Close()
-	near := must(net.Dial("tcp", l.Addr().String()))(t)
-	far := must(l.Accept())(t)
-	defer far.Close()
-	f := must(far.(*net.TCPConn).File())(t)
-	defer f.Close()
-	args := append(slices.Clone(wrap), peer.Binary(t), "-C", s.ConfFile())
-	c := exec.Command(args[0], args[1:]...)
-	c.Stdin, c.Stdout, c.Stderr = f, f, f
-	must(0, c.Start())(t)
-	t.Cleanup(func() {
-		near.Close()
-		_ = c.Wait() // some tests end it by a signal
-	})
-	return near, c
-}
-
 // TestUserAloneNotices has the administrator reach the session of such a
 // process.
 func TestUserAloneNotices(t *testing.T) {
 	t.Parallel()
 	s := usersSite(t, peer.Options{})
-	conn, _ := aloneConn(t, s)
+	conn, process, err := s.Inetd(t)
+	if err != nil {
+		t.Fatal(err)
+	}
 	c := s.LoginOn(t, conn, "alice")
 	c.Send("i IDLE")
 	c.Wait("+ ")
@@ -125,35 +94,5 @@ func TestUserAloneNotices(t *testing.T) {
 	shutDown(t, s)
 	c.Wait("* BYE [ALERT] Back at noon")
 	c.WaitEnd()
-}
-
-// TestUserAloneRootReadsNoClient holds, by the system calls of all processes, that
-// root's reads nothing of the client.
-func TestUserAloneRootReadsNoClient(t *testing.T) {
-	t.Parallel()
-	peer.Need(t, "strace")
-	s := usersSite(t, peer.Options{})
-	trace := filepath.Join(peer.TempDir(t), "trace")
-	conn, command := aloneConn(t, s, "strace", "-D", "-ff", "-q", "-s", "400", "-e", "trace=read,readv,pread64,recvfrom,recvmsg,recvmmsg", "-o", trace)
-	c := s.LoginOn(t, conn, "alice")
-	c.Do(`ID ("marker" "octets-of-a-client")`)
-	children := map[int][]int{}
-	parent := command.Process.Pid
-	for _, pid := range peer.Children(parent) {
-		children[number(strings.Fields(status(t, pid, "Uid"))[0])] = threads(t, pid)
-	}
-	front, _ := peer.MailUID()
-	c.Do("LOGOUT")
-	eventually(t, func() string { return "the parent lives on" }, func() bool { return !alive(parent) })
-	for marker, uid := range map[string]int{"octets-of-a-client": aliceUID, "LOGIN alice": front} {
-		readers := markerIn(t, trace, marker)
-		if len(readers) == 0 {
-			t.Fatalf("nobody has read %s", marker)
-		}
-		for _, r := range readers {
-			if !slices.Contains(children[uid], r) {
-				t.Errorf("thread %d has read %s; those of %d are %v", r, marker, uid, children[uid])
-			}
-		}
-	}
+	must(0, process.Wait())(t)
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,16 +41,25 @@ func status(t *testing.T, pid int, field string) string {
 // to more, and that it keeps its memory to itself.
 func unprivileged(t *testing.T, pid, uid, gid int) {
 	t.Helper()
+	runsAs(t, pid, uid, gid)
+	if got := status(t, pid, "NoNewPrivs"); got != "1" {
+		t.Errorf("%d: NoNewPrivs is %q", pid, got)
+	}
+	closed(t, pid)
+}
+
+// runsAs checks that a process is uid's with gid alone, and has no capability.
+func runsAs(t *testing.T, pid, uid, gid int) {
+	t.Helper()
 	four := func(n int) string { return strings.TrimSpace(strings.Repeat(strconv.Itoa(n)+" ", 4)) }
 	for field, want := range map[string]string{
-		"Uid": four(uid), "Gid": four(gid), "Groups": strconv.Itoa(gid), "NoNewPrivs": "1",
+		"Uid": four(uid), "Gid": four(gid), "Groups": strconv.Itoa(gid),
 		"CapEff": "0000000000000000", "CapPrm": "0000000000000000", "CapInh": "0000000000000000", "CapAmb": "0000000000000000",
 	} {
 		if got := status(t, pid, field); got != want {
 			t.Errorf("%d: %s is %q, want %q", pid, field, got, want)
 		}
 	}
-	closed(t, pid)
 }
 
 // closed checks that a process keeps its memory to itself: it leaves no core
@@ -203,7 +211,7 @@ func TestParentCertificates(t *testing.T) {
 func TestParentSockets(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	for name, start := range map[string]func(*peer.Room, *testing.T, []string) launched{"systemd": activate("tcp", 1), "inetd wait": inetd("wait")} {
+	for name, start := range map[string]starter{"systemd": activate(tlsSocket), "inetd wait": inetd("wait")} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := peer.Imapd(t, basic(t), peer.Options{})
@@ -293,53 +301,6 @@ func TestParentExit(t *testing.T) {
 	if _, err := os.Stat(dir + "/socket"); !os.IsNotExist(err) {
 		t.Errorf("the socket is left behind: %v", err)
 	}
-}
-
-// TestRootReadsNoClient holds, by the system calls of all processes, that no
-// octet of a client is read by one that is root's.
-func TestRootReadsNoClient(t *testing.T) {
-	t.Parallel()
-	needRoot(t)
-	peer.Need(t, "strace")
-	trace := filepath.Join(peer.TempDir(t), "trace")
-	s := peer.Imapd(t, basic(t), peer.Options{
-		Imapd: []string{"privilege_separation: shared"},
-		Wrap:  []string{"strace", "-D", "-ff", "-q", "-s", "400", "-e", "trace=read,readv,pread64,recvfrom,recvmsg,recvmmsg", "-o", trace},
-	})
-	c := s.Login(t, s.User)
-	c.Do("ID (\"marker\" \"octets-of-a-client\")")
-	c.Do("NOOP")
-	server := threads(t, onlyChild(t, s.Started()))
-	s.Stop()
-	readers := markerIn(t, trace, "octets-of-a-client")
-	if len(readers) == 0 {
-		t.Fatal("nobody has read it")
-	}
-	for _, r := range readers {
-		if !slices.Contains(server, r) {
-			t.Errorf("thread %d has read what a client sent; the server's are %v", r, server)
-		}
-	}
-}
-
-// markerIn returns the threads in whose trace the marker is.
-func markerIn(t *testing.T, trace, marker string) (readers []int) {
-	t.Helper()
-	for _, file := range must(filepath.Glob(trace + ".*"))(t) {
-		if strings.Contains(read(t, file), marker) {
-			readers = append(readers, number(strings.TrimPrefix(filepath.Ext(file), ".")))
-		}
-	}
-	return readers
-}
-
-// threads returns the threads of a process.
-func threads(t *testing.T, pid int) (all []int) {
-	t.Helper()
-	for _, e := range must(os.ReadDir(fmt.Sprintf("/proc/%d/task", pid)))(t) {
-		all = append(all, number(e.Name()))
-	}
-	return all
 }
 
 func onlyChild(t *testing.T, pid int) int {

@@ -332,38 +332,6 @@ func TestUserReload(t *testing.T) {
 	}
 }
 
-// TestUserRootReadsNoClient is TestRootReadsNoClient with a process for each
-// user. The front does not see what is said after the login either, in the clear.
-func TestUserRootReadsNoClient(t *testing.T) {
-	t.Parallel()
-	peer.Need(t, "strace")
-	trace := filepath.Join(peer.TempDir(t), "trace")
-	s := usersSite(t, peer.Options{
-		Wrap: []string{"strace", "-D", "-ff", "-q", "-s", "400", "-e", "trace=read,readv,pread64,recvfrom,recvmsg,recvmmsg", "-o", trace},
-	})
-	for _, c := range []*peer.Client{s.Login(t, "alice"), loginTLS(t, s, "alice")} {
-		c.Do("SELECT INBOX")
-		c.Do(`SEARCH SUBJECT "octets-of-a-client"`)
-	}
-	frontUID, _ := peer.MailUID()
-	worker, front, parent := threads(t, processOf(t, s, aliceUID)), threads(t, processOf(t, s, frontUID)), threads(t, s.Started())
-	s.Stop()
-	readers := markerIn(t, trace, "octets-of-a-client")
-	if len(readers) == 0 {
-		t.Fatal("nobody has read it")
-	}
-	for _, r := range readers {
-		if !slices.Contains(worker, r) {
-			t.Errorf("thread %d has read what a client sent; the worker's are %v", r, worker)
-		}
-	}
-	for _, r := range markerIn(t, trace, "LOGIN alice") {
-		if !slices.Contains(front, r) || slices.Contains(parent, r) {
-			t.Errorf("thread %d has read a login", r)
-		}
-	}
-}
-
 // TestInsideWorker tries what a worker can open, from a process that is as
 // confined as one: of its user, and with what privsep.Confine leaves to it.
 func TestInsideWorker(t *testing.T) {

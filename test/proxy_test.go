@@ -1,13 +1,17 @@
 package test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"imapd/test/peer"
 )
@@ -48,6 +52,106 @@ func TestForwardedClient(t *testing.T) {
 		if !strings.Contains(all, "\t"+host+"\tjane\t") {
 			t.Errorf("who is on: %q", all)
 		}
+	}
+}
+
+// A header is what a proxy sends first, and who the client is then.
+type header struct{ text, host string }
+
+// headers are of both versions, and of IPv4, IPv6 and IPv4 in IPv6.
+var headers = []header{
+	{"PROXY TCP4 192.0.2.9 127.0.0.1 4096 143\r\n", "192.0.2.9"},
+	{"PROXY TCP6 2001:db8:0:0::a ::1 4096 143\r\n", "2001:db8::a"},
+	{"PROXY TCP6 ::ffff:192.0.2.10 ::1 4096 143\r\n", "192.0.2.10"},
+	{version2("192.0.2.11"), "192.0.2.11"},
+	{version2("2001:DB8::B"), "2001:db8::b"},
+}
+
+// version2 is a header of version 2 for a client that has connected to itself.
+func version2(client string) string {
+	ip := netip.MustParseAddr(client)
+	kind, both := byte(0x11), append(ip.AsSlice(), ip.AsSlice()...)
+	if ip.Is6() {
+		kind = 0x21
+	}
+	both = append(both, 0x10, 0, 0, 143) // the ports
+	return "\r\n\r\n\x00\r\nQUIT\n\x21" + string([]byte{kind, 0, byte(len(both))}) + string(both)
+}
+
+// TestOnlyProxies has launchers start the server with -H: a client is who the header
+// says, and without one, or from elsewhere, it is not answered.
+func TestOnlyProxies(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	trusted := []string{"haproxy_trusted_networks: 127.0.0.7 ::1"}
+	one, each := peer.Imapd(t, basic(t), peer.Options{Imapd: trusted}), usersSite(t, peer.Options{Imapd: trusted})
+	for _, tt := range []struct {
+		name  string
+		site  *peer.Server
+		start starter
+		from  string // the proxy's address
+	}{
+		{"standalone", one, standalone, "127.0.0.7"},
+		{"inetd", one, inetd("nowait"), "127.0.0.7"},
+		{"inetd IPv6", one, inetd6, "::1"},
+		{"inetd, users", each, inetd("nowait"), "127.0.0.7"},
+		{"inetd wait", one, inetd("wait"), "127.0.0.7"},
+		{"systemd", one, activate(plainSocket), "127.0.0.7"},
+		{"systemd TLS", one, activate(tlsSocket), "127.0.0.7"},
+		{"systemd IPv6", one, activate(plain6Socket), "::1"},
+		{"systemd, users", each, activate(plainSocket), "127.0.0.7"},
+		{"systemd accept", one, activate(plainSocket, "-a"), "127.0.0.7"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := peer.NewRoom(t)
+			at := tt.start(r, t, []string{"-H", "-C", tt.site.ConfFile()})
+			onlyProxies(t, tt.site, at, tt.from, r.Told)
+		})
+	}
+	t.Run("master", func(t *testing.T) {
+		t.Parallel()
+		s := peer.Master(t, basic(t), peer.Options{Imapd: trusted}, peer.Service{Name: "imap", Args: "-H", More: "maxchild=1"}, peer.Service{Name: "imaps", Args: "-H -s"})
+		told := func(pattern string) []string { return logged(t, s, pattern) }
+		onlyProxies(t, s, launched{addr: s.Addr}, "127.0.0.7", told)
+		onlyProxies(t, s, launched{addr: s.TLSAddr, tls: true}, "127.0.0.7", told)
+		if got := complaints(s); len(got) > 0 {
+			t.Errorf("master complains:\n%s", strings.Join(got, ""))
+		}
+	})
+}
+
+// onlyProxies comes in as a proxy does that has the address from, and as others do.
+func onlyProxies(t *testing.T, s *peer.Server, at launched, from string, told func(pattern string) []string) {
+	t.Helper()
+	connect := func(from, first string) net.Conn {
+		conn := peer.Dial(t, "tcp", at.addr, from)
+		must(io.WriteString(conn, first))(t)
+		return conn
+	}
+	refused := func(from, first, why string) {
+		t.Helper()
+		conn := connect(from, first)
+		conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if out, err := remainder(conn); len(out) > 0 || err != nil {
+			t.Errorf("%q from %s: the answer is %q, %v", first, from, out, err)
+		}
+		told(why + ` host=\[` + from + `\]`)
+	}
+	refused(from, "a CAPABILITY\r\n", "PROXY protocol")
+	if from != "::1" { // this machine has no other
+		refused("127.0.0.8", headers[0].text, "connection past the proxy")
+	}
+	for _, h := range headers {
+		conn, mech := connect(from, h.text), "plaintext"
+		if at.tls {
+			mech = `plaintext\+TLS`
+			conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+		}
+		c := s.LoginOn(t, conn, s.User)
+		m := told(`login: \[` + h.host + `\] ` + s.User + ` ` + mech + ` .*SESSIONID=<(.*)>`)
+		listedFrom(t, s, m[1], "["+h.host+"]")
+		c.Do("LOGOUT")
 	}
 }
 

@@ -15,11 +15,12 @@ import (
 
 // A Service is an entry of cyrus.conf(5) that runs our server.
 type Service struct {
-	Name string
-	Args string // of imapd, behind -C FILE
-	More string // of the entry: "prefork=2 maxchild=10"
-	Conf string // instead of FILE
-	Addr string // where it listens; empty for a free port of the loopback interface
+	Name  string
+	Args  string // of imapd, behind -C FILE
+	More  string // of the entry: "prefork=2 maxchild=10"
+	Conf  string // instead of FILE
+	Addr  string // where it listens; empty for a free port of the loopback interface
+	Proto string // "tcp" for IPv4 and IPv6; empty for IPv4
 }
 
 // Cyrus returns the command of one of Cyrus's own programs with the
@@ -119,7 +120,10 @@ func (s *Server) entries(services []Service) string {
 		if e.Addr == "" {
 			e.Addr = []string{s.Addr, s.TLSAddr}[i]
 		}
-		fmt.Fprintf(&text, "  %s cmd=\"%s -C %s %s\" listen=\"%s\" proto=tcp4 %s\n", e.Name, s.Program, e.Conf, e.Args, e.Addr, e.More)
+		if e.Proto == "" {
+			e.Proto = "tcp4"
+		}
+		fmt.Fprintf(&text, "  %s cmd=\"%s -C %s %s\" listen=\"%s\" proto=%s %s\n", e.Name, s.Program, e.Conf, e.Args, e.Addr, e.Proto, e.More)
 	}
 	text.WriteString("}\n")
 	return text.String()

@@ -128,7 +128,7 @@ func (s *Server) start(t testing.TB, configure func() []string) {
 	t.Helper()
 	const tries = 3
 	for try := 1; ; try++ {
-		s.Addr, s.TLSAddr = freeAddr(t), freeAddr(t)
+		s.Addr, s.TLSAddr = FreeAddr(t), FreeAddr(t)
 		args := configure()
 		p, err := startProcess(exec.Command(args[0], args[1:]...), filepath.Join(s.dir, "server.log"))
 		if err == nil {
@@ -195,10 +195,10 @@ func (s *Server) greets() error {
 	return err
 }
 
-// freeAddr returns an address of the loopback interface on which nobody listens.
-func freeAddr(t testing.TB) string {
+// freeAddr returns an address of host's on which nobody listens.
+func freeAddr(t testing.TB, host string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}

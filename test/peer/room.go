@@ -1,12 +1,14 @@
 package peer
 
 import (
+	"io"
 	"math"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +21,8 @@ import (
 // each other: a mount namespace whose /dev/log is read by the test and whose
 // /run is empty but for sshd's directory. It needs root.
 type Room struct {
-	Dir string // of the test's own, seen in the room too; removed with the test
+	Dir  string   // of the test's own, seen in the room too; removed with the test
+	Wrap []string // is put before the commands of programs that are started
 
 	t      testing.TB
 	socket *net.UnixConn
@@ -100,21 +103,43 @@ func (r *Room) Logged(pattern string) []string {
 	}
 }
 
+// Left is where a descriptor leads that is open in whatever is started in a Room:
+// launchers forget to close some.
+const Left = "/dev/zero"
+
 // enter makes a /dev with the few files that programs use, and a log.
 const enter = `set -e
 dev=$1/dev; mkdir -p $dev; mount -t tmpfs none $dev
 cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty /dev/ptmx /dev/fd /dev/stdin /dev/stdout /dev/stderr $dev
 mkdir $dev/pts $dev/shm; mount --bind /dev/pts $dev/pts; ln -s $1/syslog $dev/log
 mount --move $dev /dev; mount -t tmpfs none /run; mkdir -m 755 /run/sshd
-shift; exec "$@"`
+shift; exec 9<` + Left + `; exec "$@"`
 
 // Start runs a program in the room with its output in the file NAME.out of Dir,
 // until the test ends.
 func (r *Room) Start(name string, args ...string) *Process {
 	r.t.Helper()
+	return r.start(name, nil, args)
+}
+
+// Type is Start with a pipe as standard input, of which it returns the other end.
+func (r *Room) Type(name string, args ...string) (*Process, io.Writer) {
+	r.t.Helper()
+	in, keys, err := os.Pipe()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer in.Close()
+	r.t.Cleanup(func() { keys.Close() })
+	return r.start(name, in, args), keys
+}
+
+func (r *Room) start(name string, stdin io.Reader, args []string) *Process {
+	r.t.Helper()
 	Need(r.t, args[0])
-	c := exec.Command("unshare", append([]string{"-m", "--propagation", "private", "sh", "-c", enter, "sh", r.Dir}, args...)...)
-	c.Dir = r.Dir
+	all := slices.Concat([]string{"-m", "--propagation", "private", "sh", "-c", enter, "sh", r.Dir}, r.Wrap, args)
+	c := exec.Command("unshare", all...)
+	c.Dir, c.Stdin = r.Dir, stdin
 	// Whoever runs the tests may have left descriptors open.
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		r.t.Fatal(err)
@@ -194,7 +219,10 @@ func Dial(t testing.TB, network, addr, from string) net.Conn {
 }
 
 // FreeAddr returns an address of the loopback interface on which nobody listens.
-func FreeAddr(t testing.TB) string { return freeAddr(t) }
+func FreeAddr(t testing.TB) string { return freeAddr(t, "127.0.0.1") }
+
+// FreeAddr6 is FreeAddr over IPv6.
+func FreeAddr6(t testing.TB) string { return freeAddr(t, "::1") }
 
 // unpacking is held while a package is unpacked.
 var unpacking sync.Mutex
