@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -63,29 +63,30 @@ func (m *Master) setLock(kind int16) {
 // A turn is one wait for a client: either the process leaves, or a client has
 // come, never both.
 type turn struct {
-	came chan *Conn // gets the client
-	fail chan error
-
-	mu   sync.Mutex
-	left bool // no client is accepted any more
-	won  bool // one has been
+	came  chan *Conn // gets the client
+	fail  chan error
+	state atomic.Int32 // waiting, accepting or left
 }
 
-// leave makes the process take no client. It reports false where there is one
-// already, in came.
-func (t *turn) leave() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.left = true
-	return !t.won
-}
+// What a turn is at. From accepting there is no way back but that nobody has
+// come: from then on the process has to reckon with a client.
+const (
+	waiting int32 = iota
+	accepting
+	left // no client is accepted any more
+)
+
+// leave makes the process take no client. It reports false where one may have
+// been taken already.
+func (t *turn) leave() bool { return t.state.CompareAndSwap(waiting, left) }
 
 // next waits for the next client. It returns nil where the process is to end,
 // with an error where that is not as it should be.
 func (m *Master) next(ctx context.Context) (*Conn, error) {
 	t := &turn{came: make(chan *Conn, 1), fail: make(chan error, 1)}
 	go m.wait(t)
-	patience, quiet := m.patience(), time.After(quietTime)
+	patience, quiet, hangup := m.patience(), time.After(quietTime), m.hangup
+	var taken <-chan time.Time // the end of acceptTime; nil before the process wants to leave
 	for {
 		select {
 		case c := <-t.came:
@@ -97,15 +98,23 @@ func (m *Master) next(ctx context.Context) (*Conn, error) {
 		case <-quiet:
 			debug.FreeOSMemory()
 			continue
-		case <-m.hangup:
+		case <-hangup:
 		case <-patience:
+		case <-taken:
+			t.leave() // where the call blocks, the end of the process takes it back
+			return nil, nil
 		}
 		if t.leave() {
 			return nil, nil
 		}
-		return <-t.came, nil
+		hangup, patience, taken = nil, nil, time.After(acceptTime)
 	}
 }
+
+// acceptTime is how long a process that wants to end waits for the client that it
+// is accepting. That takes no time, unless somebody without the lock was quicker:
+// then the call blocks until the next client.
+const acceptTime = 100 * time.Millisecond
 
 // quietTime is how long a process waits before it gives back what its clients
 // have made it take: memory, and files that are closed when nothing refers to
@@ -138,10 +147,7 @@ func (m *Master) wait(t *turn) {
 			t.came <- c
 			return
 		case err == nil: // left, or somebody was quicker
-			t.mu.Lock()
-			left := t.left
-			t.mu.Unlock()
-			if left {
+			if t.state.Load() == left {
 				return
 			}
 		case exhausted(err):
@@ -177,11 +183,19 @@ func approach() error {
 // accept accepts a client for t. It returns nil and no error where there is
 // none.
 func (m *Master) accept(t *turn) (*Conn, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.left {
+	if !t.state.CompareAndSwap(waiting, accepting) {
 		return nil, nil
 	}
+	c, err := accept()
+	if c == nil {
+		t.state.Store(waiting)
+	}
+	return c, err
+}
+
+// accept returns nil and no error where somebody was quicker, or the client has
+// gone again.
+func accept() (*Conn, error) {
 	fd, _, err := unix.Accept4(listenFD, unix.SOCK_CLOEXEC)
 	if passing(err) {
 		return nil, nil
@@ -194,11 +208,10 @@ func (m *Master) accept(t *turn) (*Conn, error) {
 	c, err := net.FileConn(f) // makes its own duplicate
 	if err != nil || c.RemoteAddr() == nil {
 		if err == nil {
-			c.Close() // it has gone again
+			c.Close()
 		}
 		return nil, nil
 	}
-	t.won = true
 	return newConn(c), nil
 }
 

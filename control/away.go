@@ -39,6 +39,10 @@ type Handover struct {
 	// with the message of the day behind the greeting.
 	Preauth bool
 	Motd    string
+	// Shutdown is the text of the shutdown notice; Down tells whether there is one.
+	// Nobody may have told the worker of the last change.
+	Shutdown string
+	Down     bool
 }
 
 // What the two sides of a session tell each other, by the first octet.

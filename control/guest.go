@@ -72,33 +72,69 @@ func (c *Conn) startTLS(ctx context.Context, conf *tls.Config, limit time.Durati
 }
 
 // A tally counts refused connections. A flood of them must not become a flood of
-// log lines.
+// log lines: each line is about one, and says how many more there were since the
+// line before.
 type tally struct {
 	mu     sync.Mutex
-	silent int       // refused since the last line
-	next   time.Time // of a line
+	untold int // refused since the last line
+	host   string
+	why    error       // of the last of them
+	due    *time.Timer // of the next line; nil where it need not wait
 }
 
 // tallyTime is the least time between two lines.
 const tallyTime = 10 * time.Second
 
-func (t *tally) tell(log *slog.Logger, host string, why error) {
+func (t *tally) add(log *slog.Logger, host string, why error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := time.Now()
-	if now.Before(t.next) {
-		t.silent++
+	t.untold++
+	t.host, t.why = host, why
+	if t.due == nil {
+		t.tell(log)
+		t.due = time.AfterFunc(tallyTime, func() { t.again(log) })
+	}
+}
+
+// again tells of those that have been refused meanwhile.
+func (t *tally) again(log *slog.Logger) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.due == nil {
 		return
 	}
-	log.Warn("connection refused", "host", host, "err", why, "more", t.silent)
-	t.silent, t.next = 0, now.Add(tallyTime)
+	if t.untold == 0 {
+		t.due = nil
+		return
+	}
+	t.tell(log)
+	t.due.Reset(tallyTime)
+}
+
+// end tells of those of whom no line has told yet.
+func (t *tally) end(log *slog.Logger) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.due != nil {
+		t.due.Stop()
+		t.due = nil
+	}
+	if t.untold > 0 {
+		t.tell(log)
+	}
+}
+
+// tell needs mu.
+func (t *tally) tell(log *slog.Logger) {
+	log.Warn("connection refused", "host", t.host, "err", t.why, "more", t.untold-1)
+	t.untold = 0
 }
 
 // refuse tells a client that it cannot be served. Under TLS it is told nothing:
 // the handshake would cost what is being saved.
 func (l *Listener) refuse(d door, c net.Conn, host string, h Handler, err error) {
 	defer c.Close()
-	l.refused.tell(l.log, host, err)
+	l.refused.add(l.log, host, err)
 	var why Refusal
 	if d.tls || !errors.As(err, &why) {
 		return

@@ -123,6 +123,7 @@ func (l *Listener) Addrs() []net.Addr {
 // they are cut short. It also ends when it has been idle for too long: who comes
 // then waits at the launcher's socket.
 func (l *Listener) Run(ctx context.Context, h Handler) error {
+	defer l.refused.end(l.log)
 	sessions, cut := later(ctx, func() time.Duration { return l.now.Load().conf.ShutdownGrace })
 	defer cut()
 	var serving sync.WaitGroup

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"imapd/control/config"
@@ -189,6 +191,50 @@ func TestLimits(t *testing.T) {
 			c.send("ping\n")
 			c.want("ping")
 		}
+	})
+}
+
+// Of a flood of refused connections there are few lines, which count them all.
+func TestTally(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text bytes.Buffer
+		log := slog.New(slog.NewTextHandler(&text, nil))
+		var c tally
+		flood := func(n int) {
+			for range n {
+				c.add(log, "[192.0.2.1]", TooMany)
+			}
+		}
+		// What is logged by then, as numbers of others that a line tells of.
+		want := func(more ...string) {
+			t.Helper()
+			synctest.Wait()
+			var got []string
+			for line := range strings.Lines(text.String()) {
+				_, n, _ := strings.Cut(strings.TrimSpace(line), " more=")
+				got = append(got, n)
+			}
+			if !slices.Equal(got, more) {
+				t.Errorf("%v: got %v, want %v:\n%s", time.Now(), got, more, &text)
+			}
+		}
+		flood(4)
+		want("0")
+		time.Sleep(tallyTime)
+		want("0", "2")
+		flood(2)
+		want("0", "2")
+		time.Sleep(tallyTime)
+		want("0", "2", "1")
+		time.Sleep(3 * tallyTime)
+		flood(8)
+		want("0", "2", "1", "0")
+		c.end(log)
+		want("0", "2", "1", "0", "6")
+		c.end(log)
+		time.Sleep(3 * tallyTime)
+		want("0", "2", "1", "0", "6")
 	})
 }
 

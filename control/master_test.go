@@ -2,6 +2,7 @@ package control
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -102,17 +103,26 @@ func (b *books) holds(c *exec.Cmd) {
 func (b *books) told(c *exec.Cmd, messages ...uint32) {
 	b.t.Helper()
 	for _, want := range messages {
-		var text [64]byte
-		_ = unix.SetsockoptTimeval(b.status, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 20})
-		n, err := unix.Read(b.status, text[:])
-		if err != nil || n != 8 {
-			b.t.Fatalf("got %d octets, %v, want message %d", n, err, want)
-		}
-		message, pid := binary.NativeEndian.Uint32(text[:]), binary.NativeEndian.Uint32(text[4:])
-		if message != want || int(pid) != c.Process.Pid {
-			b.t.Errorf("got message %d of %d, want %d of %d", message, pid, want, c.Process.Pid)
+		if pid := b.next(want); pid != c.Process.Pid {
+			b.t.Errorf("got message %d of %d, want that of %d", want, pid, c.Process.Pid)
 		}
 	}
+}
+
+// next demands a message, and returns the process that it is about.
+func (b *books) next(want uint32) (pid int) {
+	b.t.Helper()
+	var text [64]byte
+	_ = unix.SetsockoptTimeval(b.status, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 20})
+	n, err := unix.Read(b.status, text[:])
+	if err != nil || n != 8 {
+		b.t.Fatalf("got %d octets, %v, want message %d", n, err, want)
+	}
+	pid = int(binary.NativeEndian.Uint32(text[4:]))
+	if message := binary.NativeEndian.Uint32(text[:]); message != want {
+		b.t.Errorf("got message %d of %d, want %d", message, pid, want)
+	}
+	return pid
 }
 
 // silent demands that nothing more has been told.
@@ -253,6 +263,90 @@ func TestMasterTimeout(t *testing.T) {
 	one = dial(t, fresh.door.Addr())
 	greeted(t, one)
 	fresh.told(virgin, unavailable, connection)
+}
+
+// Without a lock all processes wake at a client, and those that come too late for it
+// block in accept. They end when they are to, all the same.
+func TestMasterWithoutLock(t *testing.T) {
+	t.Parallel()
+	b := newBooks(t)
+	write(t, filepath.Join(b.dir, "socket"), "where a directory should be")
+	all := map[int]*exec.Cmd{}
+	var held []*client
+	for range 10 {
+		c := b.command("-T600")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = c.Process.Kill()
+			_ = c.Wait()
+		})
+		all[c.Process.Pid] = c
+	}
+	// Each has a client, so each is there.
+	for range all {
+		one := dial(t, b.door.Addr())
+		greeted(t, one)
+		held = append(held, one)
+		b.next(unavailable)
+		b.next(connection)
+	}
+	for _, one := range held {
+		one.Close()
+		b.next(available)
+	}
+	// Until one has come too late, which root can see.
+	var one *client
+	busy := 0
+	for n := 0; n < 200 && (busy == 0 || !stuck(t, all, busy)); n++ {
+		if one != nil {
+			one.Close()
+			b.next(available)
+		}
+		one = dial(t, b.door.Addr())
+		greeted(t, one)
+		busy = b.next(unavailable)
+		b.next(connection)
+	}
+	delete(all, busy)
+	for _, c := range all {
+		if err := c.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	late := time.AfterFunc(20*time.Second, func() {
+		for _, c := range all {
+			_ = c.Process.Kill()
+		}
+	})
+	defer late.Stop()
+	for _, c := range all {
+		if err := c.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	one.send("ping\n")
+	one.want("ping")
+	b.silent()
+}
+
+// stuck tells whether a process other than busy is within accept.
+func stuck(t *testing.T, all map[int]*exec.Cmd, busy int) bool {
+	t.Helper()
+	for pid := range all {
+		calls, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, call := range calls {
+			text, _ := os.ReadFile(call)
+			if pid != busy && strings.HasPrefix(string(text), fmt.Sprint(unix.SYS_ACCEPT4, " ")) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // A process whose master has died does not keep the port.

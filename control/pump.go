@@ -92,28 +92,43 @@ func (a *Away) listen() error {
 
 // hearWorker copies what the worker says.
 func (a *Away) hearWorker() {
-	defer a.client.Close()
 	defer a.plain.Close()
 	socket := RawConn(a.plain)
 	if socket == nil {
+		a.client.Close()
 		return // cannot be: it is one of our own making
 	}
-	for a.relay(socket) == nil {
+	for {
+		buffer, n, err := said(socket)
+		if err != nil {
+			a.client.Close()
+			return
+		}
+		err = a.relay(buffer[:n])
+		outsides.Put(buffer)
+		if err != nil {
+			a.drop()
+			return
+		}
 	}
 }
 
-// relay waits for what the worker says, and sends it.
-func (a *Away) relay(socket syscall.RawConn) error {
-	buffer, n, err := said(socket)
-	if err != nil {
-		return err
-	}
-	defer outsides.Put(buffer)
+// relay sends what the worker has said.
+func (a *Away) relay(text []byte) error {
 	if err := a.client.SetWriteDeadline(time.Now().Add(pumpWait)); err != nil {
 		return err
 	}
-	_, err = a.client.Write(buffer[:n])
+	_, err := a.client.Write(text)
 	return err
+}
+
+// drop closes the connection of a client that takes nothing: to tell it that TLS ends
+// would take another five seconds.
+func (a *Away) drop() {
+	if under, ok := a.client.(interface{ NetConn() net.Conn }); ok {
+		under.NetConn().Close()
+	}
+	a.client.Close()
 }
 
 // said waits until socket has something to read, and reads it into a buffer.

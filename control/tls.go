@@ -29,11 +29,12 @@ const stale = time.Second
 type Certificates struct {
 	cert, key []string
 	names     string // directory of certificates for one name each, or empty
+	late      bool   // what was read is looked at when a client wants TLS
 	conf      *tls.Config
 	open      config.Opener
 	log       *slog.Logger
 
-	now  atomic.Pointer[chain]
+	now  atomic.Pointer[func() (*chain, error)]
 	next atomic.Int64 // when to look at the files again, Unix nanoseconds
 
 	mu    sync.Mutex // one reload at a time
@@ -60,10 +61,22 @@ type stamp struct {
 // open. It returns nil where conf names none. log is told
 // when changed files cannot be used; the old certificates stay then.
 func LoadCertificates(conf *config.Config, open config.Opener, log *slog.Logger) (*Certificates, error) {
+	return load(conf, &Certificates{open: open, log: log})
+}
+
+// LateCertificates is LoadCertificates for a process that serves one client, which may
+// never want TLS: the files are read while they can be, and what is wrong with them is
+// found when the client does want it. To make sense of a certificate and its key is a
+// tenth of what it costs to start such a process.
+func LateCertificates(conf *config.Config, open config.Opener, log *slog.Logger) (*Certificates, error) {
+	return load(conf, &Certificates{open: open, log: log, late: true})
+}
+
+func load(conf *config.Config, c *Certificates) (*Certificates, error) {
 	if len(conf.TLSServerCert) == 0 {
 		return nil, nil
 	}
-	c := &Certificates{cert: conf.TLSServerCert, key: conf.TLSServerKey, names: conf.TLSServerNames, open: open, log: log}
+	c.cert, c.key, c.names = conf.TLSServerCert, conf.TLSServerKey, conf.TLSServerNames
 	if err := c.Reload(); err != nil {
 		return nil, at(conf, "tls_server_cert", err)
 	}
@@ -117,7 +130,11 @@ func (c *Certificates) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	if next := c.next.Load(); now >= next && c.next.CompareAndSwap(next, now+int64(stale)) {
 		c.refresh()
 	}
-	all := c.now.Load()
+	all, err := (*c.now.Load())()
+	if err != nil {
+		c.log.Error("no TLS", "err", err)
+		return nil, err
+	}
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
 	if cert := all.byName[name]; cert != nil {
 		return cert, nil
@@ -164,25 +181,58 @@ func (c *Certificates) refresh() {
 
 // read loads all pairs and publishes them. c.mu is held.
 func (c *Certificates) read() error {
-	all := &chain{byName: map[string]*tls.Certificate{}}
+	var all []pemPair
 	for i := range c.cert {
-		pair, err := c.pair(c.cert[i], c.key[i])
-		if err != nil {
-			return err
-		}
-		all.usual = append(all.usual, *pair)
+		all = append(all, pemPair{namedPair: namedPair{cert: c.cert[i], key: c.key[i]}})
 	}
 	named, err := c.named()
 	if err != nil {
 		return err
 	}
 	for _, n := range named {
-		if all.byName[n.name], err = c.pair(n.cert, n.key); err != nil {
+		all = append(all, pemPair{namedPair: n})
+	}
+	for i := range all {
+		if err := c.fetch(&all[i]); err != nil {
 			return err
 		}
 	}
-	c.now.Store(all)
+	now := sync.OnceValues(func() (*chain, error) { return newChain(all) })
+	if !c.late || c.now.Load() != nil { // or the old ones would be lost
+		if _, err := now(); err != nil {
+			return err
+		}
+	}
+	c.now.Store(&now)
 	return nil
+}
+
+// A pemPair is what was read of the files of a certificate and its key; it has no name
+// where it is for all.
+type pemPair struct {
+	namedPair
+	chain, secret []byte
+}
+
+// newChain makes sense of what was read.
+func newChain(pairs []pemPair) (*chain, error) {
+	all := &chain{byName: map[string]*tls.Certificate{}}
+	for _, p := range pairs {
+		pair, err := tls.X509KeyPair(p.chain, p.secret)
+		switch {
+		case err != nil:
+			return nil, p.wrap(err)
+		case p.name == "":
+			all.usual = append(all.usual, pair)
+		default:
+			all.byName[p.name] = &pair
+		}
+	}
+	return all, nil
+}
+
+func (p *pemPair) wrap(err error) error {
+	return fmt.Errorf("certificate %s and key %s: %w", p.cert, p.key, err)
 }
 
 // A namedPair is the certificate of one server name.
@@ -230,20 +280,15 @@ func (c *Certificates) named() ([]namedPair, error) {
 	return all, nil
 }
 
-func (c *Certificates) pair(cert, key string) (*tls.Certificate, error) {
-	chain, err := c.file(cert)
-	var secret []byte
-	if err == nil {
-		secret, err = c.file(key)
-	}
-	var pair tls.Certificate
-	if err == nil {
-		pair, err = tls.X509KeyPair(chain, secret)
+// fetch reads the files of p.
+func (c *Certificates) fetch(p *pemPair) (err error) {
+	if p.chain, err = c.file(p.cert); err == nil {
+		p.secret, err = c.file(p.key)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("certificate %s and key %s: %w", cert, key, err)
+		return p.wrap(err)
 	}
-	return &pair, nil
+	return nil
 }
 
 // maxPEM is the largest file of a certificate or key that is read, in octets.

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -72,6 +73,45 @@ func nameAt(t *testing.T, addr net.Addr) string {
 		t.Errorf("protocol %q", got)
 	}
 	return c.ConnectionState().PeerCertificates[0].Subject.CommonName
+}
+
+// A process for one client reads the files at once, as it may not be able to later, and
+// finds out at the handshake what they are good for.
+func TestLateCertificates(t *testing.T) {
+	t.Parallel()
+	conf, _, dir := tlsConfig(t)
+	var log strings.Builder
+	late := func() (tls.ConnectionState, error) {
+		t.Helper()
+		certs, err := LateCertificates(conf, config.Open, slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range []string{"cert.pem", "key.pem"} {
+			if err := os.Rename(dir+"/"+file, dir+"/"+file+".old"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		defer theirs.Close()
+		go tls.Server(theirs, certs.Config()).Handshake()
+		c := tls.Client(ours, &tls.Config{InsecureSkipVerify: true})
+		err = c.Handshake()
+		return c.ConnectionState(), err
+	}
+	if state, err := late(); err != nil || state.PeerCertificates[0].Subject.CommonName != "one.example" {
+		t.Errorf("%v", err)
+	}
+	certificate(t, dir, "one.example")
+	write(t, dir+"/key.pem", "no key")
+	log.Reset()
+	if _, err := late(); err == nil || !strings.Contains(log.String(), dir+"/key.pem") {
+		t.Errorf("%v, log %q", err, log.String())
+	}
+	if _, err := LateCertificates(conf, config.Open, discard); err == nil {
+		t.Error("files that are missing are no fault")
+	}
 }
 
 func TestTLS(t *testing.T) {

@@ -148,6 +148,7 @@ func (w *Worker) serve(ctx context.Context, h Handler, identity []byte, channel 
 	}
 	defer c.Close()
 	defer t.log.Close()
+	w.notice(t.Shutdown, t.Down)
 	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	var hearing sync.WaitGroup

@@ -47,6 +47,7 @@ func (s *Session) handOver(who sasl.Identity, mech string) error {
 	if h.Preauth {
 		h.Motd = s.motd()
 	}
+	h.Shutdown, h.Down = s.shutdown()
 	home := control.Home{
 		Present: func(mailbox, command string) {
 			if s.entry != nil {
@@ -114,6 +115,7 @@ func (s *Session) taken(t *control.Taken) error {
 	if err := json.Unmarshal(t.Identity, &who); err != nil {
 		return err
 	}
+	s.entry = farEntry{t}
 	t.OnKick(func() {
 		s.kicked.Store(true)
 		s.wake()

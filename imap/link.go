@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -70,6 +71,8 @@ type link struct {
 	// The deadlines that base has. Each new one is a timer that is moved, and often
 	// a thread that is woken for it: they stay while they are good enough.
 	reading, writing time.Time
+
+	sending atomic.Bool // a Write is under way, or another process sends what it wants
 }
 
 // flushAt is the size at which out is sent although more could be added.
@@ -190,7 +193,8 @@ func (l *link) wake() {
 }
 
 // cut ends the session from outside: also a Read in the middle of a command
-// returns, and output gets a last few seconds. It may be called by any goroutine.
+// returns, and output gets a last few seconds, but not what a client does not take
+// already. It may be called by any goroutine.
 func (l *link) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -199,11 +203,17 @@ func (l *link) cut() {
 	}
 	l.woken, l.ended = true, true
 	l.interrupt()
-	l.base.SetWriteDeadline(time.Now().Add(cutWait))
+	wait := cutWait
+	if l.sending.Load() {
+		wait = cutRest
+	}
+	l.base.SetWriteDeadline(time.Now().Add(wait))
 }
 
-// cutWait is how long a Write may take once the server wants to end.
-const cutWait = 5 * time.Second
+// cutWait is how long a Write may take that begins once the server wants to end, and
+// cutRest how long one that is under way then: it has had its time, unless it has
+// only just begun.
+const cutWait, cutRest = 5 * time.Second, 100 * time.Millisecond
 
 // seeWake reports whether wake was called since the last time, and forgets it.
 func (l *link) seeWake() bool {
@@ -344,8 +354,10 @@ func (l *link) Write(p []byte) (int, error) {
 
 // send writes b to the client and returns how much of it went out.
 func (l *link) send(b []byte) int {
+	l.sending.Store(true)
 	l.giveTime(l.writeWait)
 	n, err := l.conn.Write(b)
+	l.sending.Store(false)
 	if l.tap != nil {
 		l.tell()
 		l.tap.Out(l.told(b[:n]))
@@ -400,6 +412,7 @@ func (l *link) preload(input []byte) error {
 
 // release gives the buffers back of a session that goes on elsewhere.
 func (l *link) release() {
+	l.sending.Store(true)
 	if l.r != nil {
 		l.r.Reset(nil)
 	}

@@ -148,11 +148,6 @@ func (srv *Server) begin(s *Session) (stop func() bool) {
 		s.bye(&byeError{Code: "ALERT", Text: text})
 		return nil
 	}
-	if s.peer.Taken != nil {
-		s.entry = farEntry{s.peer.Taken}
-	} else if enter := srv.opt.Enter; enter != nil {
-		s.entry = enter(s.peer.Host, s.id)
-	}
 	if l := srv.opt.Sessions; l != nil {
 		l.add(s)
 	}

@@ -180,24 +180,35 @@ func (s *Session) run() error {
 	return nil
 }
 
-// greet sends the first line, and the message of the day behind it.
+// greet sends the first line, and the message of the day behind it. A client need not
+// wait until it is listed: to make a file there takes longer than the rest.
 func (s *Session) greet() error {
-	word := "OK"
 	if u := s.peer.Preauth; u != nil {
-		word = "PREAUTH"
-		who := sasl.Identity{
-			User:  sasl.User{Name: u.Name, UID: u.UID, GID: u.GID, Home: u.Home},
-			Login: u.Name, Admin: s.conf.IsAdmin(u.Name), Ticket: u.Ticket,
-		}
-		err := s.login(who, "preauth")
-		if errors.Is(err, errAway) {
-			return err
-		}
-		if err != nil {
-			return &byeError{Code: "UNAVAILABLE", Text: err.Error()}
-		}
+		return s.greetCaller(u)
 	}
-	s.welcome(word, s.motd())
+	s.welcome("OK", s.motd())
+	if err := s.flush(); err != nil {
+		return err
+	}
+	s.enter()
+	return nil
+}
+
+// greetCaller is greet for a client that need not log in.
+func (s *Session) greetCaller(u *control.Caller) error {
+	s.enter()
+	who := sasl.Identity{
+		User:  sasl.User{Name: u.Name, UID: u.UID, GID: u.GID, Home: u.Home},
+		Login: u.Name, Admin: s.conf.IsAdmin(u.Name), Ticket: u.Ticket,
+	}
+	err := s.login(who, "preauth")
+	if errors.Is(err, errAway) {
+		return err
+	}
+	if err != nil {
+		return &byeError{Code: "UNAVAILABLE", Text: err.Error()}
+	}
+	s.welcome("PREAUTH", s.motd())
 	return nil
 }
 

@@ -7,6 +7,13 @@ import (
 	"imapd/control"
 )
 
+// enter puts the session into the list of who is on.
+func (s *Session) enter() {
+	if enter := s.srv.opt.Enter; enter != nil {
+		s.entry = enter(s.peer.Host, s.id)
+	}
+}
+
 // present tells the list of who is on what the session is at: command is
 // "Idle" or empty.
 func (s *Session) present(command string) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -126,6 +127,48 @@ func TestConnections(t *testing.T) {
 	}
 	inside[0].conn.Close()
 	welcome(t, s, 1).login(s)
+}
+
+// TestRefusedCounted holds that the log tells of every connection that was refused,
+// and of none besides, however few its lines are.
+func TestRefusedCounted(t *testing.T) {
+	t.Parallel()
+	o := peer.Options{Imapd: []string{"limit_preauth_per_address: 3"}}
+	for name, start := range map[string]func(*testing.T) *peer.Server{
+		"standalone": func(t *testing.T) *peer.Server { return peer.Imapd(t, basic(t), o) },
+		"user":       func(t *testing.T) *peer.Server { return usersSite(t, o) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			const from = 9 // the server is asked from elsewhere whether it is there
+			for range 3 {
+				welcome(t, s, from)
+			}
+			refused := 0
+			for ; refused < 50; refused++ {
+				c, line := ring(t, s, from)
+				c.bye(line, "Too many connections from one address")
+			}
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, from)}}
+			for range 5 { // who is told nothing
+				conn := must(d.Dial("tcp", s.TLSAddr))(t)
+				if line := (&caller{t, conn, bufio.NewReader(conn)}).line(); line != "" {
+					t.Errorf("told %q", line)
+				}
+				refused++
+			}
+			s.Stop()
+			lines := regexp.MustCompile(`: connection refused host=\[127\.0\.0\.9\] err="too many connections from one address" more=(\d+)\n`).FindAllStringSubmatch(s.Log(), -1)
+			told := len(lines)
+			for _, m := range lines {
+				told += number(m[1])
+			}
+			if told != refused || len(lines) > 10 {
+				t.Errorf("%d connections refused; %d lines tell of %d:\n%s", refused, len(lines), told, s.Log())
+			}
+		})
+	}
 }
 
 // TestCrowded holds that of those who do not log in the oldest makes room, and

@@ -36,7 +36,7 @@ func TestMasterClean(t *testing.T) {
 	}
 	var pid, first string
 	for n, user := range []string{"jane", "john", "jane", "john"} {
-		if err := visit(s, user); err != nil {
+		if _, err := visit(s, user); err != nil {
 			t.Fatal(err)
 		}
 		if got := server(t, s, n); n == 0 {

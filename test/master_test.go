@@ -102,70 +102,169 @@ func basicFor(t *testing.T, users ...string) string {
 	return dir + "/%u"
 }
 
-// visit is one client from its greeting to its logout.
-func visit(s *peer.Server, user string) error {
+// visit is one client from its greeting to its logout. It returns the process that
+// served it, as the session id names it.
+func visit(s *peer.Server, user string) (pid int, err error) {
 	c, err := s.Dial()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(time.Minute))
 	fmt.Fprintf(c, "a LOGIN %s %s\r\nb SELECT INBOX\r\nc FETCH 1:* (FLAGS ENVELOPE)\r\nd LOGOUT\r\n", user, peer.Password)
 	text, err := io.ReadAll(c)
-	if err == nil && (!strings.HasPrefix(string(text), "* OK") || !strings.Contains(string(text), "\r\nc OK") || !strings.HasSuffix(string(text), "d OK Logout completed\r\n")) {
+	m := sessionPID.FindSubmatch(text)
+	if err == nil && (m == nil || !strings.HasPrefix(string(text), "* OK") || !strings.Contains(string(text), "\r\nc OK") || !strings.HasSuffix(string(text), "d OK Logout completed\r\n")) {
 		err = fmt.Errorf("got %q", text)
 	}
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return number(string(m[1])), nil
 }
 
-// TestMaster has Cyrus's master run our server for 200 clients, 20 at a time.
+var sessionPID = regexp.MustCompile(`SESSIONID=<\S+-\d+-(\d+)-\d+-[0-9a-f]+>`)
+
+// A census is what is seen of the processes that run a server's program.
+type census struct {
+	most        int               // at a time
+	alive, gone map[int]time.Time // when each was last seen, and when it was first missed
+}
+
+// count looks at them again and again until stop is closed.
+func (c *census) count(t *testing.T, s *peer.Server, stop <-chan struct{}) {
+	c.alive, c.gone = map[int]time.Time{}, map[int]time.Time{}
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for {
+		begin := time.Now()
+		now := children(t, s)
+		c.most = max(c.most, len(now))
+		for pid := range c.alive {
+			if _, known := c.gone[pid]; !known && !contains(now, pid) {
+				c.gone[pid] = time.Now()
+			}
+		}
+		for _, pid := range now {
+			c.alive[pid] = begin
+		}
+		select {
+		case <-stop:
+			return
+		case <-look.C:
+		}
+	}
+}
+
+// atOnce returns how many children master has had at a time by its own log: the
+// child writes when it is about to become the program, master when it has ended.
+func atOnce(s *peer.Server) (most, all int) {
+	now := 0
+	for line := range strings.Lines(s.Log()) {
+		switch {
+		case strings.Contains(line, "]: about to exec "):
+			now++
+			all++
+		case childEnded.MatchString(line):
+			now--
+		}
+		most = max(most, now)
+	}
+	return most, all
+}
+
+var childEnded = regexp.MustCompile(`master\[\d+\]: process type:SERVICE .* pid:\d+ `)
+
+// TestMaster has Cyrus's master run our server for 200 clients, 20 at a time, and
+// holds what its administrator has asked for: at most maxchild processes, prefork of
+// them ready, -U clients for each, and that one which has served ends between T and
+// 2T after its last client.
 func TestMaster(t *testing.T) {
 	t.Parallel()
-	s := peer.Master(t, basic(t), peer.Options{}, peer.Service{Name: "imap", Args: "-U 5 -T 2", More: "prefork=2 maxchild=10"})
+	const maxchild, prefork, uses, clients, wait = 10, 2, 5, 200, 2 * time.Second
+	s := peer.Master(t, basic(t), peer.Options{}, peer.Service{
+		Name: "imap", Args: fmt.Sprintf("-U %d -T %.0f", uses, wait.Seconds()), More: fmt.Sprintf("prefork=%d maxchild=%d", prefork, maxchild),
+	})
+	pool := func() {
+		t.Helper()
+		eventually(t, func() string {
+			return fmt.Sprintf("of prefork=%d there are %v, and waiting are %v", prefork, children(t, s), waiting(t, s))
+		}, func() bool { return len(children(t, s)) == prefork && len(waiting(t, s)) == prefork })
+	}
+	pool()
+	stop, counted := make(chan struct{}), make(chan struct{})
+	var seen census
+	go func() {
+		defer close(counted)
+		seen.count(t, s, stop)
+	}()
+
+	var mu sync.Mutex
+	used, last := map[int]int{}, map[int]time.Time{} // by process: how many clients, and when the last had gone
 	var wg sync.WaitGroup
 	next := make(chan int)
 	for range 20 {
 		wg.Go(func() {
 			for n := range next {
-				if err := visit(s, s.User); err != nil {
+				pid, err := visit(s, s.User)
+				if err != nil {
 					t.Errorf("client %d: %v", n, err)
 				}
+				mu.Lock()
+				used[pid]++
+				last[pid] = time.Now()
+				mu.Unlock()
 			}
 		})
 	}
-	for n := range 200 {
+	for n := range clients {
 		next <- n
 	}
 	close(next)
 	wg.Wait()
-
-	used := map[string]int{}
-	for _, m := range regexp.MustCompile(`imap\[(\d+)\]: login: `).FindAllStringSubmatch(s.Log(), -1) {
-		used[m[1]]++
-	}
-	sum := 0
-	for pid, n := range used {
-		sum += n
-		if n > 5 {
-			t.Errorf("process %s has served %d clients", pid, n)
-		}
-	}
-	if sum != 200 || len(used) > 60 {
-		t.Errorf("%d clients have logged in, to %d processes", sum, len(used))
-	}
 	// Those that have served end in time, those that have not wait for ever.
 	eventually(t, func() string { return fmt.Sprintf("%v run still; used were %v", children(t, s), used) }, func() bool {
 		for _, pid := range children(t, s) {
-			if used[strconv.Itoa(pid)] > 0 {
+			if used[pid] > 0 {
 				return false
 			}
 		}
 		return true
 	})
-	eventually(t, func() string {
-		return fmt.Sprintf("of prefork=2 there are %v, and waiting are %v", children(t, s), waiting(t, s))
-	},
-		func() bool { return len(children(t, s)) == 2 && len(waiting(t, s)) == 2 })
+	pool()
+	close(stop)
+	<-counted
+
+	// As many as may be have been at work, and no more. Master asks whether there is
+	// room before it fills up the pool, not for each process that it adds.
+	const least, limit = maxchild - prefork, maxchild + prefork - 1
+	if most, all := atOnce(s); min(most, seen.most) < least || max(most, seen.most) > limit {
+		t.Errorf("of maxchild=%d %d processes were seen at a time, and %d by master's log, of %d in all", maxchild, seen.most, most, all)
+	}
+	served, idled := 0, 0
+	for pid, n := range used {
+		served += n
+		if n > uses {
+			t.Errorf("process %d has served %d clients", pid, n)
+		}
+		if n == uses {
+			continue
+		}
+		idled++
+		// It was alive at one moment at least, and was not at another at last. The
+		// client sees the end a little before the process waits for the next.
+		const late = time.Second
+		if early := seen.gone[pid].Sub(last[pid]); early < wait {
+			t.Errorf("process %d has ended %v after its last client", pid, early)
+		}
+		if over := seen.alive[pid].Sub(last[pid]); over >= 2*wait+late {
+			t.Errorf("process %d lives %v after its last client", pid, over)
+		}
+	}
+	t.Logf("%d clients, %d processes, at most %d at a time; %d had served less than -U and ended for -T", served, len(used), seen.most, idled)
+	if served != clients || len(used) > clients*3/10 || idled == 0 {
+		t.Errorf("%d clients were served, by %d processes, of which %d waited for more", served, len(used), idled)
+	}
 	s.Stop()
 	if left := children(t, s); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
@@ -199,7 +298,7 @@ func TestMasterHangup(t *testing.T) {
 		return contains(now, pid)
 	})
 	busy.Do("NOOP")
-	if err := visit(s, s.User); err != nil {
+	if _, err := visit(s, s.User); err != nil {
 		t.Error(err)
 	}
 	busy.Do("LOGOUT")
@@ -256,7 +355,7 @@ func server(t *testing.T, s *peer.Server, n int) string {
 func TestMasterUpgrade(t *testing.T) {
 	t.Parallel()
 	s := peer.Master(t, basic(t), peer.Options{}, peer.Service{Name: "imap", More: "prefork=2"})
-	if err := visit(s, s.User); err != nil {
+	if _, err := visit(s, s.User); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, func() string { return fmt.Sprintf("%v wait, of %v", waiting(t, s), children(t, s)) },

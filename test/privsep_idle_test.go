@@ -41,7 +41,10 @@ func TestUserIdle(t *testing.T) {
 		<-time.After(time.Until(left.Add(patience / 2)))
 		must(0, syscall.Kill(stopped, syscall.SIGSTOP))(t)
 		served := make(chan error, 1)
-		go func() { served <- visit(s, "alice") }()
+		go func() {
+			_, err := visit(s, "alice")
+			served <- err
+		}()
 		<-time.After(time.Until(left.Add(patience * 3 / 2)))
 		select {
 		case err := <-served:

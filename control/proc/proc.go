@@ -53,9 +53,8 @@ type Info struct {
 // A Table is the list as one process sees it: its own sessions, and the files
 // of all. Its methods may be called by any number of goroutines.
 type Table struct {
-	dir   string
-	log   *slog.Logger
-	start uint64 // of this process, in clock ticks since the system's start
+	dir string
+	log *slog.Logger
 
 	mu      sync.Mutex
 	several bool
@@ -68,11 +67,7 @@ type Table struct {
 // written to. Nothing is listed where dir is empty. A directory that cannot be
 // written costs no session: log is told once.
 func Open(dir string, log *slog.Logger) *Table {
-	t := &Table{dir: dir, log: log, entries: map[*Entry]struct{}{}}
-	if dir != "" {
-		t.start, _ = started(os.Getpid()) // 0, without /proc, is no process's
-	}
-	return t
+	return &Table{dir: dir, log: log, entries: map[*Entry]struct{}{}}
 }
 
 // Several says that this process serves several clients at a time. It is called
@@ -155,7 +150,7 @@ func (e *Entry) End() {
 // write brings the file up to date.
 func (e *Entry) write() {
 	t := e.table
-	text := []byte(e.info.text(t.start))
+	text := []byte(e.info.text(start()))
 	name := filepath.Join(t.dir, e.name)
 	err := os.WriteFile(name+suffix, text, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -170,6 +165,13 @@ func (e *Entry) write() {
 		t.warn(err)
 	}
 }
+
+// start is when this process was started, in clock ticks since the system's start; 0,
+// without /proc, is no process's.
+var start = sync.OnceValue(func() uint64 {
+	at, _ := started(os.Getpid())
+	return at
+})
 
 // replace makes what is called from be called to. A rename onto a file that is
 // there makes ext4 write the new one to disk at once, which is what programs

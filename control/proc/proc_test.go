@@ -21,8 +21,8 @@ func TestFile(t *testing.T) {
 	table := Open(dir, nil)
 	e := table.Begin(Info{Service: "imap", Host: "[192.0.2.1]", Session: "sid", Since: time.Unix(1000, 0)})
 	name := filepath.Join(dir, pid)
-	second := fmt.Sprintf("sid\t1000\t%d\n", table.start)
-	if table.start == 0 {
+	second := fmt.Sprintf("sid\t1000\t%d\n", start())
+	if start() == 0 {
 		t.Error("no time of the start of the process")
 	}
 	expect(t, name, "imap\t[192.0.2.1]\t\t\t\n"+second)
