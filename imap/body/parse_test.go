@@ -205,7 +205,7 @@ func TestReadErrors(t *testing.T) {
 	if _, err := HeaderField(r, root.Header, "x"); !errors.Is(err, errDisk) {
 		t.Errorf("HeaderField: %v", err)
 	}
-	if _, err := root.Search(r, ScopeText, []*Matcher{NewMatcher("absent")}); !errors.Is(err, errDisk) {
+	if err := root.Search(r, NewMatcher(newKeys("absent"))); !errors.Is(err, errDisk) {
 		t.Errorf("Search: %v", err)
 	}
 	c := NewContent(r, root.Body)
