@@ -108,17 +108,19 @@ func (s *section) parsePath(d *wire.Decoder, name []byte) ([]byte, bool) {
 func (s *section) parseFields(d *wire.Decoder, name []byte) []byte {
 	d.SP()
 	name = append(name, " ("...)
+	var fields []string
 	d.List(func() {
-		if len(s.Fields) > 0 {
+		if len(fields) > 0 {
 			name = append(name, ' ')
 		}
 		field := upper(d.AString())
-		s.Fields = append(s.Fields, field)
+		fields = append(fields, field)
 		name = wire.AppendAString(name, field)
 	})
-	if len(s.Fields) == 0 {
+	if len(fields) == 0 {
 		d.FailText("", "No header fields")
 	}
+	s.Fields = body.NewFieldNames(fields...)
 	return append(name, ')')
 }
 

@@ -199,7 +199,7 @@ func TestReadErrors(t *testing.T) {
 		t.Errorf("VirtualSize: %v", err)
 	}
 	root := parseString(t, text, Limits{})
-	if _, err := SelectFields(r, root.Header, []string{"Subject"}, false); !errors.Is(err, errDisk) {
+	if _, err := SelectFields(r, root.Header, NewFieldNames("Subject"), false); !errors.Is(err, errDisk) {
 		t.Errorf("SelectFields: %v", err)
 	}
 	if _, err := HeaderField(r, root.Header, "x"); !errors.Is(err, errDisk) {
