@@ -29,6 +29,7 @@ type FetchItem struct {
 
 // A FetchPart is a parsed data item.
 type FetchPart struct {
+	Key  string // of an item with arguments: items with the same are sent once
 	Cost Cost
 	Seen bool // sets \Seen in a mailbox that is not read-only
 	Tree bool // calls Fetching.tree, so that all share one pass over the file
