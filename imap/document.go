@@ -74,10 +74,14 @@ func (d *document) release() {
 	}
 }
 
-// ReadAt reads octets as they are on disk.
+// ReadAt reads octets as they are on disk, unless the session has to end: whatever
+// is done with a large message ends with the piece that it is at.
 func (f *Fetching) ReadAt(p []byte, off int64) (int, error) {
 	f.read += int64(len(p))
 	if f.data == nil {
+		if err := f.heed(false); err != nil {
+			return 0, err
+		}
 		return f.file.ReadAt(p, off)
 	}
 	if off >= int64(len(f.data)) {
@@ -88,6 +92,16 @@ func (f *Fetching) ReadAt(p []byte, off int64) (int, error) {
 		return n, io.EOF
 	}
 	return n, nil
+}
+
+// heed is Session.heed, asked once a second.
+func (f *Fetching) heed(between bool) error {
+	now := time.Now()
+	if now.Sub(f.heeded) < heedEvery {
+		return nil
+	}
+	f.heeded = now
+	return f.Session.heed(between)
 }
 
 // The items of one response may read their message maxPasses times over, and maxRead

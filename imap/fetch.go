@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"imapd/imap/wire"
 	"imapd/maildir"
@@ -191,7 +192,7 @@ func (s *Session) fetch(b *Box, a FetchArgs) error {
 			return err
 		}
 	}
-	f := Fetching{Session: s, Box: b}
+	f := Fetching{Session: s, Box: b, heeded: time.Now()}
 	defer f.release()
 	var failed error
 	for batch := range batches(messages, seenBatch) {
@@ -215,6 +216,9 @@ func (s *Session) fetch(b *Box, a FetchArgs) error {
 				return err
 			}
 			if err := s.expelled(); err != nil {
+				return err
+			}
+			if err := f.heed(true); err != nil {
 				return err
 			}
 		}
@@ -314,7 +318,11 @@ func (f *Fetching) respond(a *FetchArgs) error {
 		}
 		err := f.item(p, s.sent == sent && len(s.out) == first)
 		if err != nil && ends(err) {
-			return err
+			if s.sent == sent {
+				s.out = s.out[:start]
+				return err
+			}
+			return fmt.Errorf("%w: %w", errSilent, err) // no BYE into the middle of a response
 		}
 		if failed == nil {
 			failed = err
@@ -362,6 +370,9 @@ func (f *Fetching) item(p *FetchPart, first bool) error {
 		return err
 	}
 	if err != nil && s.werr == nil {
+		if errors.Is(err, errCut) || errors.Is(err, errGone) {
+			return err
+		}
 		s.log.Error("message cannot be sent to its end", "user", s.userName(), "mailbox", s.boxName(), "uid", f.Msg.UID, "error", err)
 		err = fmt.Errorf("%w: %w", errSilent, err)
 	}

@@ -10,8 +10,8 @@ type Sessions struct {
 }
 
 // End ends the session of that id for the administrator: with BYE, after the
-// command that it runs or between two of its responses. It tells whether there
-// is such a session that is not ending yet.
+// command that it runs, between two of its responses, or while it searches. It
+// tells whether there is such a session that is not ending yet.
 func (l *Sessions) End(id string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

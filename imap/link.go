@@ -177,6 +177,24 @@ func (l *link) cut() {
 	l.base.SetWriteDeadline(time.Now().Add(cutWait))
 }
 
+// isCut reports whether cut was called.
+func (l *link) isCut() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ended
+}
+
+// hungUp tells how the client's end of the connection is: see control.HungUp.
+func (l *link) hungUp() (shut, gone bool) {
+	if l.raw == nil {
+		return false, false
+	}
+	if l.raw.Control(func(fd uintptr) { shut, gone = control.HungUp(fd) }) != nil {
+		return true, true
+	}
+	return shut, gone
+}
+
 // cutWait is how long a Write may take once the server wants to end.
 const cutWait = 5 * time.Second
 

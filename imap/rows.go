@@ -1,6 +1,8 @@
 package imap
 
 import (
+	"time"
+
 	"imapd/imap/wire"
 	"imapd/maildir"
 )
@@ -51,7 +53,8 @@ type Fetching struct {
 	Msg maildir.Message
 	Seq int // sequence number, from 1
 
-	newSeen bool // this command has set \Seen
+	newSeen bool      // this command has set \Seen
+	heeded  time.Time // when the session was last asked whether it has to end
 	document
 }
 
