@@ -163,6 +163,17 @@ func HasInput(fd uintptr) bool {
 	return n > 0 || err != nil && err != unix.EINTR
 }
 
+// HungUp tells how the other end of a socket is, without reading: shut says that it
+// will send no more, gone that it will not read any more either. The other end of a
+// TCP connection that is closed is no more than shut until it is sent something.
+func HungUp(fd uintptr) (shut, gone bool) {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	if n, err := unix.Poll(p, 0); n <= 0 || err != nil {
+		return false, false
+	}
+	return true, p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+}
+
 // RawConn returns the socket below c, or nil if there is none.
 func RawConn(c net.Conn) syscall.RawConn {
 	for c != nil {

@@ -25,14 +25,14 @@ func parseBinary(d *wire.Decoder, seen bool) FetchPart {
 	var s section
 	name := s.parseBinary(d, "BINARY")
 	s.parsePartial(d, name)
-	return FetchPart{Cost: CostFile, Seen: seen, Tree: true, Write: s.writeBinary}
+	return FetchPart{Key: s.key(), Cost: CostFile, Seen: seen, Tree: true, Write: s.writeBinary}
 }
 
 func parseBinarySize(d *wire.Decoder) FetchPart {
 	var s section
 	name := s.parseBinary(d, "BINARY.SIZE")
 	s.label = name + " "
-	return FetchPart{Cost: CostFile, Tree: true, Write: s.writeBinarySize}
+	return FetchPart{Key: s.key(), Cost: CostFile, Tree: true, Write: s.writeBinarySize}
 }
 
 // parseBinary reads "[" [section-part] "]" and returns it behind item.
@@ -53,22 +53,38 @@ func (s *section) binary(f *Fetching) (c body.Content, decoded bool, err error) 
 		return c, false, err
 	}
 	if len(s.Path) == 0 {
-		c, err = root.Section(&f.document, s.Section)
+		c, err = root.Section(f, s.Section)
 		return c, false, err
 	}
 	p := root.Find(s.Path)
 	if p == nil {
 		return c, false, nil
 	}
-	if n, ok := f.Box.place.length(f, s.name); ok {
-		c, err = p.BinarySized(&f.document, n)
-	} else {
-		c, err = p.Binary(&f.document)
-	}
+	c, err = f.decoded(p, s.name)
 	if errors.Is(err, body.ErrUnknownCTE) {
 		err = no("UNKNOWN-CTE", "The encoding of the part is not known")
 	}
 	return c, p.Kind == body.Leaf && p.CTE != body.Identity, err
+}
+
+// decoded returns BINARY of a part, the section called label. To know how long it is
+// the part must be decoded, which is done once.
+func (f *Fetching) decoded(p *body.Part, label string) (body.Content, error) {
+	n, known := f.lengths[p]
+	if !known {
+		n, known = f.Box.place.length(f, label)
+	}
+	if known {
+		return p.BinarySized(f, n)
+	}
+	c, err := p.Binary(f)
+	if err == nil {
+		if f.lengths == nil {
+			f.lengths = map[*body.Part]int64{}
+		}
+		f.lengths[p] = c.Size
+	}
+	return c, err
 }
 
 func (s *section) writeBinarySize(f *Fetching) error {

@@ -38,9 +38,7 @@ func modSeq(d *wire.Decoder) maildir.ModSeq {
 func parseChangedSince(d *wire.Decoder, a *FetchArgs) {
 	a.set.Since = modSeq(d)
 	a.since = true
-	if item := fetchItems.find("MODSEQ"); !a.has(item) {
-		a.item(d, item.Name) // RFC 7162 section 3.1.4.1
-	}
+	a.item(d, "MODSEQ") // RFC 7162 section 3.1.4.1
 }
 
 func parseUnchangedSince(d *wire.Decoder, a *StoreArgs) {

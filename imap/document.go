@@ -11,7 +11,7 @@ import (
 
 // A document is the file of the message that a FETCH is about. It is opened at
 // most once, read whole with one call where it is small, and parsed no further
-// than the items of the command need. It reads as the file does (io.ReaderAt).
+// than the items of the command need. It is read through Fetching.ReadAt.
 type document struct {
 	file *maildir.File // nil: not open
 	size int64         // octets of it
@@ -23,7 +23,10 @@ type document struct {
 
 	root     *body.Part // nil: not parsed
 	head     body.Span
-	envelope *body.Envelope // nil: header not parsed
+	envelope *body.Envelope       // nil: header not parsed
+	lengths  map[*body.Part]int64 // octets of BINARY of parts of root, as far as known
+
+	read int64 // octets that have been read for the response
 }
 
 // smallFile is the size in octets up to which a file is read with one call.
@@ -71,20 +74,46 @@ func (d *document) release() {
 	}
 }
 
-// ReadAt reads octets as they are on disk.
-func (d *document) ReadAt(p []byte, off int64) (int, error) {
-	if d.data == nil {
-		return d.file.ReadAt(p, off)
+// ReadAt reads octets as they are on disk, unless the session has to end: whatever
+// is done with a large message ends with the piece that it is at.
+func (f *Fetching) ReadAt(p []byte, off int64) (int, error) {
+	f.read += int64(len(p))
+	if f.data == nil {
+		if err := f.heed(false); err != nil {
+			return 0, err
+		}
+		return f.file.ReadAt(p, off)
 	}
-	if off >= int64(len(d.data)) {
+	if off >= int64(len(f.data)) {
 		return 0, io.EOF
 	}
-	n := copy(p, d.data[off:])
+	n := copy(p, f.data[off:])
 	if n < len(p) {
 		return n, io.EOF
 	}
 	return n, nil
 }
+
+// heed is Session.heed, asked once a second.
+func (f *Fetching) heed(between bool) error {
+	now := time.Now()
+	if now.Sub(f.heeded) < heedEvery {
+		return nil
+	}
+	f.heeded = now
+	return f.Session.heed(between)
+}
+
+// The items of one response may read their message maxPasses times over, and maxRead
+// octets in any case: far more than what clients ask for takes, and little enough that
+// a short command cannot keep a processor busy for minutes.
+const (
+	maxPasses = 100
+	maxRead   = 64 << 20
+)
+
+// spent reports whether the items so far have read so much.
+func (d *document) spent() bool { return d.read > maxRead && d.read/maxPasses > d.size }
 
 // bodyLimits are the limits for parsing messages.
 func (s *Session) bodyLimits() body.Limits {
@@ -100,7 +129,7 @@ func (f *Fetching) tree() (*body.Part, error) {
 		f.root = p.root
 		return f.root, nil
 	}
-	root, err := body.Parse(&f.document, f.size, f.bodyLimits())
+	root, err := body.Parse(f, f.size, f.bodyLimits())
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +148,7 @@ func (f *Fetching) header() (body.Span, *body.Envelope, error) {
 		return root.Header, root.Envelope, nil
 	}
 	if f.envelope == nil {
-		head, envelope, err := body.ParseHeader(&f.document, f.size, f.bodyLimits())
+		head, envelope, err := body.ParseHeader(f, f.size, f.bodyLimits())
 		if err != nil {
 			return body.Span{}, nil, err
 		}
@@ -137,7 +166,7 @@ func (f *Fetching) virtual() (int64, error) {
 	if n, counted := f.file.Virtual(); counted {
 		return n, nil
 	}
-	n, err := body.VirtualSize(&f.document, f.size)
+	n, err := body.VirtualSize(f, f.size)
 	if err == nil {
 		f.count(n)
 	}
@@ -158,19 +187,19 @@ func (f *Fetching) content(s *body.Section) (body.Content, error) {
 		if err != nil {
 			return body.Content{}, err
 		}
-		return root.Section(&f.document, *s)
+		return root.Section(f, *s)
 	}
 	switch s.Kind {
 	case body.SectionHeader:
 		head, _, err := f.header()
-		return body.NewContent(&f.document, head), err
+		return body.NewContent(f, head), err
 	case body.SectionFields, body.SectionFieldsNot:
 		// The header ends where it ends: nobody has to look for that before.
 		whole := body.Span{End: f.size}
-		return body.SelectFields(&f.document, whole, s.Fields, s.Kind == body.SectionFieldsNot)
+		return body.SelectFields(f, whole, s.Fields, s.Kind == body.SectionFieldsNot)
 	}
 	n, err := f.virtual()
-	return body.Whole(&f.document, f.size, n), err
+	return body.Whole(f, f.size, n), err
 }
 
 // A place is how far a client has got that fetches a section of a large message

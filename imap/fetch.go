@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"imapd/imap/wire"
 	"imapd/maildir"
@@ -45,11 +46,11 @@ var fetchMacros = map[string][]string{
 type FetchArgs struct {
 	set   Set
 	parts []FetchPart
-	plain []*FetchItem // items without arguments that were named
-	uid   bool         // the first of parts is UID
-	cost  Cost         // highest of parts
-	seen  bool         // one of parts sets \Seen
-	tree  bool         // one of parts needs the tree
+	named map[string]struct{} // keys of parts; names of those without arguments
+	uid   bool                // the first of parts is UID
+	cost  Cost                // highest of parts
+	seen  bool                // one of parts sets \Seen
+	tree  bool                // one of parts needs the tree
 
 	modSeq   bool // one of parts needs modseqs
 	since    bool // CHANGEDSINCE: set.Since is set
@@ -97,36 +98,45 @@ func (a *FetchArgs) items(d *wire.Decoder) {
 	}
 }
 
-// item parses the data item called name. An item without arguments that is
-// named twice is sent once, as Dovecot does.
+// item parses the data item called name. One that is named twice is sent once, as
+// Dovecot does it with those without arguments.
 func (a *FetchArgs) item(d *wire.Decoder, name string) {
 	row := fetchItems.find(name)
 	if row == nil {
 		d.FailText("", "Unknown FETCH data item")
 		return
 	}
-	plain := itemEnds(d)
 	p := row.Parse(d)
-	if d.Err() != nil || plain && a.has(row) {
+	if d.Err() != nil {
 		return
 	}
-	if plain {
-		a.plain = append(a.plain, row)
+	a.cost = max(a.cost, p.Cost)
+	a.seen = a.seen || p.Seen
+	a.tree = a.tree || p.Tree
+	a.modSeq = a.modSeq || p.ModSeq
+	if p.Key == "" {
+		p.Key = name
 	}
+	if a.has(p.Key) {
+		return
+	}
+	if a.named == nil {
+		a.named = map[string]struct{}{}
+	}
+	a.named[p.Key] = struct{}{}
 	if name == "UID" { // first, where some clients want it
 		a.uid = true
 		a.parts = slices.Insert(a.parts, 0, p)
 	} else {
 		a.parts = append(a.parts, p)
 	}
-	a.cost = max(a.cost, p.Cost)
-	a.seen = a.seen || p.Seen
-	a.tree = a.tree || p.Tree
-	a.modSeq = a.modSeq || p.ModSeq
 }
 
-// has reports whether the item was named, without arguments.
-func (a *FetchArgs) has(row *FetchItem) bool { return slices.Contains(a.plain, row) }
+// has reports whether the item with that key was named.
+func (a *FetchArgs) has(key string) bool {
+	_, has := a.named[key]
+	return has
+}
 
 // itemEnds reports whether nothing follows the name of an item.
 func itemEnds(d *wire.Decoder) bool {
@@ -150,7 +160,7 @@ func (a *FetchArgs) implied() {
 		if !a.uid {
 			first = append(first, FetchPart{Write: writeNewUID})
 		}
-		if !a.has(fetchItems.find("FLAGS")) {
+		if !a.has("FLAGS") {
 			first = append(first, FetchPart{Write: writeNewFlags})
 		}
 		if !a.modSeq {
@@ -182,7 +192,7 @@ func (s *Session) fetch(b *Box, a FetchArgs) error {
 			return err
 		}
 	}
-	f := Fetching{Session: s, Box: b}
+	f := Fetching{Session: s, Box: b, heeded: time.Now()}
 	defer f.release()
 	var failed error
 	for batch := range batches(messages, seenBatch) {
@@ -197,7 +207,7 @@ func (s *Session) fetch(b *Box, a FetchArgs) error {
 			f.closeFile()
 			switch {
 			case err == nil:
-			case s.werr != nil || s.ctx.Err() != nil || ends(err):
+			case s.werr != nil || s.ctx.Err() != nil || ends(err) || errors.Is(err, errSpent):
 				return err
 			case failed == nil:
 				failed = err
@@ -208,10 +218,16 @@ func (s *Session) fetch(b *Box, a FetchArgs) error {
 			if err := s.expelled(); err != nil {
 				return err
 			}
+			if err := f.heed(true); err != nil {
+				return err
+			}
 		}
 	}
 	return failed
 }
+
+// errSpent refuses a FETCH that asks too much of a message.
+var errSpent = no("LIMIT", "Too much is asked of one message")
 
 // numbered is a message with its place in the view.
 type numbered struct {
@@ -296,9 +312,17 @@ func (f *Fetching) respond(a *FetchArgs) error {
 		if p.Cost >= CostHeader && f.file == nil {
 			continue
 		}
+		if f.spent() {
+			failed = errSpent
+			break
+		}
 		err := f.item(p, s.sent == sent && len(s.out) == first)
 		if err != nil && ends(err) {
-			return err
+			if s.sent == sent {
+				s.out = s.out[:start]
+				return err
+			}
+			return fmt.Errorf("%w: %w", errSilent, err) // no BYE into the middle of a response
 		}
 		if failed == nil {
 			failed = err
@@ -346,6 +370,9 @@ func (f *Fetching) item(p *FetchPart, first bool) error {
 		return err
 	}
 	if err != nil && s.werr == nil {
+		if errors.Is(err, errCut) || errors.Is(err, errGone) {
+			return err
+		}
 		s.log.Error("message cannot be sent to its end", "user", s.userName(), "mailbox", s.boxName(), "uid", f.Msg.UID, "error", err)
 		err = fmt.Errorf("%w: %w", errSilent, err)
 	}

@@ -1,6 +1,8 @@
 package imap
 
 import (
+	"strconv"
+
 	"imapd/imap/body"
 	"imapd/imap/wire"
 )
@@ -28,7 +30,7 @@ func bodySection(d *wire.Decoder, seen bool) FetchPart {
 	var s section
 	name := s.parse(d, "BODY")
 	s.parsePartial(d, name)
-	p := FetchPart{Cost: CostFile, Seen: seen, Tree: s.NeedsTree(), Write: s.write}
+	p := FetchPart{Key: s.key(), Cost: CostFile, Seen: seen, Tree: s.NeedsTree(), Write: s.write}
 	if !p.Tree && s.Kind != body.SectionAll {
 		p.Cost = CostHeader
 	}
@@ -108,17 +110,19 @@ func (s *section) parsePath(d *wire.Decoder, name []byte) ([]byte, bool) {
 func (s *section) parseFields(d *wire.Decoder, name []byte) []byte {
 	d.SP()
 	name = append(name, " ("...)
+	var fields []string
 	d.List(func() {
-		if len(s.Fields) > 0 {
+		if len(fields) > 0 {
 			name = append(name, ' ')
 		}
 		field := upper(d.AString())
-		s.Fields = append(s.Fields, field)
+		fields = append(fields, field)
 		name = wire.AppendAString(name, field)
 	})
-	if len(s.Fields) == 0 {
+	if len(fields) == 0 {
 		d.FailText("", "No header fields")
 	}
+	s.Fields = body.NewFieldNames(fields...)
 	return append(name, ')')
 }
 
@@ -148,6 +152,9 @@ func (s *section) parsePartial(d *wire.Decoder, name string) {
 	label = wire.AppendNumber(label, s.off)
 	s.label = string(append(label, "> "...))
 }
+
+// key is the same for the same octets of the same section.
+func (s *section) key() string { return s.label + strconv.FormatInt(s.n, 10) }
 
 func (s *section) write(f *Fetching) error {
 	c, err := f.content(&s.Section)

@@ -281,3 +281,49 @@ func TestFetchUnmarkable(t *testing.T) {
 		t.Errorf("STORE: %s", tagged)
 	}
 }
+
+// TestFetchOnce holds that what is asked for twice is sent once, and sets \Seen if
+// one of the two does.
+func TestFetchOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.deliver("u", "", "cur/1.m.h:2,", "Subject: a\n\nbody\n")
+	c := w.login("u")
+	c.must(" OK", "SELECT INBOX")
+	got, _ := c.fetch("FETCH 1 (BODY.PEEK[1] BINARY.SIZE[1] BODY[1] BODY.PEEK[1]<0.2> BINARY.SIZE[1] BODY.PEEK[1]<0.2> BODY.PEEK[1]<0.3> FLAGS UID FLAGS)")
+	want := `* 1 FETCH (UID 1 BODY[1] "body\r\n" BINARY.SIZE[1] 6 BODY[1]<0> "bo" BODY[1]<0> "bod" FLAGS (\Seen))`
+	if len(got) != 1 || got[0] != want {
+		t.Errorf("got %q, want %s", got, want)
+	}
+}
+
+// TestFetchTooMuch holds that a FETCH that has one message read again and again is
+// refused at some point, and one that asks for many of its parts is not.
+func TestFetchTooMuch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.deliver("u", "", "cur/1.m.h:2,S", strings.Repeat("X: "+strings.Repeat("x", 100_000)+"\n", 10)+"\n")
+	part := "--b\nContent-Transfer-Encoding: base64\n\n" + strings.Repeat("QUJD", 100_000) + "\n"
+	w.deliver("u", "", "cur/2.m.h:2,S", "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n"+part+part+"--b--\n")
+	c := w.login("u")
+	c.must(" OK", "SELECT INBOX")
+	items := func(n int, item func(i int) string) string {
+		var all []string
+		for i := range n {
+			all = append(all, item(i))
+		}
+		return " (" + strings.Join(all, " ") + ")"
+	}
+	header := func(i int) string { return fmt.Sprintf("BODY.PEEK[HEADER.FIELDS (A%d)]", i) }
+	if got, tagged := c.fetch("FETCH 1" + items(50, header)); len(got) != 1 || !strings.HasPrefix(tagged, "OK") {
+		t.Errorf("50 times: %d responses, %s", len(got), tagged)
+	}
+	got, tagged := c.fetch("FETCH 1:2" + items(1000, header))
+	if !strings.HasPrefix(tagged, "NO [LIMIT]") || len(got) != 1 || !strings.Contains(got[0], "(A50)") || strings.Contains(got[0], "(A999)") {
+		t.Errorf("1000 times: %.100q, %s", got, tagged)
+	}
+	pieces := func(i int) string { return fmt.Sprintf("BINARY.PEEK[%d]<%d.3>", 1+i%2, 3*i) }
+	if got, tagged := c.fetch("FETCH 2" + items(300, pieces)); len(got) != 1 || strings.Count(got[0], `"ABC"`) != 300 || !strings.HasPrefix(tagged, "OK") {
+		t.Errorf("pieces: %.100q, %s", got, tagged)
+	}
+}

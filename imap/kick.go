@@ -13,9 +13,9 @@ type Sessions struct {
 }
 
 // End ends the session of that id for the administrator: with BYE, after the
-// command that it runs or between two of its responses; one that has not come to
-// that when shutdown_grace is over, or that is to end for the second time, in the
-// middle of the command. It tells whether there is such a session.
+// command that it runs, between two of its responses, or while it searches; one that
+// has not come to that when shutdown_grace is over, or that is to end for the second
+// time, in the middle of the command. It tells whether there is such a session.
 func (l *Sessions) End(id string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

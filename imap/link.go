@@ -215,6 +215,24 @@ func (l *link) cut() {
 // only just begun.
 const cutWait, cutRest = 5 * time.Second, 100 * time.Millisecond
 
+// isCut reports whether cut was called.
+func (l *link) isCut() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ended
+}
+
+// hungUp tells how the client's end of the connection is: see control.HungUp.
+func (l *link) hungUp() (shut, gone bool) {
+	if l.raw == nil {
+		return false, false
+	}
+	if l.raw.Control(func(fd uintptr) { shut, gone = control.HungUp(fd) }) != nil {
+		return true, true
+	}
+	return shut, gone
+}
+
 // seeWake reports whether wake was called since the last time, and forgets it.
 func (l *link) seeWake() bool {
 	l.mu.Lock()

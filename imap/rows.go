@@ -1,6 +1,8 @@
 package imap
 
 import (
+	"time"
+
 	"imapd/imap/wire"
 	"imapd/maildir"
 )
@@ -29,6 +31,7 @@ type FetchItem struct {
 
 // A FetchPart is a parsed data item.
 type FetchPart struct {
+	Key  string // of an item with arguments: items with the same are sent once
 	Cost Cost
 	Seen bool // sets \Seen in a mailbox that is not read-only
 	Tree bool // calls Fetching.tree, so that all share one pass over the file
@@ -50,7 +53,8 @@ type Fetching struct {
 	Msg maildir.Message
 	Seq int // sequence number, from 1
 
-	newSeen bool // this command has set \Seen
+	newSeen bool      // this command has set \Seen
+	heeded  time.Time // when the session was last asked whether it has to end
 	document
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"imapd/control/config"
+	"imapd/imap/body"
 	"imapd/imap/wire"
 )
 
@@ -145,7 +146,7 @@ func searchProgramOf(text string) (searchProgram, error) {
 	limits := config.Default().Limits
 	d := wire.NewDecoder(bufio.NewReader(strings.NewReader(text+"\r\n")), wire.AfterLogin(), func() error { return nil })
 	d.Begin()
-	p := &SearchParser{Decoder: d, keys: limits.SearchKeys, depth: limits.SearchDepth}
+	p := &SearchParser{Decoder: d, keys: limits.SearchKeys, room: limits.Args, depth: limits.SearchDepth}
 	var a SearchArgs
 	p.arguments(&a)
 	return a.program, p.end()
@@ -169,6 +170,8 @@ func TestSearchLimits(t *testing.T) {
 		{"OR to the left, 101 deep", strings.Repeat("OR ", 100) + strings.Repeat("ALL ", 100) + "ALL", false},
 		{"a million", strings.Repeat("NOT ", 500_000) + "ALL", false},
 		{"a million parentheses", strings.Repeat("(", 1_000_000), false},
+		{"300 KB of strings", "TEXT {150000}\r\n" + strings.Repeat("ΐ", 75_000) + " SUBJECT {150000}\r\n" + strings.Repeat("ΐ", 75_000), true},
+		{"300 KB that are 3 MB folded", "TEXT {150000}\r\n" + strings.Repeat("ﷺ", 50_000) + " SUBJECT {150000}\r\n" + strings.Repeat("ﷺ", 50_000), false},
 	} {
 		_, err := searchProgramOf(tt.program)
 		if (err == nil) != tt.ok {
@@ -199,6 +202,15 @@ func TestSearchPanic(t *testing.T) {
 	}
 }
 
+// manyKeys returns n keys of that kind that are nowhere.
+func manyKeys(kind string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, " %s zz%d", kind, i)
+	}
+	return b.String()
+}
+
 // TestSearchTime holds that a search ends when its time is over, with NO, that
 // "$" is empty then, and that the session lives.
 func TestSearchTime(t *testing.T) {
@@ -210,6 +222,36 @@ func TestSearchTime(t *testing.T) {
 	c.must(" NO [LIMIT]", "SEARCH SUBJECT a")
 	c.must(" NO [LIMIT]", "SEARCH RETURN (SAVE) TEXT a")
 	c.must(" OK", "NOOP")
+}
+
+// TestSearchTimeInMessage holds that the time of a search ends within a message.
+func TestSearchTimeInMessage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *config.Config, _ *Options) { c.Limits.SearchTime = time.Millisecond })
+	w.deliver("u", "", "cur/1.m.h:2,S", strings.Repeat("Subject: =?utf-8?q?a=C3=A9?=\n", 50_000)+"\n"+strings.Repeat("ΐΐΐΐ\n", 200_000))
+	c := w.login("u")
+	c.must(" OK", "SELECT INBOX")
+	for _, kind := range []string{"SUBJECT", "BODY", "TEXT"} {
+		c.must(" NO [LIMIT]", "SEARCH"+manyKeys(kind, 20))
+	}
+	c.must(" OK", "NOOP")
+}
+
+// TestSearchFieldOnce holds that a field is made ready once, for however many keys.
+func TestSearchFieldOnce(t *testing.T) {
+	lookAt := func(n int) float64 {
+		program, err := searchProgramOf(manyKeys("SUBJECT", n)[1:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var x Searching
+		x.begin(&program.strings)
+		f := body.Field{Name: []byte("subject"), Value: []byte("=?utf-8?q?a=C3=A9?= b")}
+		return testing.AllocsPerRun(100, func() { x.lookAt(f) })
+	}
+	if one, many := lookAt(1), lookAt(100); one != many {
+		t.Errorf("%v allocations for one key, %v for 100", one, many)
+	}
 }
 
 func TestAddressText(t *testing.T) {

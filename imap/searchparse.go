@@ -14,6 +14,7 @@ type SearchParser struct {
 	*wire.Decoder
 	charset string // as named by CHARSET, or ""
 	keys    int    // how many more keys there may be
+	room    int64  // octets that their strings may still have, folded
 	depth   int    // how many more keys may contain the next one
 	strings stringKeys
 	modSeq  bool  // there is a key MODSEQ
@@ -22,7 +23,8 @@ type SearchParser struct {
 }
 
 func (s *Session) searchParser(d *wire.Decoder) *SearchParser {
-	return &SearchParser{Decoder: d, keys: s.conf.Limits.SearchKeys, depth: s.conf.Limits.SearchDepth}
+	l := &s.conf.Limits
+	return &SearchParser{Decoder: d, keys: l.SearchKeys, room: l.Args, depth: l.SearchDepth}
 }
 
 // refuse makes err the answer to the command. What follows is not read.
@@ -121,4 +123,14 @@ func (p *SearchParser) Text() string {
 		p.FailText("", "Search string is not in its charset")
 	}
 	return text
+}
+
+// folded makes a string ready to be looked for. That can make it several times as
+// long, and the sum is bounded as that of the arguments is.
+func (p *SearchParser) folded(text string) []byte {
+	key := body.Fold(nil, []byte(text))
+	if p.room -= int64(len(key)); p.room < 0 {
+		p.FailText("LIMIT", "Search strings are too long")
+	}
+	return key
 }

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
-	"sync"
 	"sync/atomic"
+	"time"
 
 	"imapd/imap/wire"
 	"imapd/maildir"
@@ -191,18 +191,25 @@ type searchRun struct {
 	looker  *Searching   // of the session's goroutine
 	workers []*Searching // made when the first message must be read
 	window  []candidate
+	heed    <-chan time.Time
+	stop    context.CancelCauseFunc
 }
 
-// find runs a search.
+// find runs a search. The session's goroutine looks up from it now and then; what
+// it must be given up for ends the context, and so does the time.
 func (s *Session) find(b *Box, a *SearchArgs) (*SearchOutcome, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.conf.Limits.SearchTime)
+	ctx, stop := context.WithCancelCause(s.ctx)
+	defer stop(nil)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.conf.Limits.SearchTime, errSearchTime)
 	defer cancel()
+	heed := time.NewTicker(heedEvery)
+	defer heed.Stop()
 	a.program.root.bind(b)
-	r := searchRun{box: b, program: &a.program, looker: &Searching{Session: s, ctx: ctx, Box: b}}
+	r := searchRun{box: b, program: &a.program, looker: &Searching{Session: s, ctx: ctx, Box: b}, heed: heed.C, stop: stop}
 	o := new(SearchOutcome)
 	err := r.find(a, o)
-	if err != nil && ctx.Err() != nil && s.ctx.Err() == nil {
-		return nil, errSearchTime
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
 	return o, err
 }
@@ -278,6 +285,11 @@ func (r *searchRun) last(lo, hi int) (candidate, error) {
 // try returns the matches from index lo to hi-1, in order. They are good until
 // the next call. Ghosts match nothing.
 func (r *searchRun) try(lo, hi int) ([]candidate, error) {
+	select {
+	case <-r.heed:
+		r.lookUp()
+	default:
+	}
 	if err := r.looker.ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -318,13 +330,32 @@ func (r *searchRun) decide(undecided int) error {
 	}
 	var next atomic.Int32
 	n := min(len(r.workers), undecided)
-	errs := make([]error, n)
-	var wg sync.WaitGroup
-	for i, x := range r.workers[:n] {
-		wg.Go(func() { errs[i] = r.work(x, &next) })
+	ends := make(chan error, n)
+	for _, x := range r.workers[:n] {
+		go func() { ends <- r.work(x, &next) }()
 	}
-	wg.Wait()
+	var errs []error
+	for len(errs) < n {
+		select {
+		case err := <-ends:
+			errs = append(errs, err)
+		case <-r.heed:
+			r.lookUp()
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// lookUp gives the search up if it must be.
+func (r *searchRun) lookUp() {
+	s := r.looker.Session
+	err := s.heed(true)
+	if err == nil {
+		err = s.expelled()
+	}
+	if err != nil {
+		r.stop(err)
+	}
 }
 
 // work settles one open candidate after the other. What panics here would end

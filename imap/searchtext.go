@@ -11,18 +11,37 @@ import (
 )
 
 // stringKeys are the keys of a search for which files are read. They are kept
-// together, so that a file is read once for all of them.
+// together, so that a file is read once for all of them, and what it says is
+// decoded and folded once.
 type stringKeys struct {
 	date   bool // the Date field is wanted
-	fields []fieldKey
-	texts  []wholeKey
+	fields []fieldKeys
+	number int // of keys in fields
+	texts  []body.Key
 }
 
-// A fieldKey is a string looked for in the header fields of one name.
-type fieldKey struct {
+// fieldKeys are strings looked for in the header fields of one name, in one form.
+type fieldKeys struct {
 	name []byte
 	kind fieldKind
-	key  string // "": the field is there
+	keys []fieldKey
+}
+
+// A fieldKey is one of them.
+type fieldKey struct {
+	index int    // among all keys for fields
+	text  []byte // folded; empty: the field is there
+}
+
+// of returns where the keys for the fields of that name and form are.
+func (k *stringKeys) of(name string, kind fieldKind) *fieldKeys {
+	for i := range k.fields {
+		if f := &k.fields[i]; f.kind == kind && isField(f.name, []byte(name)) {
+			return f
+		}
+	}
+	k.fields = append(k.fields, fieldKeys{name: []byte(name), kind: kind})
+	return &k.fields[len(k.fields)-1]
 }
 
 // fieldKind says in which form a field is compared.
@@ -34,10 +53,15 @@ const (
 	addressField                  // FROM, TO, CC, BCC: see addressText
 )
 
-// A wholeKey is a string looked for in a whole message.
-type wholeKey struct {
-	key     string
-	headers bool // TEXT: in the headers as well
+// text returns the value of a field in that form.
+func (k fieldKind) text(value []byte) string {
+	switch k {
+	case phraseField:
+		value = oneSpace(value)
+	case addressField:
+		value = addressText(value)
+	}
+	return body.DecodeHeader(value)
 }
 
 // headerKey is the parser of a key with a string for one header field.
@@ -56,8 +80,10 @@ func parseHeaderKey(p *SearchParser) SearchTest {
 }
 
 func (p *SearchParser) fieldTest(name string, kind fieldKind) SearchTest {
-	i := len(p.strings.fields)
-	p.strings.fields = append(p.strings.fields, fieldKey{[]byte(name), kind, p.Text()})
+	i := p.strings.number
+	p.strings.number++
+	k := p.strings.of(name, kind)
+	k.keys = append(k.keys, fieldKey{i, p.folded(p.Text())})
 	return SearchTest{Cost: CostHeader, Match: func(x *Searching) (bool, error) { return x.field(i) }}
 }
 
@@ -66,22 +92,27 @@ func (p *SearchParser) fieldTest(name string, kind fieldKind) SearchTest {
 func textKey(headers bool) func(*SearchParser) SearchTest {
 	return func(p *SearchParser) SearchTest {
 		p.SP()
-		key := p.Text()
-		if key == "" {
+		key := p.folded(p.Text())
+		if len(key) == 0 {
 			return SearchTest{}
 		}
 		i := len(p.strings.texts)
-		p.strings.texts = append(p.strings.texts, wholeKey{key, headers})
+		p.strings.texts = append(p.strings.texts, body.Key{Text: key, SkipHeaders: !headers})
 		return SearchTest{Cost: CostFile, Match: func(x *Searching) (bool, error) { return x.text(i) }}
 	}
 }
 
 // messageStrings is what has been read of one message for a search.
 type messageStrings struct {
-	keys   *stringKeys
-	fields matches
-	texts  matches
-	scope  body.Scope // where to look for texts
+	keys *stringKeys
+
+	matched    []bool // which of the keys for fields have been found
+	left       int    // how many have not
+	fieldsRead bool   // all fields that have to be have been looked at
+	folded     []byte // the field that is being looked at
+
+	texts     *body.Matcher
+	textsRead bool // all texts that have to be have been looked at
 
 	file     *maildir.File // nil until opened
 	head     []byte        // the beginning of the file, once its text is read
@@ -91,48 +122,12 @@ type messageStrings struct {
 	dated bool      // a Date field has been seen
 }
 
-// matches are the answers for the keys of one kind.
-type matches struct {
-	matchers []*body.Matcher
-	found    []bool
-	left     int  // keys not found yet
-	done     bool // all that there is has been looked at
-}
-
-func newMatches(n int, key func(i int) string) matches {
-	m := matches{matchers: make([]*body.Matcher, n), found: make([]bool, n), left: n}
-	for i := range m.matchers {
-		m.matchers[i] = body.NewMatcher(key(i))
-	}
-	return m
-}
-
-func (m *matches) reset() {
-	clear(m.found)
-	m.left, m.done = len(m.found), false
-}
-
-// note notes whether key i, which had not been found before, is found now.
-func (m *matches) note(i int, found bool) {
-	if found {
-		m.found[i] = true
-		m.left--
-	}
-}
-
 // begin makes m ready for the first message.
 func (m *messageStrings) begin(k *stringKeys) {
 	m.keys = k
-	m.date = time.Unix(0, 0).UTC()
-	m.fields = newMatches(len(k.fields), func(i int) string { return k.fields[i].key })
-	m.texts = newMatches(len(k.texts), func(i int) string { return k.texts[i].key })
-	m.scope = body.ScopeBody
-	for i, t := range k.texts {
-		m.texts.matchers[i].SkipHeaders = !t.headers
-		if t.headers {
-			m.scope = body.ScopeText
-		}
-	}
+	m.matched = make([]bool, k.number)
+	m.texts = body.NewMatcher(k.texts)
+	m.end()
 }
 
 // end forgets the message and closes its file.
@@ -142,8 +137,8 @@ func (m *messageStrings) end() {
 	}
 	m.file, m.headRead = nil, false
 	m.date, m.dated = time.Unix(0, 0).UTC(), false
-	m.fields.reset()
-	m.texts.reset()
+	clear(m.matched)
+	m.left, m.fieldsRead, m.textsRead = len(m.matched), false, false
 }
 
 // File opens the message's file, and returns the same one until the message is
@@ -162,7 +157,7 @@ func (x *Searching) File() (*maildir.File, error) {
 // field reports whether field key i matches.
 func (x *Searching) field(i int) (bool, error) {
 	err := x.readFields()
-	return x.fields.found[i], err
+	return x.matched[i], err
 }
 
 // sent returns the time in the Date field, see messageStrings.date.
@@ -174,13 +169,13 @@ func (x *Searching) sent() (time.Time, error) {
 // text reports whether text key i matches.
 func (x *Searching) text(i int) (bool, error) {
 	err := x.readText()
-	return x.texts.found[i], err
+	return err == nil && x.texts.Found(i), err
 }
 
 // readFields looks at the header's fields, for all keys, until there is nothing
 // more to know.
 func (x *Searching) readFields() error {
-	if x.fields.done {
+	if x.fieldsRead {
 		return nil
 	}
 	f, err := x.File()
@@ -195,9 +190,9 @@ func (x *Searching) readFields() error {
 			}
 		}
 		x.lookAt(f)
-		return x.fields.left > 0 || x.keys.date && !x.dated
+		return x.left > 0 || x.keys.date && !x.dated
 	})
-	x.fields.done = err == nil
+	x.fieldsRead = err == nil
 	return err
 }
 
@@ -206,23 +201,29 @@ var dateField = []byte("Date")
 // isField compares names in any case.
 func isField(a, b []byte) bool { return len(a) == len(b) && bytes.EqualFold(a, b) }
 
-// lookAt tries the keys that have not been found on a field.
+// lookAt looks for the keys that have not been found in a field.
 func (x *Searching) lookAt(f body.Field) {
 	for i := range x.keys.fields {
-		k := &x.keys.fields[i]
-		if x.fields.found[i] || !isField(f.Name, k.name) {
+		if k := &x.keys.fields[i]; isField(f.Name, k.name) {
+			x.lookFor(k, f.Value)
+		}
+	}
+}
+
+// lookFor looks for keys in the value of a field, which is made ready once for all.
+func (x *Searching) lookFor(k *fieldKeys, value []byte) {
+	ready := false
+	for _, key := range k.keys {
+		if x.matched[key.index] {
 			continue
 		}
-		m := x.fields.matchers[i]
-		switch {
-		case k.key == "":
-			x.fields.note(i, true)
-		case k.kind == phraseField:
-			x.fields.note(i, m.Match(body.DecodeHeader(oneSpace(f.Value))))
-		case k.kind == addressField:
-			x.fields.note(i, m.Match(body.DecodeHeader(addressText(f.Value))))
-		default:
-			x.fields.note(i, m.Match(body.DecodeHeader(f.Value)))
+		if !ready {
+			x.folded = body.Fold(x.folded[:0], []byte(k.kind.text(value)))
+			ready = true
+		}
+		if bytes.Contains(x.folded, key.text) {
+			x.matched[key.index] = true
+			x.left--
 		}
 	}
 }
@@ -243,7 +244,7 @@ func oneSpace(b []byte) []byte {
 // readText looks at the message's texts, for all keys, until there is nothing
 // more to know.
 func (x *Searching) readText() error {
-	if x.texts.done {
+	if x.textsRead {
 		return nil
 	}
 	f, err := x.File()
@@ -258,13 +259,11 @@ func (x *Searching) readText() error {
 	if err != nil {
 		return err
 	}
-	found, err := root.Search(x, x.scope, x.texts.matchers)
+	err = root.Search(x, x.texts)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = nil // another program has cut the file short meanwhile: then that is the message
 	}
-	if err == nil {
-		x.texts.found, x.texts.done = found, true
-	}
+	x.textsRead = err == nil
 	return err
 }
 
@@ -286,8 +285,12 @@ func (x *Searching) readHead(f *maildir.File) error {
 	return nil
 }
 
-// ReadAt reads the message's file.
+// ReadAt reads the message's file, unless the search is over: whatever is done with a
+// message ends with the piece that it is at.
 func (x *Searching) ReadAt(p []byte, off int64) (int, error) {
+	if err := x.ctx.Err(); err != nil {
+		return 0, err
+	}
 	if x.headRead && off+int64(len(p)) <= int64(len(x.head)) {
 		return copy(p, x.head[off:]), nil
 	}

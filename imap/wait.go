@@ -3,6 +3,7 @@ package imap
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 )
@@ -96,13 +97,40 @@ func (s *Session) over() error {
 }
 
 // expelled returns the BYE that the administrator wants: for this session, or by
-// a shutdown notice that does not spare it. A command with many responses asks between them.
+// a shutdown notice that does not spare it. A command with many responses asks between
+// them, and a search while it runs.
 func (s *Session) expelled() error {
 	if s.kicked.Load() {
 		return &byeError{Code: "UNAVAILABLE", Text: "Session ended by the administrator"}
 	}
 	if text, down := s.shutdown(); down && s.rank.Load() != admin {
 		return &byeError{Code: "ALERT", Text: text}
+	}
+	return nil
+}
+
+// heedEvery is how often a command that takes long looks up from its work: often
+// enough that nobody waits for a session that has to end, or works for nobody.
+const heedEvery = time.Second
+
+// errGone ends a session whose client is not there any more.
+var errGone = fmt.Errorf("client is gone: %w", errSilent)
+
+// heed returns why a command that takes long has to be given up: the session is cut,
+// or the client is gone. One that has only shut its side may still listen, as a
+// script with its commands in a file does: it is told something between two
+// responses, which whoever is gone answers with a reset.
+func (s *Session) heed(between bool) error {
+	if s.ctx.Err() != nil || s.isCut() {
+		return errCut
+	}
+	shut, gone := s.hungUp()
+	switch {
+	case gone:
+		return errGone
+	case shut && between:
+		s.untagged("OK Still here")
+		return s.flush()
 	}
 	return nil
 }

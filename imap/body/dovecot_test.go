@@ -198,7 +198,7 @@ func parseSection(spec string) Section {
 		s.Path = append(s.Path, uint32(i))
 	}
 	word, list, _ := strings.Cut(spec, " ")
-	s.Fields = strings.Fields(strings.Trim(list, "()"))
+	s.Fields = NewFieldNames(strings.Fields(strings.Trim(list, "()"))...)
 	s.Kind = map[string]SectionKind{"": SectionAll, "HEADER": SectionHeader, "HEADER.FIELDS": SectionFields,
 		"HEADER.FIELDS.NOT": SectionFieldsNot, "TEXT": SectionText, "MIME": SectionMIME}[word]
 	return s

@@ -34,7 +34,7 @@ func FuzzParse(f *testing.F) {
 		}
 		checkTree(t, text, root)
 		fuzzContents(t, text, root)
-		if _, err := root.Search(r, ScopeText, []*Matcher{NewMatcher("no such text")}); err != nil {
+		if err := root.Search(r, NewMatcher(newKeys("no such text"))); err != nil {
 			t.Error(err)
 		}
 	})
@@ -146,17 +146,12 @@ func FuzzMatcher(f *testing.F) {
 	f.Add("jörg", "Hallo JO\u0308RG!", 1)
 	f.Add("a", "\xff\xe2\x82A", 2)
 	f.Fuzz(func(t *testing.T, key, text string, cut int) {
-		want := strings.Contains(string(fold(nil, []byte(text))), string(fold(nil, []byte(key))))
-		m := NewMatcher(key)
-		whole := m.Match(text)
-		m.Reset()
-		for b := []byte(text); len(b) > 0; {
-			n := min(max(cut, 1), len(b))
-			m.Write(b[:n])
-			b = b[n:]
-		}
-		if whole != m.Found() {
-			t.Errorf("%q in %q: whole %v, in pieces of %d %v", key, text, whole, cut, m.Found())
+		k := newKey(key)
+		want := strings.Contains(string(Fold(nil, []byte(text))), string(k.Text))
+		m := NewMatcher([]Key{k, newKey(key + text)})
+		whole := match(m, text, len(text))
+		if pieces := match(m, text, cut); whole != pieces {
+			t.Errorf("%q in %q: whole %v, in pieces of %d %v", key, text, whole, cut, pieces)
 		}
 		// An unfinished character at the end of the text is not looked at.
 		if whole != want && utf8.ValidString(text) || whole && !want {

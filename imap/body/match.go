@@ -3,7 +3,6 @@ package body
 import (
 	"bytes"
 	"encoding/binary"
-	"io"
 	"sync"
 	"unicode"
 	"unicode/utf8"
@@ -11,72 +10,68 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// A Matcher finds a string in text as SEARCH wants it: a substring, in any case, in Unicode. It compares by
-// i;unicode-casemap (RFC 5051): characters in title case, decomposed, so that é is found however it was written. The
-// text is fed in pieces; it may be large, the key should not be. A Matcher is used by one goroutine at a time.
+// A Key is a string that is looked for as SEARCH wants it: a substring, in any case, in Unicode.
+type Key struct {
+	Text        []byte // folded (Fold); an empty one is in every message
+	SkipHeaders bool   // BODY, not TEXT: not in headers
+}
+
+// A Matcher looks for keys in the texts of one message after the other. A text is fed in pieces and folded once for all
+// keys, so that what a Matcher holds is bounded by a piece and the longest key, whatever the size of the text and the
+// number of the keys. It is used by one goroutine at a time; the keys are not changed and may be shared.
 type Matcher struct {
-	SkipHeaders bool // Search: not in headers
+	keys  []Key
+	scope Scope // where to look for them
+	keep  int   // octets at the end of a text that may be the beginning of a key
 
-	key  []byte // folded
-	buf  []byte // folded text that may be the beginning of the key, and room for more
-	tail []byte // an unfinished character
-	hit  bool
+	found []bool // by key, since reset
+	left  int    // keys that have not been found
+
+	header bool   // the text is a header
+	text   []byte // what is held of the text, folded
+	seen   int    // text[:seen] has been looked at, and is here for what may begin in it
+	tail   []byte // an unfinished character
 }
 
-// NewMatcher returns a Matcher for a key in UTF-8. An empty key is in every text.
-func NewMatcher(key string) *Matcher {
-	return &Matcher{key: fold(nil, []byte(key))}
-}
-
-// Reset begins a new text.
-func (m *Matcher) Reset() {
-	m.buf = m.buf[:0]
-	m.tail = m.tail[:0]
-	m.hit = len(m.key) == 0
-}
-
-// Write takes the next piece of the text, in UTF-8. It never fails.
-func (m *Matcher) Write(b []byte) (int, error) {
-	m.feed(b)
-	return len(b), nil
-}
-
-// Found reports whether the key has been in the text since Reset.
-func (m *Matcher) Found() bool {
-	m.search()
-	return m.hit
-}
-
-// Match reports whether the key is in s.
-func (m *Matcher) Match(s string) bool {
-	m.Reset()
-	m.feed([]byte(s))
-	return m.Found()
-}
-
-// MatchReader reports whether the key is in what r gives, and reads no more of it than that takes.
-func (m *Matcher) MatchReader(r io.Reader) (bool, error) {
-	m.Reset()
-	in := windows.Get().(*[windowSize]byte)
-	defer windows.Put(in)
-	for !m.hit {
-		n, err := r.Read(in[:])
-		m.feed(in[:n])
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return m.Found(), err
+// NewMatcher returns a Matcher for keys.
+func NewMatcher(keys []Key) *Matcher {
+	m := &Matcher{keys: keys, scope: ScopeBody, found: make([]bool, len(keys))}
+	for i := range keys {
+		m.keep = max(m.keep, len(keys[i].Text)-1)
+		if !keys[i].SkipHeaders {
+			m.scope = ScopeText
 		}
 	}
-	return m.Found(), nil
+	return m
 }
 
-// foldPiece is how much is folded at a time.
+// Found reports whether the key of that index is in the message that was searched last.
+func (m *Matcher) Found(i int) bool { return m.found[i] }
+
+// reset begins a message.
+func (m *Matcher) reset() {
+	m.left = len(m.keys)
+	for i := range m.keys {
+		m.found[i] = len(m.keys[i].Text) == 0
+		if m.found[i] {
+			m.left--
+		}
+	}
+}
+
+// begin begins a text.
+func (m *Matcher) begin(header bool) {
+	m.header = header
+	m.text, m.seen, m.tail = m.text[:0], 0, m.tail[:0]
+}
+
+// foldPiece is how much is folded at a time, and how much is looked at.
 const foldPiece = 16 << 10
 
+// feed takes the next piece of the text, in UTF-8. There must be as much new text as the longest key is long before it
+// is looked at: else small pieces would each cost as much as the key.
 func (m *Matcher) feed(b []byte) {
-	for len(b) > 0 && !m.hit {
+	for len(b) > 0 && m.left > 0 {
 		n := min(len(b), foldPiece)
 		piece := b[:n]
 		b = b[n:]
@@ -86,29 +81,34 @@ func (m *Matcher) feed(b []byte) {
 		}
 		n = completeUTF8(piece)
 		m.tail = append(m.tail, piece[n:]...)
-		m.buf = fold(m.buf, piece[:n])
-		if len(m.key) < shortKey || len(m.buf) > 2*len(m.key) {
-			m.search()
+		m.text = Fold(m.text, piece[:n])
+		if len(m.text)-m.seen >= max(foldPiece, m.keep) {
+			m.look()
 		}
 	}
 }
 
-// shortKey is the length from which on a search waits until there is as much new text as the key is long: else small
-// pieces of text would each cost as much as the key.
-const shortKey = 256
-
-// search looks for the key in what has been fed, and keeps what may be its beginning.
-func (m *Matcher) search() {
-	if m.hit || bytes.Contains(m.buf, m.key) {
-		m.hit = true
-		return
+// look looks for the keys in what has been fed since it last did, which ends a text too, and keeps what may be the
+// beginning of one.
+func (m *Matcher) look() {
+	for i := range m.keys {
+		k := &m.keys[i]
+		if m.found[i] || m.header && k.SkipHeaders {
+			continue
+		}
+		if bytes.Contains(m.text[max(m.seen-len(k.Text)+1, 0):], k.Text) {
+			m.found[i] = true
+			m.left--
+		}
 	}
-	keep := min(len(m.key)-1, len(m.buf))
-	m.buf = append(m.buf[:0], m.buf[len(m.buf)-keep:]...)
+	keep := min(m.keep, len(m.text))
+	m.text = append(m.text[:0], m.text[len(m.text)-keep:]...)
+	m.seen = keep
 }
 
-// fold appends b in upper case, decomposed.
-func fold(dst, b []byte) []byte {
+// Fold appends a text in UTF-8 as strings are compared, by i;unicode-casemap (RFC 5051): in title case, decomposed, so
+// that é is found however it was written.
+func Fold(dst, b []byte) []byte {
 	for len(b) > 0 {
 		if n := asciiLen(b); n > 0 {
 			dst = appendUpper(dst, b[:n])

@@ -199,13 +199,13 @@ func TestReadErrors(t *testing.T) {
 		t.Errorf("VirtualSize: %v", err)
 	}
 	root := parseString(t, text, Limits{})
-	if _, err := SelectFields(r, root.Header, []string{"Subject"}, false); !errors.Is(err, errDisk) {
+	if _, err := SelectFields(r, root.Header, NewFieldNames("Subject"), false); !errors.Is(err, errDisk) {
 		t.Errorf("SelectFields: %v", err)
 	}
 	if _, err := HeaderField(r, root.Header, "x"); !errors.Is(err, errDisk) {
 		t.Errorf("HeaderField: %v", err)
 	}
-	if _, err := root.Search(r, ScopeText, []*Matcher{NewMatcher("absent")}); !errors.Is(err, errDisk) {
+	if err := root.Search(r, NewMatcher(newKeys("absent"))); !errors.Is(err, errDisk) {
 		t.Errorf("Search: %v", err)
 	}
 	c := NewContent(r, root.Body)

@@ -2,6 +2,7 @@ package body
 
 import (
 	"io"
+	"slices"
 )
 
 // SectionKind is the word of a section specifier.
@@ -20,7 +21,48 @@ const (
 type Section struct {
 	Path   []uint32 // part numbers; empty: the message
 	Kind   SectionKind
-	Fields []string // of SectionFields and SectionFieldsNot, in any case
+	Fields FieldNames // of SectionFields and SectionFieldsNot
+}
+
+// FieldNames is a set of names of header fields, which are compared in any case. What it costs to look one up hardly
+// depends on how many there are: a header has many lines.
+type FieldNames struct {
+	sorted []string // by length, and then by their octets in lower case
+}
+
+// NewFieldNames returns the set of names.
+func NewFieldNames(names ...string) FieldNames {
+	return FieldNames{slices.SortedFunc(slices.Values(names), compareNames[string])}
+}
+
+// has reports whether name is in the set.
+func (n FieldNames) has(name []byte) bool {
+	lo, hi := 0, len(n.sorted)
+	for lo < hi {
+		mid := (lo + hi) / 2
+		switch c := compareNames(name, n.sorted[mid]); {
+		case c == 0:
+			return true
+		case c < 0:
+			hi = mid
+		default:
+			lo = mid + 1
+		}
+	}
+	return false
+}
+
+// compareNames orders names of fields: first by length, which alone tells most of them apart.
+func compareNames[T string | []byte](a T, b string) int {
+	if len(a) != len(b) {
+		return len(a) - len(b)
+	}
+	for i := range len(a) {
+		if x, y := lower(a[i]), lower(b[i]); x != y {
+			return int(x) - int(y)
+		}
+	}
+	return 0
 }
 
 // NeedsTree reports whether the section can only be found in a tree that Parse made. Otherwise the message's sizes do
@@ -68,7 +110,7 @@ func (p *Part) Section(r io.ReaderAt, s Section) (Content, error) {
 // SelectFields returns the fields of a message's header (ParseHeader) whose names are, or with not are none of, the
 // given ones, in the order of the header, and the blank line. A selection beyond 128 KB is not held: it is read again
 // when it is written.
-func SelectFields(r io.ReaderAt, header Span, names []string, not bool) (Content, error) {
+func SelectFields(r io.ReaderAt, header Span, names FieldNames, not bool) (Content, error) {
 	f := &filter{r: r, header: header, names: names, not: not, complete: !not}
 	return f.content()
 }
@@ -100,7 +142,7 @@ const maxHeld = 128 << 10
 type filter struct {
 	r      io.ReaderAt
 	header Span
-	names  []string
+	names  FieldNames
 	not    bool
 	// complete: a header without blank line gets one; if the last line has no end, then that end. RFC 9051 section
 	// 6.4.5.1 leaves out the blank line of a message that has none; Dovecot does so too, but not for HEADER.FIELDS of
@@ -157,14 +199,7 @@ var crlf = []byte("\r\n")
 // selects reports whether the field that begins with this line is wanted.
 func (f *filter) selects(line []byte) bool {
 	name, _, ok := cutField(line)
-	if ok {
-		for _, n := range f.names {
-			if isWord(name, n) {
-				return !f.not
-			}
-		}
-	}
-	return f.not
+	return (ok && f.names.has(name)) != f.not
 }
 
 // isWord compares ASCII in any case.

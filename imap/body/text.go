@@ -81,46 +81,24 @@ func (p *Part) searchable() bool {
 		(strings.EqualFold(p.Type, "text") || strings.EqualFold(p.Type, "message"))
 }
 
-// Search tells which of the keys occur in the message with root p: found[i] for keys[i]. It reads the message at most
-// once, and no further than it must. With ScopeText, keys with SkipHeaders are looked for in the text parts only.
-func (p *Part) Search(r io.ReaderAt, scope Scope, keys []*Matcher) (found []bool, err error) {
-	found = make([]bool, len(keys))
-	left := len(keys)
-	note := func(i int, hit bool) {
-		if hit {
-			found[i] = true
-			left--
-		}
-	}
-	for i, m := range keys {
-		m.Reset()
-		note(i, m.Found()) // an empty key is in anything
-	}
-	p.Texts(r, scope, func(t *Text) bool {
-		for _, m := range keys {
-			m.Reset()
-		}
-		for left > 0 && err == nil {
+// Search looks for the keys of m in the message with root p; m.Found tells which of them occur. It reads the message at
+// most once, and no further than it must.
+func (p *Part) Search(r io.ReaderAt, m *Matcher) (err error) {
+	m.reset()
+	p.Texts(r, m.scope, func(t *Text) bool {
+		m.begin(t.IsHeader)
+		for m.left > 0 && err == nil {
 			var b []byte
 			b, err = t.source.next()
-			for i, m := range keys {
-				if !found[i] && !(t.IsHeader && m.SkipHeaders) {
-					m.feed(b)
-					note(i, m.hit)
-				}
-			}
+			m.feed(b)
 		}
-		for i, m := range keys {
-			if !found[i] {
-				note(i, m.Found())
-			}
-		}
+		m.look()
 		if err == io.EOF {
 			err = nil
 		}
-		return left > 0 && err == nil
+		return m.left > 0 && err == nil
 	})
-	return found, err
+	return err
 }
 
 // bodyPieces reads the body of a text part as UTF-8.

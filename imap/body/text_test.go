@@ -2,8 +2,10 @@ package body
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -150,6 +152,30 @@ func TestBinaryRanges(t *testing.T) {
 	}
 }
 
+// newKey makes a key of a string as it is written.
+func newKey(s string) Key { return Key{Text: Fold(nil, []byte(s))} }
+
+func newKeys(all ...string) []Key {
+	var keys []Key
+	for _, s := range all {
+		keys = append(keys, newKey(s))
+	}
+	return keys
+}
+
+// match looks for m's keys in text, which is fed in pieces of n octets, and returns the answer for the first.
+func match(m *Matcher, text string, n int) bool {
+	m.reset()
+	m.begin(false)
+	for b := []byte(text); len(b) > 0; {
+		k := min(max(n, 1), len(b))
+		m.feed(b[:k])
+		b = b[k:]
+	}
+	m.look()
+	return m.Found(0)
+}
+
 func TestMatcher(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -161,29 +187,66 @@ func TestMatcher(t *testing.T) {
 		{"ﬁ", "FI", true}, {"fi", "ﬁ", true}, {"Å", "å", true}, {"K", "\u212a", true}, {"straße", "STRASSE", false}, {"你好", "说你好吗", true}, {"ö", "o", false},
 		{"@[`{", "@[`{", true}, {"az", "AZ", true}, {"`{", "@[", false}, {"a b", "a  b", false}, {"abcdefgh12345678z", "xABCDEFGH12345678Zx", true},
 	} {
-		m := NewMatcher(tt.key)
-		if got := m.Match(tt.text); got != tt.want {
-			t.Errorf("%q in %q: %v", tt.key, tt.text, got)
-		}
-		got, err := m.MatchReader(iotest.OneByteReader(strings.NewReader(tt.text)))
-		if got != tt.want || err != nil {
-			t.Errorf("%q in %q, octet by octet: %v %v", tt.key, tt.text, got, err)
+		m := NewMatcher(newKeys(tt.key))
+		for _, n := range []int{1, 1000} {
+			if got := match(m, tt.text, n); got != tt.want {
+				t.Errorf("%q in %q, %d octets at a time: %v", tt.key, tt.text, n, got)
+			}
 		}
 	}
 	long := strings.Repeat("long key ", 100)
-	if text := strings.Repeat("x", 70_000) + long + "y"; !NewMatcher(long).Match(text) || NewMatcher(long+"x").Match(text) {
+	if text := strings.Repeat("x", 70_000) + long + "y"; !match(NewMatcher(newKeys(long)), text, len(text)) || match(NewMatcher(newKeys(long+"x")), text, len(text)) {
 		t.Error("long key")
 	}
+}
+
+// TestMatcherKeys has keys of many lengths look at one text together: each must find what it finds alone, wherever the
+// pieces end.
+func TestMatcherKeys(t *testing.T) {
+	t.Parallel()
 	rnd := rand.New(rand.NewPCG(7, 8))
-	for range 50 {
-		n := rnd.IntN(100_000)
-		text := strings.Repeat("x", n) + "Nadel" + strings.Repeat("y", rnd.IntN(100_000))
-		if !NewMatcher("xNADELy").Match("x" + text + "y") {
-			t.Errorf("not found at %d", n)
+	for range 40 {
+		var b strings.Builder
+		for range rnd.IntN(20) {
+			b.WriteString(strings.Repeat([]string{"x", "y"}[rnd.IntN(2)], rnd.IntN(5000)) + []string{"", "ΐ", "É", "Nadel"}[rnd.IntN(4)])
 		}
-		if NewMatcher("xNADELx").Match(text) {
-			t.Errorf("found at %d", n)
+		text := b.String()
+		folded := string(Fold(nil, []byte(text)))
+		var keys []Key
+		for range 1 + rnd.IntN(30) {
+			from := rnd.IntN(len(folded) + 1)
+			key := []byte(folded[from : from+rnd.IntN(min(len(folded)-from, []int{5, 200, 50_000}[rnd.IntN(3)])+1)])
+			if len(key) > 0 && rnd.IntN(2) == 0 {
+				key[rnd.IntN(len(key))] = '#'
+			}
+			keys = append(keys, Key{Text: key})
 		}
+		m := NewMatcher(keys)
+		match(m, text, 1+rnd.IntN(40_000))
+		for i := range keys {
+			if want := strings.Contains(folded, string(keys[i].Text)); m.Found(i) != want {
+				t.Fatalf("key of %d octets in %d: %v, want %v", len(keys[i].Text), len(folded), m.Found(i), want)
+			}
+		}
+	}
+}
+
+// TestMatcherMemory holds that what a search takes does not grow with the number of its keys.
+func TestMatcherMemory(t *testing.T) {
+	text := "Content-Type: text/plain; charset=utf-8\n\n" + strings.Repeat(strings.Repeat("ΐ", 30)+"\n", 2000) // each three times as long decomposed
+	root := parseString(t, text, Limits{})
+	var keys []Key
+	for i := range 1000 {
+		keys = append(keys, newKey(fmt.Sprint("zz", i)))
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := root.Search(strings.NewReader(text), NewMatcher(keys)); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 2<<20 {
+		t.Errorf("%d KB for 1000 keys", n>>10)
 	}
 }
 
@@ -205,21 +268,27 @@ func TestSearch(t *testing.T) {
 		{"imagetext", false, false}, {"name=picture", true, false}, {"inner subject", true, false}, {"inner body", true, true}, {"unreadable", false, false},
 		{"x-what", true, false}, {"<B>HTML</b>", true, true}, {"preamble", false, false}, {"absent", false, false}, {"", true, true},
 	} {
-		for scope, want := range map[Scope]bool{ScopeText: tt.text, ScopeBody: tt.body} {
-			got, err := root.Search(strings.NewReader(searched), scope, []*Matcher{NewMatcher("absent"), NewMatcher(tt.key)})
-			if err != nil || got[0] || got[1] != want {
-				t.Errorf("%q in scope %d: %v %v", tt.key, scope, got, err)
+		for i, want := range []bool{tt.text, tt.body} {
+			keys := newKeys("absent", tt.key)
+			keys[0].SkipHeaders, keys[1].SkipHeaders = i == 1, i == 1
+			m := NewMatcher(keys)
+			err := root.Search(strings.NewReader(searched), m)
+			if err != nil || m.Found(0) || m.Found(1) != want {
+				t.Errorf("%q, headers skipped: %v: %v %v", tt.key, i == 1, m.found, err)
 			}
 		}
 	}
-	got, err := root.Search(strings.NewReader(searched), ScopeText, []*Matcher{NewMatcher("soft"), NewMatcher("jörg"), NewMatcher("inner body")})
-	if err != nil || !got[0] || !got[1] || !got[2] {
-		t.Errorf("all three: %v %v", got, err)
+	m := NewMatcher(newKeys("soft", "jörg", "inner body"))
+	if err := root.Search(strings.NewReader(searched), m); err != nil || !m.Found(0) || !m.Found(1) || !m.Found(2) {
+		t.Errorf("all three: %v %v", m.found, err)
 	}
-	inText := &Matcher{SkipHeaders: true, key: NewMatcher("jörg").key}
-	got, err = root.Search(strings.NewReader(searched), ScopeText, []*Matcher{inText, NewMatcher("jörg")})
-	if err != nil || got[0] || !got[1] {
-		t.Errorf("a key that skips headers, and one that does not: %v %v", got, err)
+	keys := newKeys("jörg", "jörg")
+	keys[0].SkipHeaders = true
+	m = NewMatcher(keys)
+	for range 2 {
+		if err := root.Search(strings.NewReader(searched), m); err != nil || m.Found(0) || !m.Found(1) {
+			t.Errorf("a key that skips headers, and one that does not: %v %v", m.found, err)
+		}
 	}
 }
 
@@ -266,9 +335,9 @@ func TestLargeTexts(t *testing.T) {
 		if want := strings.Repeat("x", pad) + strings.Repeat("é", 30_000) + "\r\n"; len(got) != 1 || got[0] != want {
 			t.Errorf("pad %d: wrong text", pad)
 		}
-		found, err := root.Search(strings.NewReader(text), ScopeText, []*Matcher{NewMatcher(strings.Repeat("y", 5000) + "\n"), NewMatcher("é\r\n")})
-		if err != nil || !found[0] || !found[1] {
-			t.Errorf("pad %d: %v %v", pad, found, err)
+		m := NewMatcher(newKeys(strings.Repeat("y", 5000)+"\n", "é\r\n"))
+		if err := root.Search(strings.NewReader(text), m); err != nil || !m.Found(0) || !m.Found(1) {
+			t.Errorf("pad %d: %v %v", pad, m.found, err)
 		}
 	}
 }
