@@ -15,5 +15,7 @@ func (h *Host) Reboot() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 	}
-	h.boot[0]++
+	id := h.boot()
+	id[0]++
+	h.boot = func() [16]byte { return id }
 }

@@ -36,7 +36,7 @@ func (m *Mailbox) copied(img *index.Image) bool {
 // unclean reports whether the machine has crashed with the index in use.
 func (m *Mailbox) unclean() bool {
 	s := &m.past.state
-	return s.Boot != m.host.boot && !s.Clean
+	return s.Boot != m.host.boot() && !s.Clean
 }
 
 // doubtful reports whether clients may have been told more than img knows of: by

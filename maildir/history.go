@@ -261,7 +261,7 @@ func (h *history) unclean() {
 // is below it, or the index says that all is durable. The index is locked.
 func (m *Mailbox) raise(mod ModSeq) (bool, error) {
 	s := &m.past.state
-	if uint64(mod) < s.Ceiling && !s.Clean && s.Boot == m.host.boot {
+	if uint64(mod) < s.Ceiling && !s.Clean && s.Boot == m.host.boot() {
 		return false, nil
 	}
 	return true, m.ceil(max(s.Ceiling, uint64(mod)+ahead))
@@ -278,7 +278,7 @@ func (m *Mailbox) ceil(c uint64) error {
 		}
 		s.Limit = limit
 	}
-	s.Ceiling, s.Clean, s.Boot = c, false, m.host.boot
+	s.Ceiling, s.Clean, s.Boot = c, false, m.host.boot()
 	if m.locked && m.keys.over.Lines() > 0 && m.keys.over.Ceiling() < s.Ceiling {
 		// Where there is the other durable file it knows the ceiling too, should
 		// the index be lost with its lock file; roughly, for the clock is above it anyway.

@@ -105,7 +105,7 @@ type Host struct {
 	packed packedCache
 	scans  atomic.Int64     // directories read
 	clock  func() time.Time // for modseqs
-	boot   [16]byte         // of the machine
+	boot   func() [16]byte  // of the machine
 	// localLocks is vfs.LocalLocks.
 	localLocks func(fd int) bool
 	early      sync.WaitGroup // goroutines in followEarly; added to with mu, while not closed
@@ -175,7 +175,7 @@ func NewHost(o Options) *Host {
 	h.hub.host = h
 	// With room for the two events of a rename nobody waits for nobody.
 	h.hub.open = func() (*fsnotify.Watcher, error) { return fsnotify.NewBufferedWatcher(64) }
-	h.clock, h.boot, h.localLocks = time.Now, bootID(), vfs.LocalLocks
+	h.clock, h.boot, h.localLocks = time.Now, bootID, vfs.LocalLocks
 	return h
 }
 

@@ -45,7 +45,7 @@ func (m *Mailbox) modSeqs() bool {
 	if !m.oneHistory() {
 		return false
 	}
-	if uint64(m.Snapshot().ModSeq) < h.state.Ceiling && h.state.Boot == m.host.boot && !h.state.Clean {
+	if uint64(m.Snapshot().ModSeq) < h.state.Ceiling && h.state.Boot == m.host.boot() && !h.state.Clean {
 		if h.file.ReadLimit(); !h.behind() {
 			return true
 		}

@@ -157,7 +157,7 @@ func (m *Mailbox) save(closing bool) {
 		return // others have changed the folder: what we know is not all
 	}
 	st := h.state
-	st.Stamp, st.Boot = now, m.host.boot
+	st.Stamp, st.Boot = now, m.host.boot()
 	st.Next = max(st.Next, uint32(s.Next))
 	st.Clean = st.Clean || mark
 	b.State(&st)
