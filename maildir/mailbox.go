@@ -71,13 +71,13 @@ type Mailbox struct {
 
 	early    atomic.Bool // followEarly has been here, or will be
 	uprooted atomic.Bool // another cur/ or new/ is in place; see inPlace
-	// unwatched says that the kernel does not tell of the folder, and that the log
-	// says so; guarded by the hub's mu.
-	unwatched bool
-	joint     joint
-	spare     uidlist.Spare // for the lock; safe without mu
-	track     tracker
-	watch     watchers
+	// told says that the kernel tells of cur and new, unwatched that it does not and
+	// that the log says so, claiming that it is being found out; guarded by the hub's mu.
+	told, unwatched, claiming bool
+	joint                     joint
+	spare                     uidlist.Spare // for the lock; safe without mu
+	track                     tracker
+	watch                     watchers
 }
 
 // Access says what a look may do.

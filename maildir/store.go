@@ -378,12 +378,12 @@ func (m *Mailbox) openOrMake(name string) (vfs.Dir, error) {
 }
 
 func (m *Mailbox) closeDirs() {
+	m.host.hub.remove(m)
 	for _, d := range []vfs.Dir{m.dir, m.cur, m.new, m.tmp, m.control, m.indexDir} {
 		if d != nil {
 			d.Close()
 		}
 	}
-	m.host.hub.remove(m)
 	m.past.file.Close()
 	m.list.close()
 }
