@@ -108,12 +108,13 @@ type Host struct {
 	boot   [16]byte         // of the machine
 	// localLocks is vfs.LocalLocks.
 	localLocks func(fd int) bool
-	early      sync.WaitGroup // goroutines in followEarly; added to with mu, while not closed
+	early      sync.WaitGroup // goroutines that nobody waits for but Close; added to with mu, while not closed
 
 	mu    sync.Mutex // held briefly, never over I/O
 	boxes map[folderID]*Mailbox
-	gates map[string]*gate // by the root of the user's Maildir
-	disks map[uint64]*disk // by device
+	gates map[string]*gate  // by the root of the user's Maildir
+	disks map[uint64]*disk  // by device
+	homes map[string]uint64 // devices by directory; see learn
 	// unclaimed remembers, of mailboxes that nobody has open, which messages
 	// are not \Recent to anybody yet. A mailbox without such has no entry.
 	unclaimed map[folderID]unclaimed
@@ -169,7 +170,7 @@ func NewHost(o Options) *Host {
 	}
 	h := &Host{
 		opt: o, locks: new(uidlist.Locks), slots: make(chan struct{}, max(o.Slots, mostSlots)), name: fileHost(name),
-		boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, disks: map[uint64]*disk{},
+		boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, disks: map[uint64]*disk{}, homes: map[string]uint64{},
 		unclaimed: map[folderID]unclaimed{}, blamed: map[folderID]struct{}{}, mostKept: mostKept(),
 	}
 	h.hub.host = h
@@ -199,7 +200,6 @@ func fileHost(name string) string {
 // afterwards is closed at once.
 func (h *Host) Close() error {
 	h.dropKept()
-	h.early.Wait()
 	h.packed.close()
 	return h.hub.close()
 }

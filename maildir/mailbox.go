@@ -179,6 +179,8 @@ func (m *Mailbox) Name() string { return m.name }
 
 // ReadOnly reports whether messages cannot be changed here.
 func (m *Mailbox) ReadOnly() bool {
+	m.await()
+	defer m.leave()
 	return unix.Faccessat(m.cur.Fd(), ".", unix.W_OK, unix.AT_EACCESS) != nil
 }
 
@@ -245,6 +247,8 @@ func (m *Mailbox) ClaimRecent() (from, to UID) {
 	defer m.mu.Unlock()
 	next := m.Snapshot().Next
 	if m.recentFrom < next && m.past.on {
+		m.await()
+		defer m.leave()
 		m.claimWithOthers(next)
 	}
 	from, m.recentFrom = min(m.recentFrom, next), next

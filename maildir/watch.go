@@ -59,7 +59,7 @@ type watched struct {
 func watchPath(d vfs.Dir) string { return "/proc/self/fd/" + strconv.Itoa(d.Fd()) }
 
 // add has m told what happens in its directories. It reports whether the kernel
-// will tell. The caller holds nothing that other mailboxes
+// will tell. The caller has a disk slot of m, and holds nothing that other mailboxes
 // need.
 func (h *hub) add(m *Mailbox) bool {
 	// A file server is asked all the same whether we may. So it is now, before others
