@@ -122,11 +122,11 @@ type Host struct {
 	blamed map[folderID]struct{}
 
 	// kept are the mailboxes without a reference, the longest unused first.
-	kept         []*Mailbox
-	keptMessages int // of all of them
-	mostKept     int
-	keptTimer    *time.Timer // closes the oldest; nil while there is none
-	closed       bool        // nothing is kept any more
+	kept       []*Mailbox
+	keptOctets int // what all of them take in memory, roughly
+	mostKept   int
+	keptTimer  *time.Timer // closes the oldest; nil while there is none
+	closed     bool        // nothing is kept any more
 }
 
 // unclaimed is Mailbox.recentFrom for one UIDVALIDITY.
@@ -137,6 +137,21 @@ type unclaimed struct {
 
 // folderID tells folders apart, whatever path they were reached by.
 type folderID struct{ dev, ino uint64 }
+
+// mostRemembered bounds what is remembered of folders that are not open: some of them
+// are not there any more.
+const mostRemembered = 10_000
+
+// remember notes v of the folder id, and forgets another one if there are too many.
+func remember[V any](of map[folderID]V, id folderID, v V) {
+	if _, ok := of[id]; !ok && len(of) >= mostRemembered {
+		for other := range of {
+			delete(of, other)
+			break
+		}
+	}
+	of[id] = v
+}
 
 // NewHost returns a Host with nothing open.
 func NewHost(o Options) *Host {

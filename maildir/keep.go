@@ -14,9 +14,14 @@ import (
 // reading the UID list and both directories. It is a cache and nothing else: the
 // first look finds what has changed meanwhile, as in a mailbox that is open.
 const (
-	keepFor      = 10 * time.Minute
-	keepMessages = 250_000 // of all kept mailboxes; some 150 octets each
-	keepBoxes    = 1000
+	keepFor    = 10 * time.Minute
+	keepOctets = 250_000 * messageOctets // of all kept mailboxes
+	keepBoxes  = 1000
+	// What a mailbox holds most of, roughly: messages with their names, ranges of
+	// expunges, lines of the UID list.
+	messageOctets = 150
+	rangeOctets   = 16
+	lineOctets    = 20
 	// Descriptors of one mailbox, and how much of what the process may have
 	// all kept mailboxes may take: one in keepShare.
 	boxFiles  = 8 // six directories, the UID list, the index
@@ -35,9 +40,11 @@ func mostKept() int {
 // giveBack takes a reference back. After the last one m, whose last user has gone at
 // now, is kept if it is worth that.
 func (h *Host) giveBack(m *Mailbox, now time.Time, worth bool) {
+	octets := m.octets()
 	var unused []*Mailbox
 	h.mu.Lock()
 	if m.refs--; m.refs == 0 && worth {
+		m.weight = octets
 		unused = h.keep(m, now)
 	} else if m.refs == 0 {
 		h.forget(m)
@@ -47,26 +54,31 @@ func (h *Host) giveBack(m *Mailbox, now time.Time, worth bool) {
 	h.closeSoon(unused)
 }
 
-// messages returns how many messages the last snapshot has. It does not change
-// while m is kept.
-func (m *Mailbox) messages() int {
+// octets returns what m takes in memory, roughly.
+func (m *Mailbox) octets() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := len(m.past.gone) * rangeOctets
 	if s := m.Snapshot(); s != nil {
-		return s.Len()
+		n += s.Len() * messageOctets
 	}
-	return 0
+	if l := m.list.lines; l != nil {
+		n += len(l.uids) * lineOctets
+	}
+	return n
 }
 
 // keep keeps m, and returns the mailboxes to close for it. h.mu is held.
 func (h *Host) keep(m *Mailbox, now time.Time) (dropped []*Mailbox) {
 	m.released = now
 	h.kept = append(h.kept, m)
-	h.keptMessages += m.messages()
+	h.keptOctets += m.weight
 	if h.closed {
 		return h.drop(len(h.kept))
 	}
 	n := 0
-	for left := h.keptMessages; len(h.kept)-n > h.mostKept || n < len(h.kept) && left > keepMessages; n++ {
-		left -= h.kept[n].messages()
+	for left := h.keptOctets; len(h.kept)-n > h.mostKept || n < len(h.kept) && left > keepOctets; n++ {
+		left -= h.kept[n].weight
 	}
 	if h.keptTimer == nil {
 		h.keptTimer = time.AfterFunc(keepFor, h.expire)
@@ -80,7 +92,7 @@ func (h *Host) drop(n int) []*Mailbox {
 	dropped := slices.Clone(h.kept[:n])
 	h.kept = slices.Delete(h.kept, 0, n)
 	for _, m := range dropped {
-		h.keptMessages -= m.messages()
+		h.keptOctets -= m.weight
 		h.forget(m)
 	}
 	return dropped
@@ -93,7 +105,7 @@ func (h *Host) forget(m *Mailbox) {
 	}
 	delete(h.boxes, m.id)
 	if s := m.Snapshot(); s != nil && m.recentFrom != 0 && m.recentFrom < s.Next {
-		h.unclaimed[m.id] = unclaimed{s.Validity, m.recentFrom}
+		remember(h.unclaimed, m.id, unclaimed{s.Validity, m.recentFrom})
 	}
 }
 
@@ -171,7 +183,7 @@ func (h *Host) take(id folderID, at site) (m *Mailbox, stale []*Mailbox) {
 	if m.refs == 0 {
 		i := slices.Index(h.kept, m)
 		h.kept = slices.Delete(h.kept, i, i+1)
-		h.keptMessages -= m.messages()
+		h.keptOctets -= m.weight
 		if m.site != at {
 			h.forget(m)
 			return nil, []*Mailbox{m}
@@ -247,7 +259,7 @@ func (h *Host) borrow(m *Mailbox) bool {
 		return false
 	}
 	h.kept = slices.Delete(h.kept, i, i+1)
-	h.keptMessages -= m.messages()
+	h.keptOctets -= m.weight
 	m.refs++
 	h.early.Add(1)
 	return true

@@ -25,6 +25,7 @@ type Mailbox struct {
 	id       folderID
 	refs     int       // guarded by host.mu; 0: kept, see keep.go
 	released time.Time // when refs became 0; guarded by host.mu
+	weight   int       // what it takes in memory while it is kept; guarded by host.mu
 	site     site
 	gate     *gate
 	disk     *disk
