@@ -3,7 +3,9 @@ package maildir
 import (
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
+	"time"
 )
 
 // A process that the kernel does not tell of a folder any more does not go on as
@@ -14,7 +16,7 @@ func TestNotBlind(t *testing.T) {
 		"the watch is gone": func(b *box) {
 			b.host.hub.mu.Lock()
 			defer b.host.hub.mu.Unlock()
-			if err := b.host.hub.watcher.Remove(b.in("cur", "")); err != nil {
+			if err := b.host.hub.watcher.Remove(watchPath(b.cur)); err != nil {
 				b.t.Fatal(err)
 			}
 		},
@@ -29,8 +31,18 @@ func TestNotBlind(t *testing.T) {
 			b.watch.calls = map[*func()]Access{new(func()): Look}
 			b.watch.looking = true
 			b.renamed("1.h:2,", "1.h:2,D")
-			if b.host.hub.catchUp() {
-				b.t.Error("the fence was reached past a reader that stands still")
+			begin := time.Now()
+			var waits sync.WaitGroup
+			for range 5 {
+				waits.Go(func() {
+					if b.host.hub.catchUp() {
+						b.t.Error("the fence was reached past a reader that stands still")
+					}
+				})
+			}
+			waits.Wait()
+			if time.Since(begin) > 3*fenceWait {
+				b.t.Errorf("five have waited for %v, one after the other", time.Since(begin))
 			}
 			b.watch.calls, b.watch.looking, b.watch.again = nil, false, false
 			b.watch.mu.Unlock()

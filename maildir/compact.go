@@ -95,7 +95,7 @@ func (m *Mailbox) compactList() {
 	defer lock.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.slot(ctx); err != nil {
+	if m.slot(ctx) != nil {
 		return
 	}
 	defer m.leave()

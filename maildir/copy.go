@@ -96,8 +96,8 @@ func (m *Mailbox) Copy(ctx context.Context, uids []UID, to *Mailbox) (Copied, er
 func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox, intend func([]source, []newcomer) (placed func())) (Copied, error) {
 	var done Copied
 	var sum quota.Usage
-	counts := to.store.counts()
 	err := to.edit(ctx, func() error {
+		counts := to.store.counts()
 		// A scan, not only the list: a base name that a file has is taken.
 		if err := to.refresh(0); err != nil {
 			return err

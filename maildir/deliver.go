@@ -53,6 +53,7 @@ func withSizes(name string, size, virtual int64) string {
 // by one goroutine.
 type Delivery struct {
 	m       *Mailbox
+	ctx     context.Context // of the command that brings it
 	file    vfs.File
 	tmp     string // name in tmp/
 	buf     *[]byte
@@ -82,7 +83,7 @@ func (m *Mailbox) NewMessage(ctx context.Context) (*Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Delivery{m: m, file: f, tmp: name, buf: deliveryBuffers.Get().(*[]byte)}, nil
+	return &Delivery{m: m, ctx: ctx, file: f, tmp: name, buf: deliveryBuffers.Get().(*[]byte)}, nil
 }
 
 var crlf = []byte("\r\n")
@@ -137,8 +138,12 @@ func (d *Delivery) flush() {
 		d.virtual--
 	}
 	d.last = b[len(b)-1]
-	_, d.err = d.file.Write(b)
 	*d.buf = b[:0]
+	if d.err = d.m.slot(d.ctx); d.err != nil {
+		return
+	}
+	defer d.m.leave()
+	_, d.err = d.file.Write(b)
 }
 
 // finish makes the data durable, gives the file its date, and closes it. To do it
@@ -152,22 +157,31 @@ func (d *Delivery) finish(date time.Time) error {
 		d.put(crlf[:1])
 	}
 	d.flush()
-	if d.err != nil {
-		return d.err
+	if d.err == nil {
+		d.err = d.settle(date)
 	}
-	if d.err = d.file.SetTime(date); d.err != nil {
-		return d.err
+	return d.err
+}
+
+// settle is what finish does once all is written.
+func (d *Delivery) settle(date time.Time) error {
+	if err := d.m.slot(d.ctx); err != nil {
+		return err
+	}
+	defer d.m.leave()
+	if err := d.file.SetTime(date); err != nil {
+		return err
 	}
 	if d.m.host.opt.Fsync != FsyncNever {
 		// All of it, not fdatasync: the date is part of the message.
-		if d.err = d.file.Sync(); d.err != nil {
-			return d.err
+		if err := d.file.Sync(); err != nil {
+			return err
 		}
 	}
-	d.err = d.file.Close()
+	err := d.file.Close()
 	d.file = nil
 	d.recycle()
-	return d.err
+	return err
 }
 
 // recycle gives the buffer back.
@@ -182,6 +196,19 @@ func (d *Delivery) recycle() {
 // Abort removes what is left of the message in tmp/. After a successful Append
 // it does nothing.
 func (d *Delivery) Abort() {
+	if d.file != nil || d.tmp != "" {
+		d.discard()
+	}
+	d.recycle()
+	if d.err == nil {
+		d.err = fs.ErrClosed
+	}
+}
+
+// discard removes the file, also for a client that has gone.
+func (d *Delivery) discard() {
+	d.m.await()
+	defer d.m.leave()
 	if d.file != nil {
 		d.file.Close()
 		d.file = nil
@@ -189,10 +216,6 @@ func (d *Delivery) Abort() {
 	if d.tmp != "" {
 		d.m.tmp.Unlink(d.tmp)
 		d.tmp = ""
-	}
-	d.recycle()
-	if d.err == nil {
-		d.err = fs.ErrClosed
 	}
 }
 

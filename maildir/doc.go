@@ -50,6 +50,8 @@
 //   - The lock is waited for with nothing else held. Then comes Mailbox.mu, then
 //     a disk slot. Never two mailboxes at once: MOVE is durable in the target
 //     before it begins in the source.
+//   - Whatever asks a disk for something has a slot: of the user, of the file system,
+//     of the process. Whoever has one waits for nothing that another holds (slots.go).
 //   - The list of UIDs is read before the directories. New UIDs are greater
 //     than every UID that was ever published. A UID is published only after its
 //     line was synced to disk, by us if another process wrote it. A line above all

@@ -33,10 +33,12 @@ func (m *Mailbox) large(snap *Snapshot) bool {
 func (m *Mailbox) follow() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.await()
+	defer m.leave()
 	m.followLocked()
 }
 
-// followLocked is follow with m.mu held. A folder that is as the last look left it
+// followLocked is follow with m.mu and a disk slot held. A folder that is as the last look left it
 // is tracked at once.
 func (m *Mailbox) followLocked() {
 	t := &m.track
@@ -82,7 +84,9 @@ func (m *Mailbox) followEarly() {
 	}
 	defer m.host.early.Done()
 	defer m.Release()
+	m.await()
 	told := m.host.hub.has(m) || m.host.hub.add(m)
+	m.leave()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if told && !m.track.following {

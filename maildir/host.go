@@ -108,12 +108,13 @@ type Host struct {
 	boot   func() [16]byte  // of the machine
 	// localLocks is vfs.LocalLocks.
 	localLocks func(fd int) bool
-	early      sync.WaitGroup // goroutines in followEarly; added to with mu, while not closed
+	early      sync.WaitGroup // goroutines that nobody waits for but Close; added to with mu, while not closed
 
 	mu    sync.Mutex // held briefly, never over I/O
 	boxes map[folderID]*Mailbox
-	gates map[string]*gate // by the root of the user's Maildir
-	disks map[uint64]*disk // by device
+	gates map[string]*gate  // by the root of the user's Maildir
+	disks map[uint64]*disk  // by device
+	homes map[string]uint64 // devices by directory; see learn
 	// unclaimed remembers, of mailboxes that nobody has open, which messages
 	// are not \Recent to anybody yet. A mailbox without such has no entry.
 	unclaimed map[folderID]unclaimed
@@ -121,11 +122,11 @@ type Host struct {
 	blamed map[folderID]struct{}
 
 	// kept are the mailboxes without a reference, the longest unused first.
-	kept         []*Mailbox
-	keptMessages int // of all of them
-	mostKept     int
-	keptTimer    *time.Timer // closes the oldest; nil while there is none
-	closed       bool        // nothing is kept any more
+	kept       []*Mailbox
+	keptOctets int // what all of them take in memory, roughly
+	mostKept   int
+	keptTimer  *time.Timer // closes the oldest; nil while there is none
+	closed     bool        // nothing is kept any more
 }
 
 // unclaimed is Mailbox.recentFrom for one UIDVALIDITY.
@@ -136,6 +137,21 @@ type unclaimed struct {
 
 // folderID tells folders apart, whatever path they were reached by.
 type folderID struct{ dev, ino uint64 }
+
+// mostRemembered bounds what is remembered of folders that are not open: some of them
+// are not there any more.
+const mostRemembered = 10_000
+
+// remember notes v of the folder id, and forgets another one if there are too many.
+func remember[V any](of map[folderID]V, id folderID, v V) {
+	if _, ok := of[id]; !ok && len(of) >= mostRemembered {
+		for other := range of {
+			delete(of, other)
+			break
+		}
+	}
+	of[id] = v
+}
 
 // NewHost returns a Host with nothing open.
 func NewHost(o Options) *Host {
@@ -169,7 +185,7 @@ func NewHost(o Options) *Host {
 	}
 	h := &Host{
 		opt: o, locks: new(uidlist.Locks), slots: make(chan struct{}, max(o.Slots, mostSlots)), name: fileHost(name),
-		boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, disks: map[uint64]*disk{},
+		boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, disks: map[uint64]*disk{}, homes: map[string]uint64{},
 		unclaimed: map[folderID]unclaimed{}, blamed: map[folderID]struct{}{}, mostKept: mostKept(),
 	}
 	h.hub.host = h
@@ -199,7 +215,6 @@ func fileHost(name string) string {
 // afterwards is closed at once.
 func (h *Host) Close() error {
 	h.dropKept()
-	h.early.Wait()
 	h.packed.close()
 	return h.hub.close()
 }

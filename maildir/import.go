@@ -44,7 +44,15 @@ func stampOf(program string, st *unix.Stat_t) string {
 // over, and reports whether it did. Nothing else may be held.
 func (m *Mailbox) lockForeign(ctx context.Context) (unlock func() error, held bool, err error) {
 	unlock = func() error { return nil }
-	if m.Snapshot().settledDown() || exists(m.control, uidlist.Name) || !exists(m.dir, courier.UIDs) {
+	if m.Snapshot().settledDown() {
+		return unlock, false, nil
+	}
+	if err := m.slot(ctx); err != nil {
+		return unlock, false, err
+	}
+	has := !exists(m.control, uidlist.Name) && exists(m.dir, courier.UIDs)
+	m.leave()
+	if !has {
 		return unlock, false, nil
 	}
 	l, err := m.host.locks.Acquire(ctx, m.tmp, courier.Lock)

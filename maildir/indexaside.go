@@ -46,7 +46,7 @@ func (m *Mailbox) loadAgain(err error) (*index.Image, error) {
 func (m *Mailbox) blame(what string, err error) {
 	m.host.mu.Lock()
 	_, said := m.host.blamed[m.id]
-	m.host.blamed[m.id] = struct{}{}
+	remember(m.host.blamed, m.id, struct{}{})
 	m.host.mu.Unlock()
 	if !said {
 		m.host.opt.Log.Warn(what+", changes are not recorded", "mailbox", m.name, "err", err)

@@ -14,9 +14,14 @@ import (
 // reading the UID list and both directories. It is a cache and nothing else: the
 // first look finds what has changed meanwhile, as in a mailbox that is open.
 const (
-	keepFor      = 10 * time.Minute
-	keepMessages = 250_000 // of all kept mailboxes; some 150 octets each
-	keepBoxes    = 1000
+	keepFor    = 10 * time.Minute
+	keepOctets = 250_000 * messageOctets // of all kept mailboxes
+	keepBoxes  = 1000
+	// What a mailbox holds most of, roughly: messages with their names, ranges of
+	// expunges, lines of the UID list.
+	messageOctets = 150
+	rangeOctets   = 16
+	lineOctets    = 20
 	// Descriptors of one mailbox, and how much of what the process may have
 	// all kept mailboxes may take: one in keepShare.
 	boxFiles  = 8 // six directories, the UID list, the index
@@ -32,18 +37,48 @@ func mostKept() int {
 	return int(min(keepBoxes, l.Cur/(boxFiles*keepShare)))
 }
 
-// keep keeps m, whose last user has gone, and returns the mailboxes to close
-// for it. h.mu is held.
+// giveBack takes a reference back. After the last one m, whose last user has gone at
+// now, is kept if it is worth that.
+func (h *Host) giveBack(m *Mailbox, now time.Time, worth bool) {
+	octets := m.octets()
+	var unused []*Mailbox
+	h.mu.Lock()
+	if m.refs--; m.refs == 0 && worth {
+		m.weight = octets
+		unused = h.keep(m, now)
+	} else if m.refs == 0 {
+		h.forget(m)
+		unused = []*Mailbox{m}
+	}
+	h.mu.Unlock()
+	h.closeSoon(unused)
+}
+
+// octets returns what m takes in memory, roughly.
+func (m *Mailbox) octets() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := len(m.past.gone) * rangeOctets
+	if s := m.Snapshot(); s != nil {
+		n += s.Len() * messageOctets
+	}
+	if l := m.list.lines; l != nil {
+		n += len(l.uids) * lineOctets
+	}
+	return n
+}
+
+// keep keeps m, and returns the mailboxes to close for it. h.mu is held.
 func (h *Host) keep(m *Mailbox, now time.Time) (dropped []*Mailbox) {
 	m.released = now
 	h.kept = append(h.kept, m)
-	h.keptMessages += m.messages()
+	h.keptOctets += m.weight
 	if h.closed {
 		return h.drop(len(h.kept))
 	}
 	n := 0
-	for left := h.keptMessages; len(h.kept)-n > h.mostKept || n < len(h.kept) && left > keepMessages; n++ {
-		left -= h.kept[n].messages()
+	for left := h.keptOctets; len(h.kept)-n > h.mostKept || n < len(h.kept) && left > keepOctets; n++ {
+		left -= h.kept[n].weight
 	}
 	if h.keptTimer == nil {
 		h.keptTimer = time.AfterFunc(keepFor, h.expire)
@@ -57,7 +92,7 @@ func (h *Host) drop(n int) []*Mailbox {
 	dropped := slices.Clone(h.kept[:n])
 	h.kept = slices.Delete(h.kept, 0, n)
 	for _, m := range dropped {
-		h.keptMessages -= m.messages()
+		h.keptOctets -= m.weight
 		h.forget(m)
 	}
 	return dropped
@@ -65,13 +100,12 @@ func (h *Host) drop(n int) []*Mailbox {
 
 // forget takes a mailbox that nobody uses out of the Host. h.mu is held.
 func (h *Host) forget(m *Mailbox) {
-	h.ungate(m)
 	if h.boxes[m.id] != m {
 		return // it has been replaced
 	}
 	delete(h.boxes, m.id)
 	if s := m.Snapshot(); s != nil && m.recentFrom != 0 && m.recentFrom < s.Next {
-		h.unclaimed[m.id] = unclaimed{s.Validity, m.recentFrom}
+		remember(h.unclaimed, m.id, unclaimed{s.Validity, m.recentFrom})
 	}
 }
 
@@ -88,19 +122,21 @@ func (h *Host) expire() {
 		h.keptTimer = time.AfterFunc(h.kept[0].released.Add(keepFor).Sub(now), h.expire)
 	}
 	h.mu.Unlock()
-	closeAll(old)
+	h.closeSoon(old)
 }
 
-// dropKept closes all that is kept, for good.
+// dropKept closes all that is kept, for good, and waits for that.
 func (h *Host) dropKept() {
 	h.mu.Lock()
+	for _, m := range h.drop(len(h.kept)) {
+		h.dismiss(m)
+	}
 	h.closed = true
-	all := h.drop(len(h.kept))
 	if h.keptTimer != nil {
 		h.keptTimer.Stop()
 	}
 	h.mu.Unlock()
-	closeAll(all)
+	h.early.Wait()
 }
 
 // A site is what a mailbox was opened by. One that was kept is good only for the
@@ -147,7 +183,7 @@ func (h *Host) take(id folderID, at site) (m *Mailbox, stale []*Mailbox) {
 	if m.refs == 0 {
 		i := slices.Index(h.kept, m)
 		h.kept = slices.Delete(h.kept, i, i+1)
-		h.keptMessages -= m.messages()
+		h.keptOctets -= m.weight
 		if m.site != at {
 			h.forget(m)
 			return nil, []*Mailbox{m}
@@ -161,19 +197,15 @@ func (h *Host) take(id folderID, at site) (m *Mailbox, stale []*Mailbox) {
 	return m, nil
 }
 
-// messages returns how many messages the last snapshot has. It does not change
-// while m is kept.
-func (m *Mailbox) messages() int {
-	if s := m.Snapshot(); s != nil {
-		return s.Len()
-	}
-	return 0
-}
-
-// lastUser reports whether m will be without a reference after the next Release.
-func (h *Host) lastUser(m *Mailbox) bool {
+// release takes a reference to m back, unless it is the last one, which is left to
+// the caller. Once too often does nothing.
+func (h *Host) release(m *Mailbox) (last bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if m.refs > 1 {
+		m.refs--
+		return false
+	}
 	return m.refs == 1
 }
 
@@ -201,20 +233,21 @@ func (m *Mailbox) tidy() {
 		return
 	}
 	defer h.early.Done()
+	m.writeDown(false)
+	h.giveBack(m, m.released, true)
+}
+
+// writeDown leaves on disk what is worth it. last says that the mailbox is closed then.
+func (m *Mailbox) writeDown(last bool) {
 	m.compactList()
 	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.await()
+	defer m.leave()
 	if _, err := m.stamp(); err == nil {
-		m.save(false)
+		m.save(last)
 	}
-	m.mu.Unlock()
 	m.spare.Drop()
-	h.mu.Lock()
-	var unused []*Mailbox
-	if m.refs--; m.refs == 0 {
-		unused = h.keep(m, m.released)
-	}
-	h.mu.Unlock()
-	closeAll(unused)
 }
 
 // borrow takes a reference to m, if it is kept, for a goroutine of Host.early.
@@ -226,28 +259,70 @@ func (h *Host) borrow(m *Mailbox) bool {
 		return false
 	}
 	h.kept = slices.Delete(h.kept, i, i+1)
-	h.keptMessages -= m.messages()
+	h.keptOctets -= m.weight
 	m.refs++
 	h.early.Add(1)
 	return true
 }
 
-// closeAll closes mailboxes that nobody can open any more.
-func closeAll(boxes []*Mailbox) {
+// closeSoon closes mailboxes that nobody can open any more. It is done beside whoever
+// has caused it: they are most often another user's, and on a disk that may hang.
+func (h *Host) closeSoon(boxes []*Mailbox) {
 	for _, m := range boxes {
-		m.mu.Lock()
-		if m.tidying != nil {
-			m.tidying.Stop()
-			m.tidying = nil
+		h.mu.Lock()
+		soon := !h.closed
+		if soon {
+			h.dismiss(m)
 		}
-		m.mu.Unlock()
-		m.compactList()
-		m.mu.Lock()
-		if _, err := m.stamp(); err == nil {
-			m.save(true)
+		h.mu.Unlock()
+		if !soon {
+			m.close()
 		}
-		m.mu.Unlock()
-		m.spare.Drop()
-		m.closeDirs()
 	}
+}
+
+// dismiss has m closed by the goroutine that there is for each user of whom mailboxes
+// are to be closed, one after the other: it belongs to Host.early. h.mu is held, and
+// the Host not closed.
+func (h *Host) dismiss(m *Mailbox) {
+	g := m.gate
+	if g.closing = append(g.closing, m); len(g.closing) == 1 {
+		h.early.Go(func() { h.closeDismissed(g) })
+	}
+}
+
+// closeDismissed closes the mailboxes of one user until there are no more.
+func (h *Host) closeDismissed(g *gate) {
+	for next := g.dismissed(h, 0); next != nil; next = g.dismissed(h, 1) {
+		next.close()
+	}
+}
+
+// dismissed returns the first mailbox of closing after the first done ones, which are
+// taken out.
+func (g *gate) dismissed(h *Host, done int) *Mailbox {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	g.closing = slices.Delete(g.closing, 0, done)
+	if len(g.closing) == 0 {
+		return nil
+	}
+	return g.closing[0]
+}
+
+// close closes a mailbox that nobody can open any more.
+func (m *Mailbox) close() {
+	m.mu.Lock()
+	if m.tidying != nil {
+		m.tidying.Stop()
+		m.tidying = nil
+	}
+	m.mu.Unlock()
+	m.writeDown(true)
+	m.await()
+	m.closeDirs()
+	m.leave()
+	m.host.mu.Lock()
+	defer m.host.mu.Unlock()
+	m.host.ungate(m.gate, m.disk)
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"imapd/maildir/index"
 )
 
 // TestKeep leaves a mailbox and comes back to it, after what may have happened
@@ -94,8 +97,8 @@ func TestKeepIsBounded(t *testing.T) {
 	}
 	kept := func(want int) {
 		t.Helper()
-		if len(h.kept) != want || h.keptMessages != want || len(h.boxes) != 1+want {
-			t.Fatalf("%d kept with %d messages, %d open or kept; want %d", len(h.kept), h.keptMessages, len(h.boxes), want)
+		if len(h.kept) != want || h.keptOctets != want*(messageOctets+lineOctets) || len(h.boxes) != 1+want {
+			t.Fatalf("%d kept with %d octets, %d open or kept; want %d", len(h.kept), h.keptOctets, len(h.boxes), want)
 		}
 	}
 	kept(3)
@@ -119,32 +122,62 @@ func TestKeepIsBounded(t *testing.T) {
 	}
 	h.Close()
 	all[4].Release()
-	if len(h.kept) != 0 || h.keptMessages != 0 || len(h.boxes) != 1 {
+	if len(h.kept) != 0 || h.keptOctets != 0 || len(h.boxes) != 1 {
 		t.Errorf("a closed host keeps %d, %d in all", len(h.kept), len(h.boxes))
 	}
 }
 
-func TestMessagesKeptAreBounded(t *testing.T) {
+// Kept mailboxes are bounded by what they take, whatever it is: one without a message
+// may know of many that were expunged.
+func TestMemoryKeptIsBounded(t *testing.T) {
 	t.Parallel()
-	h := NewHost(Options{})
-	h.mostKept = 10
-	defer h.Close()
-	box := func(n int) *Mailbox {
-		m := &Mailbox{host: h, store: &Store{}}
-		m.snap.Store(&Snapshot{sum: summary{n: n}})
-		m.gate, m.disk = h.gate(""), h.disk(0)
-		return m
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	now := time.Now()
-	for _, n := range []int{keepMessages / 2, keepMessages / 2, 1} {
-		if dropped := h.keep(box(n), now); len(dropped) != n%2 {
-			t.Errorf("%d dropped for %d messages", len(dropped), n)
+	for what, fill := range map[string]func(m *Mailbox, octets int){
+		"messages": func(m *Mailbox, n int) { m.snap.Store(&Snapshot{sum: summary{n: n / messageOctets}}) },
+		"expunges": func(m *Mailbox, n int) { m.past.gone = make([]index.Range, n/rangeOctets) },
+		"lines":    func(m *Mailbox, n int) { m.list.lines = &lines{uids: make([]UID, n/lineOctets)} },
+	} {
+		h := NewHost(Options{})
+		h.mostKept = 10
+		keep := func(octets int) int {
+			m := &Mailbox{host: h, store: &Store{}}
+			fill(m, octets)
+			m.weight = m.octets()
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return len(h.keep(m, time.Now()))
 		}
+		for i, octets := range []int{keepOctets / 2, keepOctets / 2, messageOctets} {
+			if dropped := keep(octets); dropped != i/2 {
+				t.Errorf("%s: %d dropped for mailbox %d", what, dropped, i)
+			}
+		}
+		if dropped := keep(keepOctets + messageOctets); dropped != 3 {
+			t.Errorf("%s: %d dropped for a mailbox that is too large, it among them", what, dropped)
+		}
+		h.Close()
 	}
-	if dropped := h.keep(box(keepMessages+1), now); len(dropped) != 3 {
-		t.Errorf("%d dropped for a mailbox that is too large, it among them", len(dropped))
+}
+
+// What is remembered of folders that nobody has open is bounded: in a loop of CREATE,
+// APPEND and DELETE each is another one.
+func TestRememberedIsBounded(t *testing.T) {
+	t.Parallel()
+	h := NewHost(Options{Log: slog.New(slog.DiscardHandler)})
+	defer h.Close()
+	for i := range uint64(mostRemembered + 10) {
+		m := &Mailbox{host: h, id: folderID{1, i}, recentFrom: 1}
+		m.snap.Store(&Snapshot{Next: 2})
+		h.mu.Lock()
+		h.boxes[m.id] = m
+		h.forget(m)
+		h.mu.Unlock()
+		m.blame("nothing", nil)
+	}
+	if len(h.unclaimed) != mostRemembered || len(h.blamed) != mostRemembered {
+		t.Errorf("%d with mail that is not claimed, %d with a bad index", len(h.unclaimed), len(h.blamed))
+	}
+	if _, ok := h.unclaimed[folderID{1, mostRemembered + 9}]; !ok {
+		t.Error("the last one is forgotten")
 	}
 }
 

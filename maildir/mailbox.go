@@ -25,6 +25,7 @@ type Mailbox struct {
 	id       folderID
 	refs     int       // guarded by host.mu; 0: kept, see keep.go
 	released time.Time // when refs became 0; guarded by host.mu
+	weight   int       // what it takes in memory while it is kept; guarded by host.mu
 	site     site
 	gate     *gate
 	disk     *disk
@@ -71,13 +72,13 @@ type Mailbox struct {
 
 	early    atomic.Bool // followEarly has been here, or will be
 	uprooted atomic.Bool // another cur/ or new/ is in place; see inPlace
-	// unwatched says that the kernel does not tell of the folder, and that the log
-	// says so; guarded by the hub's mu.
-	unwatched bool
-	joint     joint
-	spare     uidlist.Spare // for the lock; safe without mu
-	track     tracker
-	watch     watchers
+	// told says that the kernel tells of cur and new, unwatched that it does not and
+	// that the log says so, claiming that it is being found out; guarded by the hub's mu.
+	told, unwatched, claiming bool
+	joint                     joint
+	spare                     uidlist.Spare // for the lock; safe without mu
+	track                     tracker
+	watch                     watchers
 }
 
 // Access says what a look may do.
@@ -179,6 +180,8 @@ func (m *Mailbox) Name() string { return m.name }
 
 // ReadOnly reports whether messages cannot be changed here.
 func (m *Mailbox) ReadOnly() bool {
+	m.await()
+	defer m.leave()
 	return unix.Faccessat(m.cur.Fd(), ".", unix.W_OK, unix.AT_EACCESS) != nil
 }
 
@@ -245,6 +248,8 @@ func (m *Mailbox) ClaimRecent() (from, to UID) {
 	defer m.mu.Unlock()
 	next := m.Snapshot().Next
 	if m.recentFrom < next && m.past.on {
+		m.await()
+		defer m.leave()
 		m.claimWithOthers(next)
 	}
 	from, m.recentFrom = min(m.recentFrom, next), next

@@ -12,6 +12,7 @@ import (
 
 	"imapd/imap/body"
 	"imapd/maildir/index"
+	"imapd/maildir/unpack"
 	"imapd/maildir/vfs"
 )
 
@@ -177,6 +178,7 @@ func (m *Mailbox) Size(msg Message) (int64, error) {
 // for what another program may do that breaks the rules of Maildir.
 type File struct {
 	m    *Mailbox
+	ctx  context.Context // of whoever reads it
 	msg  Message
 	fd   int // -1 where mail is set
 	st   fact
@@ -188,19 +190,26 @@ type File struct {
 // opened. A compressed one is unpacked, and read as the mail that it holds; where
 // that cannot be the error is ErrDamaged or ErrTooBig. The caller closes it.
 func (m *Mailbox) OpenMessage(ctx context.Context, msg Message) (*File, error) {
-	f := &File{m: m, msg: msg}
+	f := &File{m: m, ctx: ctx, msg: msg}
 	var st unix.Stat_t
+	var format unpack.Format
 	err := m.withFile(ctx, msg, func(dir vfs.Dir, name string) error {
 		var err error
-		f.fd, st, err = vfs.OpenRegular(dir, name)
-		return err
+		if f.fd, st, err = vfs.OpenRegular(dir, name); err != nil {
+			return err
+		}
+		if format, err = isPacked(f.fd, &st, msg.base()); err != nil {
+			unix.Close(f.fd)
+			return fmt.Errorf("%s: UID %d: %w", m.name, msg.UID, err)
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	f.st = factOf(&st, msg.base())
-	err = f.unpack(ctx, &st, msg.base())
-	if err != nil || f.mail != nil {
+	if format != unpack.Plain {
+		err = f.unpack(format, &st, msg.base())
 		unix.Close(f.fd)
 		f.fd = -1
 	}
@@ -215,13 +224,32 @@ func (m *Mailbox) OpenMessage(ctx context.Context, msg Message) (*File, error) {
 // compressed.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	if f.mail != nil {
-		return f.mail.ReadAt(p, off)
+		return f.readMail(p, off)
 	}
-	n, err := vfs.ReadFullAt(f.fd, p, off)
+	n, err := (*rawFile)(f).ReadAt(p, off)
 	if err != nil && err != io.EOF {
 		err = fmt.Errorf("%s: UID %d: %w", f.m.name, f.msg.UID, err)
 	}
 	return n, err
+}
+
+func (f *File) readMail(p []byte, off int64) (int, error) {
+	if err := f.m.slot(f.ctx); err != nil {
+		return 0, err
+	}
+	defer f.m.leave()
+	return f.mail.ReadAt(p, off)
+}
+
+// A rawFile is a File as it is on disk.
+type rawFile File
+
+func (f *rawFile) ReadAt(p []byte, off int64) (int, error) {
+	if err := f.m.slot(f.ctx); err != nil {
+		return 0, err
+	}
+	defer f.m.leave()
+	return vfs.ReadFullAt(f.fd, p, off)
 }
 
 // Size returns the octets that ReadAt reads.

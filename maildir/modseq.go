@@ -19,6 +19,8 @@ import (
 func (m *Mailbox) ModSeqs() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.await()
+	defer m.leave()
 	h := &m.past
 	can := m.modSeqs()
 	h.told = h.told || can

@@ -1,7 +1,6 @@
 package maildir
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"math"
@@ -68,22 +67,18 @@ func packedSize(dir vfs.Dir, name string, st *unix.Stat_t, base []byte) int64 {
 	return claimedSize(base, size)
 }
 
-// unpack finds out whether f is compressed, and if it is unpacks it.
-func (f *File) unpack(ctx context.Context, st *unix.Stat_t, base []byte) error {
-	format, err := isPacked(f.fd, st, base)
-	if err != nil || format == unpack.Plain {
-		return err
-	}
+// unpack unpacks f, which is compressed.
+func (f *File) unpack(format unpack.Format, st *unix.Stat_t, base []byte) (err error) {
 	key := packedKey{uint64(st.Dev), st.Ino, st.Size, st.Mtim.Nano()}
 	f.mail, err = f.m.host.packed.open(key, func() (*unpack.Message, error) {
-		if err := f.m.gate.turn(ctx); err != nil {
+		if err := f.m.gate.turn(f.ctx); err != nil {
 			return nil, err
 		}
 		defer f.m.gate.done()
 		limit := min(f.m.host.opt.MaxMessage, max(freeSize, maxRatio*st.Size))
-		src := io.NewSectionReader(fdReader(f.fd), 0, st.Size)
+		src := io.NewSectionReader((*rawFile)(f), 0, st.Size)
 		// Beside the mail: it is the user's, and a process may have no other place.
-		return unpack.Open(ctx, src, format, limit, func() (vfs.File, error) { return vfs.Scratch(f.m.tmp) })
+		return unpack.Open(f.ctx, src, format, limit, func() (vfs.File, error) { return vfs.Scratch(f.m.tmp) })
 	})
 	if err != nil {
 		return fmt.Errorf("%s: UID %d: %w", f.m.name, f.msg.UID, err)
@@ -91,11 +86,6 @@ func (f *File) unpack(ctx context.Context, st *unix.Stat_t, base []byte) error {
 	f.st.virtual = claimedSize(base, f.mail.Size())
 	return nil
 }
-
-// fdReader reads the file of a descriptor.
-type fdReader int
-
-func (fd fdReader) ReadAt(p []byte, off int64) (int, error) { return vfs.ReadFullAt(int(fd), p, off) }
 
 // defaultMaxMessage is Options.MaxMessage where it is 0: what the protocol allows.
 const defaultMaxMessage = math.MaxUint32

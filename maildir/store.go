@@ -30,14 +30,20 @@ type Store struct {
 // process left of a change of folders that was killed is put right first.
 func (h *Host) Open(c tree.Config) (*Store, error) {
 	c.Lock, c.Open, c.Seed, c.Journal = h.locks.Lock, h.opt.Open, seed, journal{h}
-	t, err := tree.Open(c)
+	s := &Store{host: h, cfg: c}
+	leave, err := s.slot(context.Background())
 	if err != nil {
 		return nil, err
 	}
-	if err := t.Recover(); err != nil {
+	defer leave()
+	if s.tree, err = tree.Open(c); err != nil {
+		return nil, err
+	}
+	if err := s.tree.Recover(); err != nil {
 		h.opt.Log.Warn("cannot finish what a crash left", "root", c.Root, "err", err)
 	}
-	return &Store{host: h, tree: t, cfg: c}, nil
+	h.learn(c.Root)
+	return s, nil
 }
 
 // seed writes the first UID list of a new folder.
@@ -52,6 +58,11 @@ func (s *Store) Init() error { return s.tree.Init() }
 
 // List returns the folders of the store, sorted by name.
 func (s *Store) List() ([]tree.Folder, error) {
+	leave, err := s.slot(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	if err := s.tree.Recover(); err != nil {
 		return nil, err
 	}
@@ -60,7 +71,14 @@ func (s *Store) List() ([]tree.Folder, error) {
 
 // Look returns the folder name, all but HasChildren, at the cost of a stat(2).
 // That there is none is no error.
-func (s *Store) Look(name string) (tree.Folder, error) { return s.tree.Look(name) }
+func (s *Store) Look(name string) (tree.Folder, error) {
+	leave, err := s.slot(context.Background())
+	if err != nil {
+		return tree.Folder{}, err
+	}
+	defer leave()
+	return s.tree.Look(name)
+}
 
 // Separator returns the hierarchy separator that clients see.
 func (s *Store) Separator() byte { return s.cfg.Separator }
@@ -132,7 +150,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 // INBOX moves its messages into a new folder and leaves INBOX empty (RFC 9051
 // section 6.3.6).
 func (s *Store) Rename(ctx context.Context, old, name string) error {
-	from, err := s.tree.Look(old)
+	from, err := s.Look(old)
 	if err != nil {
 		return err
 	}
@@ -174,7 +192,7 @@ func (s *Store) moveAll(ctx context.Context, from, to string) (moved bool, err e
 // Mailbox opens the folder name, or shares it with whoever has it open, and
 // looks at it once. Each call must be paired with a Release.
 func (s *Store) Mailbox(ctx context.Context, name string) (*Mailbox, error) {
-	m, err := s.share(name)
+	m, err := s.share(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -185,17 +203,28 @@ func (s *Store) Mailbox(ctx context.Context, name string) (*Mailbox, error) {
 // One that has been looked at before is not looked at again: whoever adds reads
 // under the lock what he must know.
 func (s *Store) Target(ctx context.Context, name string) (*Mailbox, error) {
-	m, err := s.share(name)
+	m, err := s.share(ctx, name)
 	if err != nil || m.Snapshot().settledDown() {
 		return m, err
 	}
 	return m.opened(ctx)
 }
 
-func (s *Store) share(name string) (*Mailbox, error) {
-	path, control, err := s.tree.Path(name)
+func (s *Store) share(ctx context.Context, name string) (*Mailbox, error) {
+	leave, err := s.slot(ctx)
 	if err != nil {
 		return nil, err
+	}
+	m, stale, err := s.shareHere(name)
+	leave()
+	s.host.closeSoon(stale)
+	return m, err
+}
+
+func (s *Store) shareHere(name string) (m *Mailbox, stale []*Mailbox, err error) {
+	path, control, err := s.tree.Path(name)
+	if err != nil {
+		return nil, nil, err
 	}
 	return s.host.share(s, name, path, control)
 }
@@ -210,43 +239,43 @@ func (m *Mailbox) opened(ctx context.Context) (*Mailbox, error) {
 	return m, nil
 }
 
-// share returns the Mailbox of the folder at path with one more reference.
-func (h *Host) share(s *Store, name, path, control string) (*Mailbox, error) {
+// share returns the Mailbox of the folder at path with one more reference. The caller
+// closes what is stale.
+func (h *Host) share(s *Store, name, path, control string) (m *Mailbox, stale []*Mailbox, err error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return nil, openError(name, err)
+		return nil, nil, openError(name, err)
 	}
 	id := folderID{uint64(st.Dev), st.Ino}
 	at := siteOf(path, control)
 	h.mu.Lock()
-	m, stale := h.take(id, at)
+	m, stale = h.take(id, at)
 	h.mu.Unlock()
-	closeAll(stale)
 	if m != nil {
-		return m, nil
+		return m, stale, nil
 	}
 	m = &Mailbox{host: h, store: s, name: name, refs: 1}
 	if err := m.openDirs(path, control); err != nil {
 		m.closeDirs()
-		return nil, openError(name, err)
+		return nil, stale, openError(name, err)
 	}
-	m.spare.Dir = m.tmp
+	m.spare.Dir, m.spare.Slots = m.tmp, (*mailboxSlots)(m)
 	m.site = siteOf(path, control)
 	h.mu.Lock()
-	other, stale := h.take(m.id, m.site)
+	other, also := h.take(m.id, m.site)
+	stale = append(stale, also...)
 	if other != nil {
 		h.mu.Unlock()
 		m.closeDirs()
-		return other, nil
+		return other, stale, nil
 	}
 	h.boxes[m.id] = m
 	m.left = h.unclaimed[m.id]
 	delete(h.unclaimed, m.id)
 	m.gate, m.disk = h.gate(s.cfg.Root), h.disk(m.id.dev)
 	h.mu.Unlock()
-	closeAll(stale)
 	m.sweep(time.Now())
-	return m, nil
+	return m, stale, nil
 }
 
 // strayAge is how old a file in tmp/ must be to be nobody's: Maildir's own rule.
@@ -293,25 +322,17 @@ func sweepDir(d vfs.Dir, now time.Time, stray func(name string) bool) error {
 // Release gives back what Store.Mailbox returned.
 func (m *Mailbox) Release() {
 	h := m.host
+	if !h.release(m) {
+		return
+	}
+	m.await()
 	_, err := m.stamp() // a folder that has been deleted is not worth keeping
-	if err == nil && h.lastUser(m) {
+	m.leave()
+	worth := err == nil && m.Snapshot() != nil
+	if worth {
 		m.tidySoon()
 	}
-	var unused []*Mailbox
-	h.mu.Lock()
-	m.refs--
-	switch {
-	case m.refs < 0: // once too often
-		m.refs = 0
-	case m.refs > 0:
-	case err != nil || m.Snapshot() == nil:
-		h.forget(m)
-		unused = append(unused, m)
-	default:
-		unused = h.keep(m, time.Now())
-	}
-	h.mu.Unlock()
-	closeAll(unused)
+	h.giveBack(m, time.Now(), worth)
 }
 
 func openError(name string, err error) error {
@@ -378,12 +399,12 @@ func (m *Mailbox) openOrMake(name string) (vfs.Dir, error) {
 }
 
 func (m *Mailbox) closeDirs() {
+	m.host.hub.remove(m)
 	for _, d := range []vfs.Dir{m.dir, m.cur, m.new, m.tmp, m.control, m.indexDir} {
 		if d != nil {
 			d.Close()
 		}
 	}
-	m.host.hub.remove(m)
 	m.past.file.Close()
 	m.list.close()
 }

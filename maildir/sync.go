@@ -30,7 +30,7 @@ func (m *Mailbox) Sync(ctx context.Context, access Access) error {
 }
 
 func (m *Mailbox) sync(ctx context.Context, access Access) error {
-	news := m.hasNews()
+	news := m.hasNews(ctx)
 	if !news {
 		locking, err := m.glance(ctx, access)
 		if err != nil || !locking {
@@ -77,9 +77,13 @@ func (m *Mailbox) sync(ctx context.Context, access Access) error {
 // hasNews reports whether something has come to new/, or left it: mail, most
 // likely, that needs UIDs. Then a look without the lock would be one scan for
 // nothing.
-func (m *Mailbox) hasNews() bool {
+func (m *Mailbox) hasNews(ctx context.Context) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.slot(ctx) != nil {
+		return false
+	}
+	defer m.leave()
 	now, err := m.stamp()
 	return err == nil && m.clean != (stamp{}) && m.clean.new != now.new && !m.unlistable && m.Snapshot().settledDown()
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"imapd/maildir/uidlist"
+	"imapd/maildir/vfs"
 )
 
 // deaf has the kernel tell nothing more, so that a test can say what it tells, and
@@ -17,8 +18,8 @@ func (b *box) deaf() {
 	b.t.Helper()
 	b.host.hub.mu.Lock()
 	defer b.host.hub.mu.Unlock()
-	for _, dir := range []string{"cur", "new"} {
-		if err := b.host.hub.watcher.Remove(b.in(dir, "")); err != nil {
+	for _, dir := range []vfs.Dir{b.cur, b.new} {
+		if err := b.host.hub.watcher.Remove(watchPath(dir)); err != nil {
 			b.t.Fatal(err)
 		}
 	}

@@ -75,7 +75,7 @@ func TestFileMissedByFirstScan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := other.share(st, "INBOX", b.path, b.path)
+	m, err := st.share(context.Background(), "INBOX")
 	if err != nil {
 		t.Fatal(err)
 	}

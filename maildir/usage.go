@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"context"
 	"errors"
 
 	"golang.org/x/sys/unix"
@@ -43,6 +44,11 @@ func (s *Store) charge(change quota.Usage) {
 	if change == (quota.Usage{}) {
 		return
 	}
+	leave, err := s.slot(context.Background()) // what was changed is changed
+	if err != nil {
+		return
+	}
+	defer leave()
 	dir, err := s.tree.OpenUser()
 	if err == nil {
 		defer dir.Close()

@@ -6,7 +6,9 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -25,69 +27,119 @@ type hub struct {
 	host *Host
 	open func() (*fsnotify.Watcher, error)
 
-	mu      sync.Mutex
+	// adding is held, before mu, while directories are added to the watcher, which has a
+	// lock of its own meanwhile: it tells of one by the name that it was first added by.
+	adding sync.Mutex
+
+	mu      sync.Mutex        // held briefly, never over what may ask a file system
 	watcher *fsnotify.Watcher // nil until needed, or where there is none to have
 	missing bool              // no instance was left, and the log says so
 	closed  bool
-	boxes   map[string]watched // by the path of cur and new
-	done    chan struct{}      // closed when the reader has ended
+	boxes   map[string]watched  // by what cur and new are watched as
+	paths   map[folderID]string // what that is
+	done    chan struct{}       // closed when the reader has ended
 
 	fence   *vfs.Fence // nil where the kernel has none
 	ring    sync.Mutex // held from ringing the fence to its event
 	arrived chan struct{}
+	late    atomic.Int64 // fences whose events did not come in time
 }
 
 // watched is a directory of a mailbox.
 type watched struct {
 	box   *Mailbox
 	place place
+	id    folderID
 }
 
+// watchPath is what d is watched as: the directory that we have open, whatever is at its
+// path by now. To follow this link takes no look-up in a directory, for which a disk or
+// a file server may be asked that does not answer: fsnotify lets nobody add or
+// remove a directory meanwhile, nor reads events.
+func watchPath(d vfs.Dir) string { return "/proc/self/fd/" + strconv.Itoa(d.Fd()) }
+
 // add has m told what happens in its directories. It reports whether the kernel
-// will tell.
+// will tell. The caller has a disk slot of m, and holds nothing that other mailboxes
+// need.
 func (h *hub) add(m *Mailbox) bool {
+	// A file server is asked all the same whether we may. So it is now, before others
+	// wait for us, and what it has said is good for a moment.
+	if h.host.opt.NoNotify || !m.inPlace() {
+		return false
+	}
+	dirs := []watched{inCur: {m, inCur, idOf(m.cur)}, inNew: {m, inNew, idOf(m.new)}}
+	h.adding.Lock()
+	w := h.claim(m, dirs)
+	if w == nil {
+		h.adding.Unlock()
+		return false
+	}
+	err := w.Add(watchPath(m.cur))
+	if err == nil {
+		err = w.Add(watchPath(m.new))
+	}
+	h.adding.Unlock()
+	// A directory that was moved away before is not at its place; of one that is moved
+	// from now on an event tells.
+	return h.settle(m, err, err == nil && m.inPlace())
+}
+
+// claim has the events of m handed to it, as soon as there are any, and nobody else
+// who had one of dirs. It returns the watcher to add them to, nil if there is none or
+// another goroutine does it.
+func (h *hub) claim(m *Mailbox, dirs []watched) *fsnotify.Watcher {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.host.opt.NoNotify || h.closed {
-		return false
+	if h.closed || m.claiming || h.watcher == nil && !h.start() {
+		return nil
 	}
-	if h.watcher == nil && !h.start() {
-		return false
-	}
-	for p, dir := range []vfs.Dir{inCur: m.cur, inNew: m.new} {
-		path := filepath.Clean(dir.Path())
-		if w, ok := h.boxes[path]; ok && w.box != m {
-			w.box.track.lose() // its folder is not there any more
+	m.claiming = true
+	for _, d := range dirs {
+		if w, ok := h.boxes[h.paths[d.id]]; ok && w.box != m {
+			w.box.track.lose() // its folder is not there any more, or it is being closed
 			h.removeLocked(w.box)
 		}
-		if err := h.watcher.Add(path); err != nil {
-			if !m.unwatched {
-				h.host.opt.Log.Warn("no file system events, polling", "mailbox", m.name, "err", err)
-			}
-			m.unwatched = true // each change tries again
-			h.removeLocked(m)
-			return false
-		}
-		h.boxes[path] = watched{m, place(p)}
-		if !leadsTo(path, dir) { // the folder was renamed; another one may be there now
-			h.removeLocked(m)
-			return false
-		}
+		path := watchPath(m.dirOf(d.place))
+		h.boxes[path], h.paths[d.id] = d, path
 	}
-	m.unwatched = false
-	return true
+	return h.watcher
+}
+
+// settle ends what claim has begun: the directories of m have been added, or err says
+// why not, and there that they are its folder's. It reports whether the kernel tells of
+// them: one may have been moved away meanwhile.
+func (h *hub) settle(m *Mailbox, err error, there bool) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil && !m.unwatched {
+		h.host.opt.Log.Warn("no file system events, polling", "mailbox", m.name, "err", err)
+	}
+	m.unwatched = err != nil // each change tries again
+	for _, d := range []vfs.Dir{m.cur, m.new} {
+		there = there && h.boxes[watchPath(d)].box == m
+	}
+	if m.claiming, m.told = false, there; !there {
+		h.removeLocked(m)
+		h.unwatch(m.cur) // if it was added after an event had the other removed
+		h.unwatch(m.new)
+	}
+	return there
 }
 
 // has reports whether m is told what happens in its directories.
 func (h *hub) has(m *Mailbox) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.boxes[filepath.Clean(m.cur.Path())].box == m && h.boxes[filepath.Clean(m.new.Path())].box == m
+	return m.told
 }
 
-func leadsTo(path string, dir vfs.Dir) bool {
-	var a, b unix.Stat_t
-	return unix.Stat(path, &a) == nil && unix.Fstat(dir.Fd(), &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
+// idOf returns which directory d is.
+func idOf(d vfs.Dir) folderID {
+	var st unix.Stat_t
+	if unix.Fstat(d.Fd(), &st) != nil {
+		return folderID{}
+	}
+	return folderID{uint64(st.Dev), st.Ino}
 }
 
 // start makes the watcher. h.mu is held. It is asked for again at each watch:
@@ -102,7 +154,8 @@ func (h *hub) start() bool {
 		h.missing = true
 		return false
 	}
-	h.watcher, h.boxes, h.done = w, map[string]watched{}, make(chan struct{})
+	h.watcher, h.done = w, make(chan struct{})
+	h.boxes, h.paths = map[string]watched{}, map[folderID]string{}
 	h.arrived = make(chan struct{}, 1)
 	h.renewFence()
 	go h.read(w, h.done)
@@ -135,21 +188,32 @@ func (h *hub) remove(m *Mailbox) {
 }
 
 func (h *hub) removeLocked(m *Mailbox) {
+	m.told = false
 	for _, d := range []vfs.Dir{m.cur, m.new} {
 		if d == nil {
 			continue
 		}
-		path := filepath.Clean(d.Path())
-		if h.boxes[path].box == m {
+		path := watchPath(d)
+		if w := h.boxes[path]; w.box == m {
 			delete(h.boxes, path)
-			if h.watcher != nil { // the host may have been closed meanwhile
-				h.watcher.Remove(path) // fails if the directory is gone, and with it the watch
+			if h.paths[w.id] == path {
+				delete(h.paths, w.id)
 			}
+			h.unwatch(d)
 		}
 	}
 }
 
+// unwatch takes d out of the watcher. h.mu is held.
+func (h *hub) unwatch(d vfs.Dir) {
+	if h.watcher != nil { // the host may have been closed meanwhile
+		h.watcher.Remove(watchPath(d)) // fails if the directory is gone, and with it the watch
+	}
+}
+
 func (h *hub) close() error {
+	h.adding.Lock()
+	defer h.adding.Unlock()
 	h.mu.Lock()
 	w, done := h.watcher, h.done
 	h.watcher, h.closed = nil, true
@@ -168,8 +232,12 @@ const fenceWait = time.Second
 // catchUp waits until all that has happened so far has been handed to the
 // mailboxes. It reports whether it has.
 func (h *hub) catchUp() bool {
+	late := h.late.Load()
 	h.ring.Lock()
 	defer h.ring.Unlock()
+	if h.late.Load() != late {
+		return false // in the time that we had to wait: not each waits as long, one after the other
+	}
 	h.mu.Lock()
 	fence, done := h.fence, h.done
 	select { // of the fence before this one
@@ -187,6 +255,7 @@ func (h *hub) catchUp() bool {
 		return true
 	case <-done:
 	case <-timer.C:
+		h.late.Add(1)
 		h.mu.Lock()
 		if h.watcher != nil {
 			h.renewFence()

@@ -203,8 +203,8 @@ func (l *Lock) release() {
 func (l *Lock) poll(ctx context.Context) error {
 	wait := time.Millisecond
 	for {
-		err := l.create()
-		if !errors.Is(err, ErrLocked) {
+		err := l.attempt(ctx)
+		if !errors.Is(err, ErrLocked) || errors.Is(err, ctx.Err()) {
 			return err
 		}
 		timer := time.NewTimer(wait)
@@ -216,6 +216,18 @@ func (l *Lock) poll(ctx context.Context) error {
 		}
 		wait = min(2*wait, 50*time.Millisecond)
 	}
+}
+
+// attempt is create with what bounds it.
+func (l *Lock) attempt(ctx context.Context) error {
+	if l.spare == nil || l.spare.Slots == nil {
+		return l.create()
+	}
+	if err := l.spare.Slots.Enter(ctx); err != nil {
+		return fmt.Errorf("%w: %w", lockedError(l.dir, l.key.name), err)
+	}
+	defer l.spare.Slots.Leave()
+	return l.create()
 }
 
 var signature = sync.OnceValue(func() []byte { return []byte(strconv.Itoa(os.Getpid()) + ":" + hostname()) })

@@ -1,6 +1,7 @@
 package uidlist
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"sync"
@@ -37,11 +38,19 @@ import (
 // a young kernel), rename with NOREPLACE (not on NFS). With a quiet machine and few
 // files freed they cost 17 to 23 us, link and two unlinks 33, this 9 (ext4).
 
+// Slots bounds how many operations work on a disk at the same time.
+type Slots interface {
+	Enter(context.Context) error
+	Leave() // after Enter without an error
+}
+
 // A Spare is the file of a lock that is taken often, while it is not the lock. It
 // is safe for use by several goroutines.
 type Spare struct {
 	// Dir is where it lies, on the file system of the lock; nil: none is kept.
 	Dir vfs.Dir
+	// Slots bounds the attempts to lock; nil: nothing does.
+	Slots Slots
 
 	mu     sync.Mutex
 	lock   lockKey // which lock it is for
