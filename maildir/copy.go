@@ -46,7 +46,7 @@ func (m *Mailbox) sources(ctx context.Context, uids []UID) ([]source, error) {
 		m.host.opt.Log.Warn("messages lose their GUIDs", "mailbox", m.name, "err", err)
 	}
 	before := m.Snapshot()
-	if err := m.heedList(); err != nil {
+	if err := errors.Join(m.heedList(), m.readKeywords()); err != nil {
 		return nil, err
 	}
 	snap := m.Snapshot()
@@ -317,6 +317,10 @@ func (m *Mailbox) remove(ctx context.Context, list []source) (map[int]FlagSet, e
 		uids[i] = src.uid
 	}
 	err := m.edit(ctx, func() error {
+		// No name says that a keyword has changed which is recorded beside the messages.
+		if err := m.readKeywords(); err != nil {
+			return err
+		}
 		var from [2]bool // by place
 		for try := 0; ; try++ {
 			snap := m.Snapshot()

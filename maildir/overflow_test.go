@@ -110,6 +110,40 @@ func TestOverflowEverywhere(t *testing.T) {
 	has(b.Mailbox, u)
 }
 
+// A keyword that another process has set goes along with a message that is copied or
+// moved: no name of a file says that it has come.
+func TestOverflowSetByOthers(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := newBox(t, Options{NoNotify: true})
+	many := manyKeywords(30)
+	us := []UID{b.append(b.Mailbox, "one\r\n", FlagSet{Keywords: many}), b.append(b.Mailbox, "two\r\n", FlagSet{})}
+	if err := b.st.Create(ctx, "Other"); err != nil {
+		t.Fatal(err)
+	}
+	c := b.process(Options{NoNotify: true})
+	c.sync(Serve)
+	if _, err := b.SetFlags(ctx, us[1:], AddFlags, FlagSet{Keywords: many[29:]}); err != nil {
+		t.Fatal(err)
+	}
+	copied, err := c.Copy(ctx, us[1:], c.open("Other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.SetFlags(ctx, us[1:], AddFlags, FlagSet{Keywords: many[28:29]}); err != nil {
+		t.Fatal(err)
+	}
+	moved, err := c.Move(ctx, us[1:], c.open("Other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for u, want := range map[UID][]string{copied.To[0]: many[29:], moved.To[0]: many[28:]} {
+		if got := keywordsOf(c.open("Other"), u); !slices.Equal(slices.Sorted(slices.Values(got)), want) {
+			t.Errorf("UID %d has %q, want %q", u, got, want)
+		}
+	}
+}
+
 // Keywords for which Flags has no bit are like the others: in the answer of a
 // command, for the next process, for one that is there already, and for COPY,
 // MOVE and conditions.
