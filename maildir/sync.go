@@ -162,7 +162,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 			return false, err
 		}
 	}
-	begin := time.Now()
+	begin := fileTime()
 	before, err := m.stamp()
 	if err != nil {
 		return false, err
@@ -323,7 +323,7 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 		return survey{}, fmt.Errorf("%s: the UID list was replaced meanwhile: %w", m.name, ErrBusy)
 	}
 	for try := 0; ; try++ {
-		begin := time.Now()
+		begin := fileTime()
 		start, err := m.stamp()
 		if err != nil {
 			return survey{}, err
@@ -352,7 +352,7 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 			return sv, nil
 		}
 		if m.settle(start.new) == localSettle {
-			time.Sleep(localSettle - begin.Sub(time.Unix(0, start.new.mtime)))
+			time.Sleep(min(localSettle, localSettle-begin.Sub(time.Unix(0, start.new.mtime))))
 		}
 	}
 }
