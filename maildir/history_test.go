@@ -2,10 +2,12 @@ package maildir
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -395,6 +397,51 @@ func TestFloor(t *testing.T) {
 				t.Error("no index")
 			}
 		}
+	}
+}
+
+// A process that opens a mailbox while another writes does not take for torn what it
+// sees of a batch: under the lock it is whole.
+func TestOpenedDuringWrite(t *testing.T) {
+	t.Parallel()
+	a := newBox(t, Options{NoNotify: true}).remembering()
+	a.append(a.Mailbox, "x\r\n", FlagSet{})
+	before := len(a.indexFile())
+	a.flag(1)
+	since, whole := a.Snapshot().ModSeq, a.indexFile()
+	half := (before + len(whole)) / 2
+	writer := index.File{Dir: a.indexDir}
+	if err := errors.Join(writer.Lock(t.Context()), os.Truncate(a.in(index.Name), int64(half))); err != nil {
+		t.Fatal(err)
+	}
+	waits, opened := make(chan struct{}), make(chan struct{})
+	wait := sync.OnceFunc(func() { close(waits) })
+	x := &trip{armed: true, spares: func(_, name string) bool {
+		if name == index.LockName {
+			wait()
+		}
+		return true
+	}}
+	c := &box{t: t, path: a.path}
+	go func() {
+		defer close(opened)
+		c.start(Options{NoNotify: true, Open: x.open})
+	}()
+	<-waits
+	f, err := os.OpenFile(a.in(index.Name), os.O_WRONLY|os.O_APPEND, 0)
+	if err == nil {
+		_, err = f.Write(whole[half:])
+		err = errors.Join(err, f.Close(), writer.Unlock())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-opened
+	for _, msg := range c.Snapshot().RangeSince(0, c.Snapshot().Len(), since) {
+		t.Errorf("UID %d counts as changed", msg.UID)
+	}
+	if _, complete := c.Expunged(since); !complete {
+		t.Error("expunges are not known")
 	}
 }
 
