@@ -194,8 +194,8 @@ func (f *File) JournalIsLong() bool {
 	return f.ours && f.end-f.base > max(minJournal, f.base/2, f.wait)
 }
 
-// Defer has the journal count as long only when it is twice as long as now:
-// writing the index anew has failed.
+// Defer has the journal count as long only when it is twice as long as now, or that of
+// another index: writing it anew has failed.
 func (f *File) Defer() { f.wait = 2 * (f.end - f.base) }
 
 const minJournal = 64 << 10

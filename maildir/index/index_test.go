@@ -84,6 +84,34 @@ var (
 	gone   = []Range{{3, 9, 100}, {20, 20, 101}}
 )
 
+// A journal whose index could not be written anew once is long no later than others
+// once it could.
+func TestDefer(t *testing.T) {
+	t.Parallel()
+	f := written(t, 1)
+	grow := func() (n int) {
+		for ; !f.JournalIsLong(); n++ {
+			var b Batch
+			b.Gone(Range{1, 1, 50})
+			if err := f.Append(&b, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return n
+	}
+	first := grow()
+	f.Defer()
+	if n := grow(); n < first {
+		t.Errorf("long again after %d batches more, %d before", n, first)
+	}
+	if err := f.Replace(folder, &state, gone, messages(1)); err != nil {
+		t.Fatal(err)
+	}
+	if n := grow(); n > first {
+		t.Errorf("the next journal is long after %d batches, the first was after %d", n, first)
+	}
+}
+
 // written returns a File with n messages, locked.
 func written(t *testing.T, n int) *File {
 	t.Helper()

@@ -116,7 +116,7 @@ func (f *File) use(r *os.File, st unix.Stat_t) error {
 	if n, err := vfs.ReadFullAt(int(r.Fd()), f.head[:], 0); err != nil || n < prefixSize {
 		return readError(err)
 	}
-	f.fd, f.ident = r, ident{uint64(st.Dev), st.Ino}
+	f.fd, f.ident, f.wait = r, ident{uint64(st.Dev), st.Ino}, 0
 	f.ours = unix.Faccessat(f.Dir.Fd(), Name, unix.W_OK, unix.AT_EACCESS) == nil
 	return nil
 }
