@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -83,6 +84,100 @@ var (
 	state  = State{ModSeq: 5000, Ceiling: 6000, Since: 3, Boot: [16]byte{1, 2}, Clean: true, Next: 9000, Recent: 17, Stamp: Stamp{1, 2, 14: 3}, Limit: 8000}
 	gone   = []Range{{3, 9, 100}, {20, 20, 101}}
 )
+
+// What Tail has not seen of the journal is not cut off.
+func TestAppendBehindOthers(t *testing.T) {
+	t.Parallel()
+	f := written(t, 3)
+	g := &File{Dir: f.Dir}
+	defer g.Close()
+	if _, err := g.Load(); err != nil {
+		t.Fatal(err)
+	}
+	var first, second Batch
+	first.Gone(Range{1, 1, 50})
+	second.Gone(Range{2, 2, 51})
+	if err := f.Append(&first, true); err != nil {
+		t.Fatal(err)
+	}
+	f.Unlock()
+	lock(t, g)
+	if err := g.Append(&second, true); !errors.Is(err, ErrReplaced) {
+		t.Errorf("appended behind what was not read: %v", err)
+	}
+	events, err := g.Tail(true)
+	if err != nil || len(events) != 1 || g.Torn {
+		t.Fatalf("%+v, torn: %v, %v", events, g.Torn, err)
+	}
+	if err := g.Append(&second, true); err != nil {
+		t.Fatal(err)
+	}
+	img, err := f.Load()
+	if err != nil || len(img.Tail) != 2 || img.Torn {
+		t.Errorf("%+v, torn: %v, %v", img.Tail, img.Torn, err)
+	}
+}
+
+// traced notes when the index is opened for writing and closed, and when its lock is
+// given back.
+type traced struct {
+	vfs.Dir
+	calls *[]string
+}
+
+func (d traced) Append(name string) (vfs.File, error) {
+	*d.calls = append(*d.calls, "open")
+	f, err := d.Dir.Append(name)
+	return tracedFile{f, d.calls}, err
+}
+
+func (d traced) Update(name string) (vfs.File, error) {
+	f, err := d.Dir.Update(name)
+	return tracedFile{f, d.calls}, err
+}
+
+type tracedFile struct {
+	vfs.File
+	calls *[]string
+}
+
+func (f tracedFile) Unlock() error {
+	*f.calls = append(*f.calls, "unlock")
+	return f.File.Unlock()
+}
+
+func (f tracedFile) Close() error {
+	*f.calls = append(*f.calls, "close")
+	return f.File.Close()
+}
+
+// An index on a file server is opened after its lock was taken, for that has the host
+// ask how long it is, and closed before the lock is given back, for that has it write.
+func TestFar(t *testing.T) {
+	t.Parallel()
+	near := written(t, 1)
+	near.Unlock()
+	var calls []string
+	f := &File{Dir: traced{near.Dir, &calls}, Far: true}
+	if _, err := f.Load(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		lock(t, f)
+		calls = append(calls, "hold")
+		var b Batch
+		b.Gone(Range{1, 1, 50})
+		if err := errors.Join(f.Append(&b, false), f.Append(&b, false)); err != nil {
+			t.Fatal(err)
+		}
+		f.Unlock()
+	}
+	once := []string{"open", "hold", "close", "unlock"}
+	if want := slices.Concat(once, once); !slices.Equal(calls, want) {
+		t.Errorf("%q, want %q", calls, want)
+	}
+	f.Close()
+}
 
 // A journal whose index could not be written anew once is long no later than others
 // once it could.
