@@ -445,6 +445,63 @@ func TestOpenedDuringWrite(t *testing.T) {
 	}
 }
 
+// While a process writes the index anew, however long that takes, others go on, and the
+// new one has what they have recorded.
+func TestRecordedDuringRewrite(t *testing.T) {
+	t.Parallel()
+	writing, free := make(chan struct{}), make(chan struct{})
+	hang := sync.OnceFunc(func() {
+		close(writing)
+		<-free
+	})
+	x := &trip{spares: func(what, name string) bool {
+		if what == "fdatasync" && name == index.Name+".tmp" {
+			hang()
+		}
+		return true
+	}}
+	o := Options{NoNotify: true, Lock: LockNewUIDs}
+	a := newBox(t, Options{NoNotify: true, Lock: LockNewUIDs, Open: x.open}).remembering()
+	uids := a.appendAtOnce(3, FlagSet{})
+	c := a.others(1, o)[1].remembering()
+	since := a.Snapshot().ModSeq
+	var long index.Batch
+	for range 4000 {
+		long.Learned(uint32(uids[0]), index.NoFacts)
+	}
+	if err := errors.Join(a.past.file.Lock(t.Context()), a.past.file.Append(&long, false), a.past.file.Unlock()); err != nil {
+		t.Fatal(err)
+	}
+	x.armed = true
+	done := make(chan error)
+	go func() {
+		_, err := a.SetFlags(context.Background(), uids[:1], AddFlags, FlagSet{System: Flagged})
+		done <- err
+	}()
+	<-writing
+	c.flag(uids[1])
+	if c.past.lost {
+		t.Error("the index is lost")
+	}
+	close(free)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if n := len(a.indexFile()); n > 4000 {
+		t.Errorf("the index has %d octets: it was not written anew", n)
+	}
+	a.sync(Look)
+	p := a.process(o).remembering()
+	sameHistory(t, a, p)
+	var changed []UID
+	for _, msg := range p.Snapshot().RangeSince(0, p.Snapshot().Len(), since) {
+		changed = append(changed, msg.UID)
+	}
+	if _, complete := p.Expunged(since); !slices.Equal(changed, uids[:2]) || !complete {
+		t.Errorf("%v have changed, expunges are known: %v", changed, complete)
+	}
+}
+
 // A message that came and went of which the index never knew, because what was
 // recorded last was lost in a power cut, is not believed to be there still.
 func TestFloorForgets(t *testing.T) {

@@ -28,10 +28,10 @@ var ErrDamaged = errors.New("imapd.index: damaged")
 // ErrLocked says that another process has held the lock for too long.
 var ErrLocked = errors.New("imapd.index: locked by another process")
 
-// lockWait bounds the wait for the lock, which is held for a write. Who waits
-// keeps a mailbox waiting: a process that was stopped with the lock must not
-// stop the others.
-const lockWait = 3 * time.Second
+// lockWait bounds the wait for the lock, which is held for a write and its fdatasync:
+// some seconds on a disk that is busy. Who waits keeps a mailbox waiting: a process that
+// was stopped with the lock must not stop the others.
+const lockWait = 10 * time.Second
 
 // ErrReplaced says that another process has written the index anew, removed it, or
 // written to it since Tail: Tail says which, and what to do is to load or to read on.

@@ -179,6 +179,80 @@ func TestFar(t *testing.T) {
 	f.Close()
 }
 
+// An index that is written anew without the lock has what was appended meanwhile.
+// Only one process at a time writes one, and none takes the place of another index
+// than it was made of.
+func TestDraft(t *testing.T) {
+	t.Parallel()
+	f := written(t, 3)
+	g := &File{Dir: f.Dir}
+	defer g.Close()
+	if _, err := g.Load(); err != nil {
+		t.Fatal(err)
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := func(x *File, uid uint32) {
+		t.Helper()
+		var b Batch
+		b.Gone(Range{uid, uid, 50})
+		must(x.Append(&b, false))
+	}
+	draft := func(x *File) *Draft {
+		t.Helper()
+		d, err := x.Draft(folder, &state, nil, messages(3))
+		must(err)
+		return d
+	}
+	tmp := f.Dir.Path() + "/" + tmpName
+	must(os.WriteFile(tmp, []byte("left by a crash"), 0o600))
+	gone(f, 1)
+	d := draft(f)
+	f.Unlock()
+	lock(t, g)
+	if _, err := g.Draft(folder, &state, nil, messages(3)); !errors.Is(err, ErrLocked) {
+		t.Errorf("two write at a time: %v", err)
+	}
+	_, err := g.Tail(true)
+	must(err)
+	gone(g, 2)
+	g.Unlock()
+	d.Write()
+	lock(t, f)
+	_, err = f.Tail(true)
+	must(err)
+	must(f.Install(d))
+	gone(f, 3)
+	if img, err := f.Load(); err != nil || img.Torn || len(img.Pages) != 1 || len(img.Tail) != 2 || img.Tail[0].Range.From != 2 || img.Tail[1].Range.From != 3 {
+		t.Errorf("%+v, %v", img, err)
+	}
+	d = draft(f)
+	f.Unlock()
+	d.Write()
+	lock(t, g)
+	_, err = g.Load()
+	must(err)
+	must(g.Replace(folder, &state, nil, messages(2)))
+	g.Unlock()
+	lock(t, f)
+	if err := f.Install(d); !errors.Is(err, ErrReplaced) {
+		t.Errorf("another index was replaced: %v", err)
+	}
+	if img, err := f.Load(); err != nil || len(img.Pages[0].Recs) != 2 {
+		t.Errorf("%+v, %v", img, err)
+	}
+	d = draft(f)
+	d.Write()
+	f.Discard(d)
+	if _, err := os.Stat(tmp); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the draft is there: %v", err)
+	}
+}
+
 // A journal whose index could not be written anew once is long no later than others
 // once it could.
 func TestDefer(t *testing.T) {
