@@ -109,6 +109,7 @@ type fileStamp struct {
 
 const (
 	// Kernels before 6.13 let the clock of files tick every 4 ms.
+	localTick   = 4 * time.Millisecond
 	localSettle = 10 * time.Millisecond
 	// Inodes may have room for whole seconds only: those of ext3, and of an ext4 that
 	// was made with 128 octets each, which calls itself what every ext4 does.

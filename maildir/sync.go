@@ -352,7 +352,7 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 			return sv, nil
 		}
 		if m.settle(start.new) == localSettle {
-			time.Sleep(min(localSettle, localSettle-begin.Sub(time.Unix(0, start.new.mtime))))
+			time.Sleep(min(localSettle, localSettle-begin.Sub(time.Unix(0, start.new.mtime))) + localTick)
 		}
 	}
 }
