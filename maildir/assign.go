@@ -241,7 +241,6 @@ func (m *Mailbox) receiveKnown() error {
 }
 
 func (m *Mailbox) receiveFile(name string) (string, bool) {
-	m.alive()
 	to := name
 	if !hasInfo(name) {
 		to += ":2,"

@@ -40,12 +40,10 @@ type Mailbox struct {
 	mu       sync.Mutex
 	list     list
 	keys     keywordState
-	past     history       // see history.go
-	restored bool          // the index has been looked for
-	clean    stamp         // the folder as it was at the last look that left no doubt; zero: none
-	locked   bool          // the lock is held by whoever holds mu, in an edit
-	holding  *uidlist.Lock // that lock, while it is held
-	touched  time.Time     // when its time was set last
+	past     history // see history.go
+	restored bool    // the index has been looked for
+	clean    stamp   // the folder as it was at the last look that left no doubt; zero: none
+	locked   bool    // the lock is held by whoever holds mu, in an edit
 	// foreignLocked says that the first look holds Courier's lock too.
 	foreignLocked bool
 	importing     map[string][]string // keywords by base name, to be taken over from Dovecot's index

@@ -64,7 +64,6 @@ func (m *Mailbox) sync(ctx context.Context, access Access) error {
 		return err
 	}
 	defer m.leave()
-	defer m.holds(lock)()
 	m.foreignLocked = foreign
 	m.redo()
 	_, err = m.look(access, true)
