@@ -22,7 +22,7 @@ func (m *Mailbox) settleUnderLock(snap *Snapshot, sv *survey, access Access) (wr
 	taken, err := m.takeOver()
 	if err == nil && taken {
 		var before stamp
-		begin := time.Now()
+		begin := fileTime()
 		if *sv, err = m.survey(snap, before); err == nil { // the names and UIDs are others now
 			err = m.findFiles(snap, sv, &before, &begin, true)
 		}
@@ -241,7 +241,6 @@ func (m *Mailbox) receiveKnown() error {
 }
 
 func (m *Mailbox) receiveFile(name string) (string, bool) {
-	m.alive()
 	to := name
 	if !hasInfo(name) {
 		to += ":2,"

@@ -99,7 +99,6 @@ func (m *Mailbox) compactList() {
 		return
 	}
 	defer m.leave()
-	defer m.holds(lock)()
 	if err := m.dropLines(); err != nil {
 		m.compactFrom = time.Now().Add(compactAgain)
 		m.host.opt.Log.Warn("cannot shorten the UID list", "mailbox", m.name, "err", err)

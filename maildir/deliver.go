@@ -320,7 +320,6 @@ func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
 	lines := make([]uidlist.Entry, 0, len(add))
 	uids := make([]UID, 0, len(add))
 	for _, a := range add {
-		m.alive()
 		u := next + UID(len(entries))
 		name := withFlags(a.base, a.marks.Flags)
 		if err := a.put(name); err != nil {

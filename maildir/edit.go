@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -59,7 +58,6 @@ func (m *Mailbox) hold(ctx context.Context, lock *uidlist.Lock, fn func() error)
 	}
 	m.clean, m.locked = stamp{}, lock != nil
 	defer func() { m.locked = false }()
-	defer m.holds(lock)()
 	if m.locked {
 		m.redo()
 	}
@@ -84,24 +82,6 @@ func (m *Mailbox) heedList() error {
 	m.clean = stamp{}
 	_, err := m.look(Look, false) // which writes nothing: the disk may be full
 	return err
-}
-
-// stillAlive is how often a holder of the lock says that it is at work: on another
-// host it would be taken for dead after two minutes.
-const stillAlive = 10 * time.Second
-
-// holds notes that whoever has m.mu has lock, until done is called.
-func (m *Mailbox) holds(lock *uidlist.Lock) (done func()) {
-	m.holding, m.touched = lock, time.Now()
-	return func() { m.holding = nil }
-}
-
-// alive is called now and then in what may take long with the lock held.
-func (m *Mailbox) alive() {
-	if m.holding != nil && time.Since(m.touched) >= stillAlive {
-		m.holding.Touch() // it was ours until now; no more can be done
-		m.touched = time.Now()
-	}
 }
 
 func (m *Mailbox) dirOf(p place) vfs.Dir {
@@ -260,7 +240,6 @@ func (m *Mailbox) renameForFlags(uids []UID, only *Condition, op FlagOp, marks M
 	var changes []change
 	var sets []keywords.Set
 	for _, u := range uids {
-		m.alive()
 		msg, ok := snap.lookup(u)
 		if !ok {
 			continue
@@ -393,7 +372,6 @@ func (m *Mailbox) unlink(uids []UID, deleted bool) (done []UID, left int, err er
 	counts := m.store.counts()
 	var changes []change
 	for _, u := range uids {
-		m.alive()
 		msg, ok := snap.lookup(u)
 		if !ok || deleted && (msg.Flags&Deleted == 0 || parseFlags(msg.name())&Deleted == 0 && len(msg.name()) > 0) {
 			continue

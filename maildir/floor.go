@@ -64,17 +64,18 @@ func (m *Mailbox) floor(img *index.Image, s *Snapshot) (*Snapshot, error) {
 		return s, err
 	}
 	defer h.file.Unlock()
+	// What looked torn to whoever loads without the lock may just have been written.
 	events, err := h.file.Tail(true)
+	torn := h.file.Torn
 	if len(events) > 0 || errors.Is(err, index.ErrReplaced) || img.Touched { // another process was first, or has just been writing
-		torn := img.Torn
 		if img, err = h.file.Load(); err != nil {
 			return s, err
 		}
-		img.Torn = img.Torn || torn
+		torn = torn || img.Torn
 		s = m.fromImage(img)
 		s.Validity, s.keywords = m.list.head.Validity, m.keys.names()
 	}
-	if err != nil || !m.doubtful(img) {
+	if img.Torn = torn; err != nil || !m.doubtful(img) {
 		return s, err
 	}
 	if m.copied(img) {

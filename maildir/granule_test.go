@@ -97,6 +97,45 @@ func TestSecondInodes(t *testing.T) {
 	}
 }
 
+// TestTimesAhead holds that a change is seen though it has the time which the folder had
+// already: one of whole seconds, from before the clock was set back. A time that is
+// ahead for years does not have us look for as long.
+func TestTimesAhead(t *testing.T) {
+	t.Parallel()
+	for ahead, seen := range map[time.Duration]int{2 * time.Second: 2, time.Hour: 2, 1000 * time.Hour: 1} {
+		b := newBox(t, Options{NoNotify: true})
+		then := time.Now().Truncate(time.Second).Add(ahead)
+		for i := range 2 {
+			b.deliver("cur", fmt.Sprintf("%d.h:2,", i+1), "x\n")
+			for _, d := range []string{"cur", "new"} {
+				if err := os.Chtimes(b.in(d), then, then); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.sync(Look)
+		}
+		if n := b.Snapshot().Len(); n != seen {
+			t.Errorf("%v ahead: %d messages are seen", ahead, n)
+		}
+	}
+}
+
+// TestFileTime holds that no file that is made has a time from before.
+func TestFileTime(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for i := range 200 {
+		name := filepath.Join(dir, fmt.Sprint(i))
+		begin := fileTime()
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := os.Stat(name); err != nil || st.ModTime().Before(begin) {
+			t.Fatalf("made at %v: %v, %v", begin, st.ModTime(), err)
+		}
+	}
+}
+
 // midSecond returns the second that it is, once that has lasted for a while, and
 // before it ends.
 func midSecond() time.Time {

@@ -105,6 +105,7 @@ func (m *Mailbox) record(snap *Snapshot, changes []change, added []entry, next U
 		m.publish(m.outcome(&w))
 		return max(mod, w.done), nil
 	}
+	defer m.compact()
 	if err := h.file.Lock(context.Background()); err != nil {
 		return m.unrecorded(err, &w)
 	}
@@ -132,7 +133,6 @@ func (m *Mailbox) record(snap *Snapshot, changes []change, added []entry, next U
 			m.confess(mod)
 		}
 		m.publish(s)
-		m.compact()
 		return max(mod, w.done), nil
 	}
 }
@@ -146,7 +146,7 @@ type work struct {
 	done    ModSeq // of what another process has recorded already
 }
 
-// compact writes the index anew if its journal has grown long. Its lock is held.
+// compact writes the index anew if its journal has grown long. Its lock is not held.
 func (m *Mailbox) compact() {
 	h := &m.past
 	if h.on && h.file.JournalIsLong() {
@@ -154,10 +154,10 @@ func (m *Mailbox) compact() {
 	}
 }
 
-// rewrite writes the index anew, if it can. Its lock is held.
+// rewrite writes the index anew, if it can. Its lock is not held.
 func (m *Mailbox) rewrite() {
 	h := &m.past
-	if err := m.writeIndex(m.Snapshot()); err != nil {
+	if err := m.writeAside(); err != nil {
 		h.file.Defer()
 		m.disorder = false
 		m.host.opt.Log.Warn("cannot write the index anew", "mailbox", m.name, "err", err)

@@ -2,10 +2,12 @@ package maildir
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -395,6 +397,108 @@ func TestFloor(t *testing.T) {
 				t.Error("no index")
 			}
 		}
+	}
+}
+
+// A process that opens a mailbox while another writes does not take for torn what it
+// sees of a batch: under the lock it is whole.
+func TestOpenedDuringWrite(t *testing.T) {
+	t.Parallel()
+	a := newBox(t, Options{NoNotify: true}).remembering()
+	a.append(a.Mailbox, "x\r\n", FlagSet{})
+	before := len(a.indexFile())
+	a.flag(1)
+	since, whole := a.Snapshot().ModSeq, a.indexFile()
+	half := (before + len(whole)) / 2
+	writer := index.File{Dir: a.indexDir}
+	if err := errors.Join(writer.Lock(t.Context()), os.Truncate(a.in(index.Name), int64(half))); err != nil {
+		t.Fatal(err)
+	}
+	waits, opened := make(chan struct{}), make(chan struct{})
+	wait := sync.OnceFunc(func() { close(waits) })
+	x := &trip{armed: true, spares: func(_, name string) bool {
+		if name == index.LockName {
+			wait()
+		}
+		return true
+	}}
+	c := &box{t: t, path: a.path}
+	go func() {
+		defer close(opened)
+		c.start(Options{NoNotify: true, Open: x.open})
+	}()
+	<-waits
+	f, err := os.OpenFile(a.in(index.Name), os.O_WRONLY|os.O_APPEND, 0)
+	if err == nil {
+		_, err = f.Write(whole[half:])
+		err = errors.Join(err, f.Close(), writer.Unlock())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-opened
+	for _, msg := range c.Snapshot().RangeSince(0, c.Snapshot().Len(), since) {
+		t.Errorf("UID %d counts as changed", msg.UID)
+	}
+	if _, complete := c.Expunged(since); !complete {
+		t.Error("expunges are not known")
+	}
+}
+
+// While a process writes the index anew, however long that takes, others go on, and the
+// new one has what they have recorded.
+func TestRecordedDuringRewrite(t *testing.T) {
+	t.Parallel()
+	writing, free := make(chan struct{}), make(chan struct{})
+	hang := sync.OnceFunc(func() {
+		close(writing)
+		<-free
+	})
+	x := &trip{spares: func(what, name string) bool {
+		if what == "fdatasync" && name == index.Name+".tmp" {
+			hang()
+		}
+		return true
+	}}
+	o := Options{NoNotify: true, Lock: LockNewUIDs}
+	a := newBox(t, Options{NoNotify: true, Lock: LockNewUIDs, Open: x.open}).remembering()
+	uids := a.appendAtOnce(3, FlagSet{})
+	c := a.others(1, o)[1].remembering()
+	since := a.Snapshot().ModSeq
+	var long index.Batch
+	for range 4000 {
+		long.Learned(uint32(uids[0]), index.NoFacts)
+	}
+	if err := errors.Join(a.past.file.Lock(t.Context()), a.past.file.Append(&long, false), a.past.file.Unlock()); err != nil {
+		t.Fatal(err)
+	}
+	x.armed = true
+	done := make(chan error)
+	go func() {
+		_, err := a.SetFlags(context.Background(), uids[:1], AddFlags, FlagSet{System: Flagged})
+		done <- err
+	}()
+	<-writing
+	c.flag(uids[1])
+	if c.past.lost {
+		t.Error("the index is lost")
+	}
+	close(free)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if n := len(a.indexFile()); n > 4000 {
+		t.Errorf("the index has %d octets: it was not written anew", n)
+	}
+	a.sync(Look)
+	p := a.process(o).remembering()
+	sameHistory(t, a, p)
+	var changed []UID
+	for _, msg := range p.Snapshot().RangeSince(0, p.Snapshot().Len(), since) {
+		changed = append(changed, msg.UID)
+	}
+	if _, complete := p.Expunged(since); !slices.Equal(changed, uids[:2]) || !complete {
+		t.Errorf("%v have changed, expunges are known: %v", changed, complete)
 	}
 }
 

@@ -119,7 +119,6 @@ func (m *Mailbox) renameAll(want func(f file) Flags) error {
 		}
 		missed := false
 		for _, f := range files {
-			m.alive()
 			flags := want(f)
 			if flags == parseFlags(f.name) {
 				continue

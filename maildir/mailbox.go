@@ -41,12 +41,10 @@ type Mailbox struct {
 	mu       sync.Mutex
 	list     list
 	keys     keywordState
-	past     history       // see history.go
-	restored bool          // the index has been looked for
-	clean    stamp         // the folder as it was at the last look that left no doubt; zero: none
-	locked   bool          // the lock is held by whoever holds mu, in an edit
-	holding  *uidlist.Lock // that lock, while it is held
-	touched  time.Time     // when its time was set last
+	past     history // see history.go
+	restored bool    // the index has been looked for
+	clean    stamp   // the folder as it was at the last look that left no doubt; zero: none
+	locked   bool    // the lock is held by whoever holds mu, in an edit
 	// foreignLocked says that the first look holds Courier's lock too.
 	foreignLocked bool
 	importing     map[string][]string // keywords by base name, to be taken over from Dovecot's index
@@ -110,12 +108,15 @@ type fileStamp struct {
 
 const (
 	// Kernels before 6.13 let the clock of files tick every 4 ms.
+	localTick   = 4 * time.Millisecond
 	localSettle = 10 * time.Millisecond
 	// Inodes may have room for whole seconds only: those of ext3, and of an ext4 that
 	// was made with 128 octets each, which calls itself what every ext4 does.
 	secondSettle = time.Second + localSettle
 	// Network file systems may have whole seconds, too, and another clock.
 	distantSettle = 2 * time.Second
+	// Nobody sets a clock back so far: a time that is farther ahead was set by hand.
+	byHand = 24 * time.Hour
 )
 
 // stamp returns the folder's stamp, or ErrNotFound if it has been deleted.
@@ -151,8 +152,8 @@ func (m *Mailbox) listStamp() fileStamp {
 }
 
 // settled reports whether s is too old to share a clock tick with a change that
-// is still to come. A time far ahead was set by hand: the next change takes it
-// back.
+// is still to come. A time ahead is no less so where it is a fine one, which does
+// not come again after the clock was set back; of whole seconds all do.
 func (m *Mailbox) settled(s stamp, now time.Time) bool {
 	return m.aged(s.cur, now) && m.aged(s.new, now)
 }
@@ -160,7 +161,13 @@ func (m *Mailbox) settled(s stamp, now time.Time) bool {
 // aged is settled for one of the two directories.
 func (m *Mailbox) aged(d dirStamp, now time.Time) bool {
 	age, settle := now.Sub(time.Unix(0, d.mtime)), m.settle(d)
-	return age >= settle || m.local && age <= -settle
+	switch {
+	case age >= 0 || !m.local:
+		return age >= settle
+	case settle == localSettle:
+		return -age >= settle
+	}
+	return -age >= byHand
 }
 
 // settle returns the age from which d is settled. A whole second is taken for all
@@ -173,6 +180,16 @@ func (m *Mailbox) settle(d dirStamp) time.Duration {
 		return secondSettle
 	}
 	return localSettle
+}
+
+// fileTime is the time that a file has which changes now: that of the last tick, which
+// may be some ms ago, more under a hypervisor.
+func fileTime() time.Time {
+	var tick unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &tick) != nil {
+		return time.Now()
+	}
+	return time.Unix(tick.Unix())
 }
 
 // Name returns the name that the mailbox was first opened by.

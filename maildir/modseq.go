@@ -80,7 +80,6 @@ func (m *Mailbox) makeIndex() error {
 	if m.indexDir == nil {
 		return m.noIndex
 	}
-	h.file.Dir = m.indexDir
 	if err := h.file.Lock(context.Background()); err != nil {
 		return err
 	}

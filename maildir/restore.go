@@ -19,7 +19,7 @@ func (m *Mailbox) restore() error {
 	if m.indexDir == nil {
 		return nil
 	}
-	h.file.Dir = m.indexDir
+	h.file.Dir, h.file.Far = m.indexDir, !localFiles(m.indexDir.Fd())
 	h.file.ReadLimit()
 	img, err := h.file.Load()
 	if errors.Is(err, index.ErrDamaged) {

@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"context"
+	"errors"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -14,19 +15,76 @@ import (
 // writeIndex writes the index of s anew. Its lock is held.
 func (m *Mailbox) writeIndex(s *Snapshot) error {
 	h := &m.past
-	mod := max(s.ModSeq, ModSeq(h.state.ModSeq))
-	if _, err := m.raise(mod); err != nil {
+	if _, err := m.raise(max(s.ModSeq, ModSeq(h.state.ModSeq))); err != nil {
 		return err
 	}
-	h.state.ModSeq = uint64(mod)
-	h.state.Next = uint32(s.Next)
-	h.state.Recent = uint32(m.recentFrom)
-	folder := index.Folder{Validity: s.Validity, GUID: m.list.head.GUID, Ino: m.curIno(), Line: h.line}
-	src := &pageSource{s, m.foundOrder(s)}
-	m.found = nil
+	folder, src := m.indexOf(s)
 	if err := h.file.Replace(folder, &h.state, h.gone, src); err != nil {
 		return err
 	}
+	m.indexWritten(s)
+	return nil
+}
+
+// writeAside writes the index anew, with all that it says. Its lock is held at the
+// beginning and at the end only: others go on meanwhile, and need not wait. Where one of
+// them does the same nothing is done.
+func (m *Mailbox) writeAside() error {
+	h := &m.past
+	if err := h.file.Lock(context.Background()); err != nil {
+		return err
+	}
+	defer h.file.Unlock()
+	if m.takeOthers(); !h.on {
+		return nil
+	}
+	s := m.Snapshot()
+	folder, src := m.indexOf(s)
+	d, err := h.file.Draft(folder, &h.state, h.gone, src)
+	if err != nil {
+		return unlessOthers(err)
+	}
+	h.file.Unlock()
+	d.Write()
+	if err := h.file.Lock(context.Background()); err != nil {
+		h.file.Discard(d)
+		return err
+	}
+	if m.takeOthers(); !h.on {
+		h.file.Discard(d)
+		return nil
+	}
+	if err := h.file.Install(d); err != nil {
+		return unlessOthers(err)
+	}
+	m.indexWritten(s)
+	return nil
+}
+
+// unlessOthers returns err if it does not say that another process writes the index
+// anew, or has done so.
+func unlessOthers(err error) error {
+	if errors.Is(err, index.ErrLocked) || errors.Is(err, index.ErrReplaced) {
+		return nil
+	}
+	return err
+}
+
+// indexOf returns what the index of s is about, and what it is written from; its state
+// is m.past.state. The lock is held.
+func (m *Mailbox) indexOf(s *Snapshot) (index.Folder, *pageSource) {
+	h := &m.past
+	h.state.ModSeq = max(h.state.ModSeq, uint64(s.ModSeq))
+	h.state.Next = uint32(s.Next)
+	h.state.Recent = uint32(m.recentFrom)
+	src := &pageSource{s, m.foundOrder(s)}
+	m.found = nil
+	return index.Folder{Validity: s.Validity, GUID: m.list.head.GUID, Ino: m.curIno(), Line: h.line}, src
+}
+
+// indexWritten notes that the index of s is in its place.
+func (m *Mailbox) indexWritten(s *Snapshot) {
+	h := &m.past
 	m.disorder = false
 	if s.foretold != nil {
 		s.foretold.order = nil // it keeps the file that was replaced
@@ -42,7 +100,6 @@ func (m *Mailbox) writeIndex(s *Snapshot) error {
 			p.mu.Unlock()
 		}
 	}
-	return nil
 }
 
 // forgetFrom is from how many messages on it is worth some milliseconds to give the
@@ -164,6 +221,7 @@ func (m *Mailbox) save(closing bool) {
 	if err := h.file.Append(b, mark); err == nil {
 		h.state, h.saved = st, now
 	}
+	h.file.Unlock()
 	if m.disorder {
 		m.rewrite()
 	}

@@ -64,7 +64,6 @@ func (m *Mailbox) sync(ctx context.Context, access Access) error {
 		return err
 	}
 	defer m.leave()
-	defer m.holds(lock)()
 	m.foreignLocked = foreign
 	m.redo()
 	_, err = m.look(access, true)
@@ -166,7 +165,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 			return false, err
 		}
 	}
-	begin := time.Now()
+	begin := fileTime()
 	before, err := m.stamp()
 	if err != nil {
 		return false, err
@@ -327,7 +326,7 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 		return survey{}, fmt.Errorf("%s: the UID list was replaced meanwhile: %w", m.name, ErrBusy)
 	}
 	for try := 0; ; try++ {
-		begin := time.Now()
+		begin := fileTime()
 		start, err := m.stamp()
 		if err != nil {
 			return survey{}, err
@@ -356,7 +355,7 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 			return sv, nil
 		}
 		if m.settle(start.new) == localSettle {
-			time.Sleep(localSettle - begin.Sub(time.Unix(0, start.new.mtime)))
+			time.Sleep(min(localSettle, localSettle-begin.Sub(time.Unix(0, start.new.mtime))) + localTick)
 		}
 	}
 }

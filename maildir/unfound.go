@@ -135,7 +135,7 @@ func (m *Mailbox) findFiles(snap *Snapshot, sv *survey, before *stamp, begin *ti
 			return nil
 		}
 		time.Sleep(pause)
-		*begin = time.Now()
+		*begin = fileTime()
 		if *before, err = m.stamp(); err == nil {
 			*sv, err = m.survey(snap, *before)
 		}

@@ -487,5 +487,5 @@ func (m *Mailbox) doubt() time.Duration {
 		return 0
 	}
 	settle := max(m.settle(m.track.last.cur), m.settle(m.track.last.new))
-	return settle + settle/4
+	return settle + max(settle/4, localTick)
 }

@@ -28,7 +28,7 @@
 // asked for: what a client asks after SELECT needs none. The order is read by a
 // process that has to read the directories (Order). The journal is short:
 // when it has grown to a part of the base the file is written anew under another
-// name and renamed into place.
+// name, while others go on (Draft), and renamed into place.
 //
 // A batch is appended under a lock on imapd.index.lock, a file that is never
 // renamed, and so the one that says how far modseqs have gone where the index is lost

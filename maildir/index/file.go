@@ -28,13 +28,13 @@ var ErrDamaged = errors.New("imapd.index: damaged")
 // ErrLocked says that another process has held the lock for too long.
 var ErrLocked = errors.New("imapd.index: locked by another process")
 
-// lockWait bounds the wait for the lock, which is held for a write. Who waits
-// keeps a mailbox waiting: a process that was stopped with the lock must not
-// stop the others.
-const lockWait = 3 * time.Second
+// lockWait bounds the wait for the lock, which is held for a write and its fdatasync:
+// some seconds on a disk that is busy. Who waits keeps a mailbox waiting: a process that
+// was stopped with the lock must not stop the others.
+const lockWait = 10 * time.Second
 
-// ErrReplaced says that another process has written the index anew, or removed
-// it: it must be loaded again.
+// ErrReplaced says that another process has written the index anew, removed it, or
+// written to it since Tail: Tail says which, and what to do is to load or to read on.
 var ErrReplaced = errors.New("imapd.index: replaced")
 
 // ErrLong says that the journal has no room for a batch: the index has to be
@@ -45,6 +45,10 @@ var ErrLong = errors.New("imapd.index: journal too long")
 // goroutines. The zero value but for Dir is a File that has not been loaded.
 type File struct {
 	Dir vfs.Dir
+	// Far says that hosts share the file through a server. A host learns of what
+	// another has written when it opens the file, and tells of what it has written
+	// itself when it closes it (NFS): so it is open for no longer than the lock is held.
+	Far bool
 
 	lock  vfs.File // while it is held
 	limit uint64   // see Limit
@@ -75,6 +79,11 @@ func (f *File) Lock(ctx context.Context) error {
 	deadline := time.Now().Add(lockWait)
 	for wait := 20 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
 		ok, err := f.tryLock()
+		if ok && f.Far && f.ours {
+			if w, _, err := f.openWrite(); err == nil {
+				f.writes.Give(w)
+			}
+		}
 		if err != nil || ok {
 			return err
 		}
@@ -157,6 +166,9 @@ func (f *File) Unlock() error {
 	if f.lock == nil {
 		return nil
 	}
+	if f.Far {
+		f.writes.Close()
+	}
 	l := f.lock
 	f.lock = nil
 	if err := l.Unlock(); err != nil {
@@ -194,8 +206,8 @@ func (f *File) JournalIsLong() bool {
 	return f.ours && f.end-f.base > max(minJournal, f.base/2, f.wait)
 }
 
-// Defer has the journal count as long only when it is twice as long as now:
-// writing the index anew has failed.
+// Defer has the journal count as long only when it is twice as long as now, or that of
+// another index: writing it anew has failed.
 func (f *File) Defer() { f.wait = 2 * (f.end - f.base) }
 
 const minJournal = 64 << 10
@@ -234,13 +246,23 @@ func (f *File) Tail(locked bool) ([]Event, error) {
 		return nil, err
 	}
 	f.Torn = f.end < st.Size
-	if locked && f.ours && f.Torn {
-		if err := f.write(func(w vfs.File, _ int64) error { return w.Truncate(f.end) }); err != nil {
-			return events, err
-		}
-		f.date()
+	if locked && f.Torn {
+		return events, f.cut()
 	}
 	return events, nil
+}
+
+// cut takes a torn batch off the end: behind it nobody would find what is written. The
+// lock is held.
+func (f *File) cut() error {
+	if !f.ours {
+		return nil
+	}
+	err := f.write(func(w vfs.File, _ int64) error { return w.Truncate(f.end) })
+	if err == nil {
+		f.date()
+	}
+	return err
 }
 
 // same reports whether the file that was loaded has still the base that it had
@@ -275,7 +297,8 @@ func (f *File) Rest() []Event {
 }
 
 // Append adds b to the journal, durably if asked. The lock is held and Tail has
-// returned all there was. Where the write fails, what was written of it is cut
+// returned all there was, else it fails with ErrReplaced: what it has not seen may be
+// what another process has told. Where the write fails, what was written of it is cut
 // off again.
 func (f *File) Append(b *Batch, durable bool) error {
 	if b.Empty() {
@@ -301,10 +324,8 @@ func (f *File) append(b *Batch, durable bool) error {
 		return ErrLong
 	}
 	err := f.write(func(w vfs.File, size int64) error {
-		if size > f.end { // torn: behind it nobody would find what we write
-			if err := w.Truncate(f.end); err != nil {
-				return err
-			}
+		if size > f.end {
+			return ErrReplaced
 		}
 		_, err := w.Write(data)
 		if err == nil && durable {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -83,6 +84,202 @@ var (
 	state  = State{ModSeq: 5000, Ceiling: 6000, Since: 3, Boot: [16]byte{1, 2}, Clean: true, Next: 9000, Recent: 17, Stamp: Stamp{1, 2, 14: 3}, Limit: 8000}
 	gone   = []Range{{3, 9, 100}, {20, 20, 101}}
 )
+
+// What Tail has not seen of the journal is not cut off.
+func TestAppendBehindOthers(t *testing.T) {
+	t.Parallel()
+	f := written(t, 3)
+	g := &File{Dir: f.Dir}
+	defer g.Close()
+	if _, err := g.Load(); err != nil {
+		t.Fatal(err)
+	}
+	var first, second Batch
+	first.Gone(Range{1, 1, 50})
+	second.Gone(Range{2, 2, 51})
+	if err := f.Append(&first, true); err != nil {
+		t.Fatal(err)
+	}
+	f.Unlock()
+	lock(t, g)
+	if err := g.Append(&second, true); !errors.Is(err, ErrReplaced) {
+		t.Errorf("appended behind what was not read: %v", err)
+	}
+	events, err := g.Tail(true)
+	if err != nil || len(events) != 1 || g.Torn {
+		t.Fatalf("%+v, torn: %v, %v", events, g.Torn, err)
+	}
+	if err := g.Append(&second, true); err != nil {
+		t.Fatal(err)
+	}
+	img, err := f.Load()
+	if err != nil || len(img.Tail) != 2 || img.Torn {
+		t.Errorf("%+v, torn: %v, %v", img.Tail, img.Torn, err)
+	}
+}
+
+// traced notes when the index is opened for writing and closed, and when its lock is
+// given back.
+type traced struct {
+	vfs.Dir
+	calls *[]string
+}
+
+func (d traced) Append(name string) (vfs.File, error) {
+	*d.calls = append(*d.calls, "open")
+	f, err := d.Dir.Append(name)
+	return tracedFile{f, d.calls}, err
+}
+
+func (d traced) Update(name string) (vfs.File, error) {
+	f, err := d.Dir.Update(name)
+	return tracedFile{f, d.calls}, err
+}
+
+type tracedFile struct {
+	vfs.File
+	calls *[]string
+}
+
+func (f tracedFile) Unlock() error {
+	*f.calls = append(*f.calls, "unlock")
+	return f.File.Unlock()
+}
+
+func (f tracedFile) Close() error {
+	*f.calls = append(*f.calls, "close")
+	return f.File.Close()
+}
+
+// An index on a file server is opened after its lock was taken, for that has the host
+// ask how long it is, and closed before the lock is given back, for that has it write.
+func TestFar(t *testing.T) {
+	t.Parallel()
+	near := written(t, 1)
+	near.Unlock()
+	var calls []string
+	f := &File{Dir: traced{near.Dir, &calls}, Far: true}
+	if _, err := f.Load(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		lock(t, f)
+		calls = append(calls, "hold")
+		var b Batch
+		b.Gone(Range{1, 1, 50})
+		if err := errors.Join(f.Append(&b, false), f.Append(&b, false)); err != nil {
+			t.Fatal(err)
+		}
+		f.Unlock()
+	}
+	once := []string{"open", "hold", "close", "unlock"}
+	if want := slices.Concat(once, once); !slices.Equal(calls, want) {
+		t.Errorf("%q, want %q", calls, want)
+	}
+	f.Close()
+}
+
+// An index that is written anew without the lock has what was appended meanwhile.
+// Only one process at a time writes one, and none takes the place of another index
+// than it was made of.
+func TestDraft(t *testing.T) {
+	t.Parallel()
+	f := written(t, 3)
+	g := &File{Dir: f.Dir}
+	defer g.Close()
+	if _, err := g.Load(); err != nil {
+		t.Fatal(err)
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := func(x *File, uid uint32) {
+		t.Helper()
+		var b Batch
+		b.Gone(Range{uid, uid, 50})
+		must(x.Append(&b, false))
+	}
+	draft := func(x *File) *Draft {
+		t.Helper()
+		d, err := x.Draft(folder, &state, nil, messages(3))
+		must(err)
+		return d
+	}
+	tmp := f.Dir.Path() + "/" + tmpName
+	must(os.WriteFile(tmp, []byte("left by a crash"), 0o600))
+	gone(f, 1)
+	d := draft(f)
+	f.Unlock()
+	lock(t, g)
+	if _, err := g.Draft(folder, &state, nil, messages(3)); !errors.Is(err, ErrLocked) {
+		t.Errorf("two write at a time: %v", err)
+	}
+	_, err := g.Tail(true)
+	must(err)
+	gone(g, 2)
+	g.Unlock()
+	d.Write()
+	lock(t, f)
+	_, err = f.Tail(true)
+	must(err)
+	must(f.Install(d))
+	gone(f, 3)
+	if img, err := f.Load(); err != nil || img.Torn || len(img.Pages) != 1 || len(img.Tail) != 2 || img.Tail[0].Range.From != 2 || img.Tail[1].Range.From != 3 {
+		t.Errorf("%+v, %v", img, err)
+	}
+	d = draft(f)
+	f.Unlock()
+	d.Write()
+	lock(t, g)
+	_, err = g.Load()
+	must(err)
+	must(g.Replace(folder, &state, nil, messages(2)))
+	g.Unlock()
+	lock(t, f)
+	if err := f.Install(d); !errors.Is(err, ErrReplaced) {
+		t.Errorf("another index was replaced: %v", err)
+	}
+	if img, err := f.Load(); err != nil || len(img.Pages[0].Recs) != 2 {
+		t.Errorf("%+v, %v", img, err)
+	}
+	d = draft(f)
+	d.Write()
+	f.Discard(d)
+	if _, err := os.Stat(tmp); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the draft is there: %v", err)
+	}
+}
+
+// A journal whose index could not be written anew once is long no later than others
+// once it could.
+func TestDefer(t *testing.T) {
+	t.Parallel()
+	f := written(t, 1)
+	grow := func() (n int) {
+		for ; !f.JournalIsLong(); n++ {
+			var b Batch
+			b.Gone(Range{1, 1, 50})
+			if err := f.Append(&b, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return n
+	}
+	first := grow()
+	f.Defer()
+	if n := grow(); n < first {
+		t.Errorf("long again after %d batches more, %d before", n, first)
+	}
+	if err := f.Replace(folder, &state, gone, messages(1)); err != nil {
+		t.Fatal(err)
+	}
+	if n := grow(); n > first {
+		t.Errorf("the next journal is long after %d batches, the first was after %d", n, first)
+	}
+}
 
 // written returns a File with n messages, locked.
 func written(t *testing.T, n int) *File {

@@ -73,7 +73,8 @@ const (
 
 // Load reads the index of the folder, and finds out whether it can be written.
 // It fails with fs.ErrNotExist where there is none, and with ErrDamaged where it
-// is not worth anything, at least not to this version.
+// is not worth anything, at least not to this version. With the lock held, a torn batch
+// is cut off.
 func (f *File) Load() (*Image, error) {
 	f.ours, f.fd = false, nil
 	fd, st, err := vfs.OpenRegular(f.Dir, Name)
@@ -107,7 +108,9 @@ func (f *File) Load() (*Image, error) {
 	f.base, f.end = base, base+j.size
 	img.Copied = order.Uint64(f.head[64:]) != st.Ino
 	img.Touched = !j.written.IsZero() && wasTouched(&st, j.written)
-	img.Torn = j.size < int64(n)
+	if img.Torn = j.size < int64(n); img.Torn && f.lock != nil {
+		return img, f.cut()
+	}
 	return img, nil
 }
 
@@ -116,7 +119,7 @@ func (f *File) use(r *os.File, st unix.Stat_t) error {
 	if n, err := vfs.ReadFullAt(int(r.Fd()), f.head[:], 0); err != nil || n < prefixSize {
 		return readError(err)
 	}
-	f.fd, f.ident = r, ident{uint64(st.Dev), st.Ino}
+	f.fd, f.ident, f.wait = r, ident{uint64(st.Dev), st.Ino}, 0
 	f.ours = unix.Faccessat(f.Dir.Fd(), Name, unix.W_OK, unix.AT_EACCESS) == nil
 	return nil
 }

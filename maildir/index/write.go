@@ -2,6 +2,7 @@ package index
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -28,42 +29,148 @@ type Source interface {
 // Replace writes the whole index anew, durably, and goes on with it. The lock is
 // held. Records without a name are left out by the Source.
 func (f *File) Replace(folder Folder, state *State, gone []Range, src Source) error {
-	if err := f.Dir.Unlink(tmpName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	d, err := f.draft(folder, state, gone, src)
+	if err != nil {
 		return err
+	}
+	d.Write()
+	return f.Install(d)
+}
+
+// A Draft is an index that is to take the place of the one that was loaded, with what
+// that has. To write it takes long where there are many messages, and does not need the
+// lock: what is appended meanwhile is appended to it as well.
+type Draft struct {
+	folder Folder
+	state  State
+	gone   []Range
+	src    Source
+
+	out   vfs.File
+	ident ident
+	of    *[prefixSize]byte // File.head of what it was made of; nil: it does not matter what is in its place
+	from  int64             // the end of that
+	base  int64
+	table []pageEntry
+	err   error
+}
+
+// Draft begins one of what Load and Tail have returned. The lock is held, and may be
+// given back for Write. The error is ErrLocked if another process is writing one.
+func (f *File) Draft(folder Folder, state *State, gone []Range, src Source) (*Draft, error) {
+	if other, err := f.Dir.Update(tmpName); err == nil {
+		free, err := other.TryLock()
+		other.Close()
+		if err == nil && !free {
+			return nil, fmt.Errorf("%s: %w", f.Dir.Path(), ErrLocked)
+		}
+	}
+	d, err := f.draft(folder, state, gone, src)
+	if err != nil {
+		return nil, err
+	}
+	of := f.head
+	d.of, d.from = &of, f.end
+	if _, err := d.out.TryLock(); err != nil {
+		f.Discard(d)
+		return nil, err
+	}
+	return d, nil
+}
+
+func (f *File) draft(folder Folder, state *State, gone []Range, src Source) (*Draft, error) {
+	if err := f.Dir.Unlink(tmpName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
 	out, err := vfs.CreateLike(f.Dir, tmpName)
 	if err != nil {
+		return nil, err
+	}
+	d := &Draft{folder: folder, state: *state, gone: gone, src: src, out: out}
+	var st unix.Stat_t
+	if err := unix.Fstat(out.Fd(), &st); err != nil {
+		out.Close()
+		return nil, os.NewSyscallError("fstat", err)
+	}
+	d.ident = identOf(&st)
+	return d, nil
+}
+
+// Write writes the draft, durably. Install says how it went.
+func (d *Draft) Write() {
+	w := writer{out: d.out}
+	if d.base, d.table, d.err = w.index(d.folder, &d.state, d.gone, d.src); d.err == nil {
+		d.err = d.out.Datasync()
+	}
+}
+
+// Install puts d in its place, and goes on with it. The lock is held, and Tail has
+// returned all there was. The error is ErrReplaced if another process has written the
+// index anew meanwhile.
+func (f *File) Install(d *Draft) error {
+	end, err := f.carry(d)
+	if err != nil {
+		f.Discard(d)
 		return err
 	}
-	w := writer{out: out}
-	base, table, err := w.index(folder, state, gone, src)
-	if err == nil {
-		err = out.Datasync()
-	}
-	if cerr := out.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
+	if err := d.out.Close(); err != nil {
 		f.Dir.Unlink(tmpName)
 		return err
 	}
-	if err := f.install(base); err != nil {
+	if err := f.install(d.base, end); err != nil {
 		return err
 	}
 	at := int64(prefixSize)
-	for _, e := range table {
+	for _, e := range d.table {
 		at += int64(e.n) * recordSize
 	}
-	for i, e := range table {
-		src.Written(i, &Names{fd: f.fd, off: at, size: e.names, sum: e.namesSum})
+	for i, e := range d.table {
+		d.src.Written(i, &Names{fd: f.fd, off: at, size: e.names, sum: e.namesSum})
 		at += int64(e.names)
 	}
 	return nil
 }
 
+// carry appends to d what was appended to the index that it was made of, and returns
+// where it ends.
+func (f *File) carry(d *Draft) (end int64, err error) {
+	if d.err != nil || d.of == nil {
+		return d.base, d.err
+	}
+	if *d.of != f.head || d.from > f.end || !f.isThere(d) {
+		return 0, ErrReplaced
+	}
+	b := make([]byte, f.end-d.from)
+	if len(b) == 0 {
+		return d.base, nil
+	}
+	if _, err := vfs.ReadFullAt(int(f.fd.Fd()), b, d.from); err != nil {
+		return 0, &fs.PathError{Op: "read", Path: f.path(), Err: err}
+	}
+	if _, err := d.out.Write(b); err != nil {
+		return 0, err
+	}
+	return d.base + int64(len(b)), d.out.Datasync()
+}
+
+// isThere reports whether d has still its name: who must write the index anew at once
+// takes that away.
+func (f *File) isThere(d *Draft) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(f.Dir.Fd(), tmpName, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && identOf(&st) == d.ident
+}
+
+// Discard gives d up. Without the lock its file is left to the next Draft.
+func (f *File) Discard(d *Draft) {
+	if f.lock != nil && f.isThere(d) {
+		f.Dir.Unlink(tmpName)
+	}
+	d.out.Close()
+}
+
 // install puts the new file in the place of the old one. It is opened before: it
 // may be gone a moment later.
-func (f *File) install(base int64) error {
+func (f *File) install(base, end int64) error {
 	fd, st, err := vfs.OpenRegular(f.Dir, tmpName)
 	if err != nil {
 		f.Dir.Unlink(tmpName)
@@ -75,7 +182,7 @@ func (f *File) install(base int64) error {
 		f.Dir.Unlink(tmpName)
 		return err
 	}
-	f.base, f.end = base, base
+	f.base, f.end = base, end
 	if err := f.use(r, st); err != nil {
 		return err
 	}

@@ -75,8 +75,15 @@ type Lock struct {
 	slot  *slot
 	dir   vfs.Dir
 	spare *Spare // nil: none is kept
+
+	mu    sync.Mutex // held by touch and by Unlock
+	pulse *time.Timer
 	held
 }
+
+// stillAlive is how often a lock file says that its holder is at work, whatever that
+// does: another host takes him for dead after foreignAge.
+const stillAlive = 10 * time.Second
 
 // Try takes the lock file name in dir if it is free, or only left over from a
 // crash. Else it fails with ErrLocked. dir stays open until Unlock.
@@ -95,6 +102,7 @@ func (t *Locks) Try(dir vfs.Dir, name string) (*Lock, error) {
 		l.release()
 		return nil, err
 	}
+	l.live()
 	return l, nil
 }
 
@@ -123,6 +131,7 @@ func (t *Locks) AcquireWith(ctx context.Context, dir vfs.Dir, name string, s *Sp
 		l.release()
 		return nil, err
 	}
+	l.live()
 	return l, nil
 }
 
@@ -243,9 +252,22 @@ func sign(f vfs.File) error {
 	return err
 }
 
-// Touch tells others, who wait for our lock, that we are alive. A holder that
-// works for longer calls it every 10 seconds.
-func (l *Lock) Touch() error { return l.file.SetTime(time.Now()) }
+// live has touch called until the lock is given back.
+func (l *Lock) live() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pulse = time.AfterFunc(stillAlive, l.touch)
+}
+
+// touch tells others, who wait for our lock, that we are alive.
+func (l *Lock) touch() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file != nil {
+		l.file.SetTime(time.Now()) // it was ours until now; no more can be done
+		l.pulse.Reset(stillAlive)
+	}
+}
 
 // Held reports whether the lock file is still ours: nobody took us for dead
 // and removed it.
@@ -260,6 +282,9 @@ func (l *Lock) Unlock() error {
 	if l.file == nil {
 		return nil
 	}
+	l.pulse.Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	defer l.release()
 	tired := time.Since(l.since) >= chain
 	switch {
