@@ -30,7 +30,7 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-// TestMatchTime holds that no pattern is slow: 10,000 matches of the worst kind
+// TestMatchTime holds that no pattern is slow: 1,000 matches of the worst kind
 // of kilobyte.
 func TestMatchTime(t *testing.T) {
 	t.Parallel()
@@ -38,14 +38,14 @@ func TestMatchTime(t *testing.T) {
 	start := time.Now()
 	for _, pattern := range []string{strings.Repeat("*%", 500) + "b", strings.Repeat("*a", 500), strings.Repeat("%a", 120) + "b", strings.Repeat("*a%b", 250)} {
 		p := Compile(pattern, '/')
-		for range 2500 {
+		for range 250 {
 			if p.Match(name) {
 				t.Fatal("a match")
 			}
 		}
 	}
 	if d := time.Since(start); d > 10*time.Second {
-		t.Errorf("10,000 matches took %v", d)
+		t.Errorf("1,000 matches took %v", d)
 	}
 }
 
