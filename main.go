@@ -91,11 +91,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 	if f := stdio.Answers(); f != nil {
 		return control.ExitCode(sasl.Answer(f, stdio, conf, control.Rereader(o, start, stdio), log))
 	}
-	load := control.LoadCertificates
-	if start == control.StartInetd && !o.TLS {
-		load = control.LateCertificates
-	}
-	certs, err := load(conf, stdio.Open, log)
+	certs, err := control.FirstCertificates(start, conf, o, stdio.Open, log)
 	if err != nil {
 		return control.ExitConfig, err
 	}

@@ -64,12 +64,12 @@ func LoadCertificates(conf *config.Config, open config.Opener, log *slog.Logger)
 	return load(conf, &Certificates{open: open, log: log})
 }
 
-// LateCertificates is LoadCertificates for a process that serves one client, which may
-// never want TLS: the files are read while they can be, and what is wrong with them is
-// found when the client does want it. To make sense of a certificate and its key is a
-// tenth of what it costs to start such a process.
-func LateCertificates(conf *config.Config, open config.Opener, log *slog.Logger) (*Certificates, error) {
-	return load(conf, &Certificates{open: open, log: log, late: true})
+// FirstCertificates is LoadCertificates at the start. A process that serves one client
+// may never need them for TLS: the files are read while they can be, and what is wrong
+// with them is found when the client does want it. To make sense of a certificate and
+// its key is a tenth of what it costs to start such a process.
+func FirstCertificates(start Start, conf *config.Config, o *Options, open config.Opener, log *slog.Logger) (*Certificates, error) {
+	return load(conf, &Certificates{open: open, log: log, late: start == StartInetd && !o.TLS})
 }
 
 func load(conf *config.Config, c *Certificates) (*Certificates, error) {

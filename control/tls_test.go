@@ -83,7 +83,7 @@ func TestLateCertificates(t *testing.T) {
 	var log strings.Builder
 	late := func() (tls.ConnectionState, error) {
 		t.Helper()
-		certs, err := LateCertificates(conf, config.Open, slog.New(slog.NewTextHandler(&log, nil)))
+		certs, err := FirstCertificates(StartInetd, conf, &Options{}, config.Open, slog.New(slog.NewTextHandler(&log, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +109,7 @@ func TestLateCertificates(t *testing.T) {
 	if _, err := late(); err == nil || !strings.Contains(log.String(), dir+"/key.pem") {
 		t.Errorf("%v, log %q", err, log.String())
 	}
-	if _, err := LateCertificates(conf, config.Open, discard); err == nil {
+	if _, err := FirstCertificates(StartInetd, conf, &Options{}, config.Open, discard); err == nil {
 		t.Error("files that are missing are no fault")
 	}
 }
