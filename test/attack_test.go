@@ -222,6 +222,8 @@ func (c *attacker) answers(tag string) (string, error) {
 			got = append(got, "BYE")
 		case r.Tag == "+":
 			got = append(got, "+")
+		case r.Name == "ENABLED": // what comes now may have UTF-8 in quoted strings
+			c.r.UTF8 = true
 		case r.Tag != "*" || r.Name == "BAD":
 			answer := r.Tag + " " + r.Name
 			if len(r.Code) > 0 && r.Name != "OK" {
