@@ -141,7 +141,7 @@ func (m *Mailbox) restoreList(img *index.Image) (ours bool) {
 	m.host.opt.Log.Warn("the UID list is gone, restoring it from the index", "mailbox", m.name)
 	l := &m.list
 	next := uint64(max(m.past.state.Next, l.head.Next, 1)) + restoredGap
-	l.head = uidlist.Header{Version: 3, Validity: img.Validity, Next: uint32(min(next, uidlist.MaxUID)), GUID: img.GUID}
+	l.head = uidlist.Header{Version: 3, Validity: img.Validity, Next: uint32(min(next, uidlist.MaxUID+1)), GUID: img.GUID}
 	l.known, l.damaged = true, true
 	return true
 }
