@@ -59,7 +59,7 @@ type Mailbox struct {
 	recentFrom    UID                 // UIDs from here on are not \Recent to anybody yet
 	missing       map[UID]absence     // messages that no scan has seen
 	unfound       map[UID]absence     // lines above all that was published, likewise
-	freed         quota.Usage         // by unlink, not noted in maildirsize yet
+	freed         quota.Usage         // by unlink and \Deleted, not noted in maildirsize yet
 	seen          []bool              // scratch of scans
 	tidying       *time.Timer         // see keep.go
 	compacting    bool                // compactInUse is to come; see compact.go
