@@ -91,6 +91,9 @@ func (m *Mailbox) mend(snap *Snapshot, sv *survey) error {
 		return l.rewrite(m.control, func([]uidlist.Entry) []uidlist.Entry { return nil })
 	}
 	m.host.opt.Log.Warn("mending the UID list", "mailbox", m.name)
+	if err := l.load(m.control); err != nil {
+		return err
+	}
 	l.head.Next = max(l.head.Next, uint32(snap.Next))
 	last := m.lastLine(snap, sv)
 	return l.rewrite(m.control, func(entries []uidlist.Entry) []uidlist.Entry {

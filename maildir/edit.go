@@ -138,7 +138,7 @@ type Changed struct {
 // tries bounds how often an edit finds a file again that others rename.
 const tries = 10
 
-// errUnlocked says that an edit turned out to need the lock.
+// errUnlocked says that an edit, or a look, turned out to need the lock.
 var errUnlocked = errors.New("needs the lock")
 
 // SetFlags changes the flags of the messages uids, which ascend. It publishes
