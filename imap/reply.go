@@ -71,6 +71,7 @@ var refusals = []struct {
 	{maildir.ErrBusy, "INUSE", "Mailbox is locked by another program, try again later"},
 	{maildir.ErrDamaged, "CORRUPTION", "Compressed message is damaged"},
 	{maildir.ErrTooBig, "LIMIT", "Compressed message is too big"},
+	{maildir.ErrUsedUp, "LIMIT", "No UID is left in this mailbox, its administrator must give it a new UIDVALIDITY"},
 	{maildir.ErrNoUIDs, "UNAVAILABLE", "Mailbox is not available"},
 	{sasl.ErrBadPassword, "AUTHENTICATIONFAILED", "Authentication failed"},
 	{sasl.ErrInvalidUser, "AUTHENTICATIONFAILED", "Authentication failed"},

@@ -248,7 +248,7 @@ func flagsOf(s *Snapshot, m Message) string {
 }
 
 // Whatever becomes of processes and of the index, clients that come back end with
-// what is there, and UIDs stay.
+// what is there, UIDs stay, and none is ever another message's.
 func TestMirrors(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(longer(6, 300)) {
@@ -262,7 +262,7 @@ func TestMirrors(t *testing.T) {
 			b.sync(Serve)
 			b.remembering()
 			old, clients := b.backUp(), [3]mirror{}
-			uids := map[string]UID{}
+			uids, owner := map[string]UID{}, map[UID]string{}
 			for round := range 40 {
 				for range r.IntN(4) {
 					b.ownChange(r)
@@ -286,7 +286,10 @@ func TestMirrors(t *testing.T) {
 					if u := uids[base]; u != 0 && u != msg.UID {
 						t.Fatalf("round %d, after %s: %q has UID %d, had %d", round, what, base, msg.UID, u)
 					}
-					uids[base] = msg.UID
+					if was := owner[msg.UID]; was != "" && was != base {
+						t.Fatalf("round %d, after %s: UID %d is that of %q, was that of %q", round, what, msg.UID, base, was)
+					}
+					uids[base], owner[msg.UID] = msg.UID, base
 				}
 			}
 		})
@@ -377,7 +380,7 @@ func (b *box) upset(r *rand.Rand, old string) (what string, restored bool) {
 	case 9, 10:
 		how := slices.Sorted(maps.Keys(restorers))[r.IntN(len(restorers))]
 		restorers[how](b, old)
-		b.late += time.Hour // a backup is not of this minute
+		b.late += 7 * 24 * time.Hour // no more UIDs than seconds since the backup, and skips count
 		restored = true
 		what += ", the folder restored by " + how
 	}

@@ -42,7 +42,7 @@ func (m *Mailbox) settleUnderLock(snap *Snapshot, sv *survey, access Access) (wr
 	wrote = m.partTwins(sv, time.Now()) || wrote
 	slices.SortFunc(sv.unknown, func(a, b file) int { return arrivalOrder(a.base(), b.base()) })
 	next := max(snap.Next, m.list.next())
-	if int64(next)+int64(len(sv.unknown)) > uidlist.MaxUID && len(sv.unknown) > 0 {
+	if len(sv.unknown) > uidsFrom(next) {
 		if err := m.renumber(); err != nil {
 			return wrote, err
 		}
@@ -91,6 +91,9 @@ func (m *Mailbox) mend(snap *Snapshot, sv *survey) error {
 		return l.rewrite(m.control, func([]uidlist.Entry) []uidlist.Entry { return nil })
 	}
 	m.host.opt.Log.Warn("mending the UID list", "mailbox", m.name)
+	if err := l.load(m.control); err != nil {
+		return err
+	}
 	l.head.Next = max(l.head.Next, uint32(snap.Next))
 	last := m.lastLine(snap, sv)
 	return l.rewrite(m.control, func(entries []uidlist.Entry) []uidlist.Entry {
@@ -138,9 +141,14 @@ func (m *Mailbox) lastLine(snap *Snapshot, sv *survey) []uidlist.Entry {
 // errRenumbered says that a look must begin again.
 var errRenumbered = errors.New("UIDs have been renumbered")
 
-// renumber gives the folder a new UIDVALIDITY, because no UID is left, and its
-// messages UIDs from 1 on in their order (RFC 9051 section 2.3.1.1). Lines of
-// messages that are gone keep their place. The lock is held.
+// uidsFrom returns how many UIDs there are from next on.
+func uidsFrom(next UID) int { return uidlist.MaxUID + 1 - int(next) }
+
+// renumber gives the folder a new UIDVALIDITY, because no UID is left for mail that
+// others have put there, and its messages UIDs from 1 on in their order (RFC 9051
+// section 2.3.1.1). There is no other way to show it. What a client wants to add is
+// refused instead (admit): its mailbox must not become another one under its hands.
+// Lines of messages that are gone keep their place. The lock is held.
 func (m *Mailbox) renumber() error {
 	validity, err := m.store.tree.NextValidity()
 	if err != nil {

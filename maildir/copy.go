@@ -97,7 +97,7 @@ func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox, intend f
 	var done Copied
 	var sum quota.Usage
 	err := to.edit(ctx, func() error {
-		counts := to.store.counts()
+		rule := to.store.quotaRule()
 		// A scan, not only the list: a base name that a file has is taken.
 		if err := to.refresh(0); err != nil {
 			return err
@@ -115,8 +115,8 @@ func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox, intend f
 			}
 			add[i] = newcomer{base: src.name[:baseLen(src.name)], marks: marks, put: func(name string) error {
 				err := m.place(src, to, name)
-				if err == nil && counts {
-					sum = sum.Add(usageOf(to.cur, name))
+				if err == nil && rule != quota.None {
+					sum = sum.Add(to.store.usageOf(rule, to.cur, name))
 				}
 				return err
 			}}
@@ -353,6 +353,6 @@ func (m *Mailbox) remove(ctx context.Context, list []source) (map[int]FlagSet, e
 		}
 		return m.syncDirs(from)
 	})
-	m.chargeRemoved()
+	m.chargeFreed()
 	return later, err
 }

@@ -86,7 +86,7 @@ func sideScripts() []script {
 	answered := maildir.FlagSet{System: maildir.Answered}
 	first := map[maildir.UID]string{1: `\Answered \Seen`, 2: `\Answered \Flagged \Seen work`, 4: `\Answered`}
 	then := map[maildir.UID]string{1: `\Seen`, 2: `\Flagged \Seen work`, 4: ``}
-	long := script{name: "index written anew", before: []step{serve("INBOX"), {nearlyLong, effect{}}}, steps: []step{serve("INBOX")}}
+	long := script{name: "index written anew", restored: true, before: []step{serve("INBOX"), {nearlyLong, effect{}}}, steps: []step{serve("INBOX")}}
 	for range 3 {
 		long.steps = append(long.steps, flag("INBOX", maildir.AddFlags, answered, first), flag("INBOX", maildir.RemoveFlags, answered, then))
 	}

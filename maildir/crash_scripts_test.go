@@ -3,6 +3,7 @@ package maildir_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,6 +30,10 @@ type script struct {
 	steps  []step
 	more   bool // than Dovecot knows: it is not asked
 	two    bool // another program takes part in the steps: only the power fails
+	// restored says that the indexes are those of the folders that the site is a copy
+	// of. Else there are none yet: with them UIDs are skipped, and the commands know
+	// those that are given.
+	restored bool
 }
 
 // A step is a command.
@@ -125,13 +130,7 @@ func flag(name string, op maildir.FlagOp, set maildir.FlagSet, after map[maildir
 		if err != nil {
 			return err
 		}
-		var uids []maildir.UID
-		for u := range maildir.UID(20) {
-			if _, ok := after[u]; ok {
-				uids = append(uids, u)
-			}
-		}
-		_, err = m.SetFlags(ctx, uids, op, set)
+		_, err = m.SetFlags(ctx, slices.Sorted(maps.Keys(after)), op, set)
 		return err
 	}, effect{Flags: map[string]map[maildir.UID]string{name: after}, Weak: true}}
 }
@@ -293,7 +292,7 @@ func scripts() []script {
 			flag("INBOX", maildir.ReplaceFlags, maildir.FlagSet{Keywords: []string{"red"}}, map[maildir.UID]string{1: `red`}),
 		}},
 		{name: "expunge", opens: []string{"INBOX"}, steps: []step{expunge("INBOX", 3, 5)}},
-		{name: "a day's work", steps: []step{
+		{name: "a day's work", opens: both, steps: []step{
 			serve("INBOX"),
 			add("INBOX", maildir.FlagSet{System: maildir.Deleted}, added1),
 			flag("INBOX", maildir.AddFlags, maildir.FlagSet{System: maildir.Deleted}, map[maildir.UID]string{1: `\Deleted \Seen`}),
@@ -306,6 +305,12 @@ func scripts() []script {
 		}},
 		{name: "rename of INBOX", steps: []step{renameInbox("Old/Mail")}},
 		{name: "select", steps: []step{serve("INBOX")}},
+		{name: "a restored folder", restored: true, steps: []step{
+			serve("INBOX"),
+			add("INBOX", blue, added1),
+			add("Work", blue, added2),
+			expunge("INBOX", 3, 5),
+		}},
 	}
 	for _, l := range []struct {
 		name   string

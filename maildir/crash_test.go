@@ -81,6 +81,9 @@ func newRun(t *testing.T, sc script, at int, c *counts) *run {
 			t.Fatal(err)
 		}
 	}
+	if !sc.restored {
+		s.forget(t)
+	}
 	var err error
 	if r.tree, err = faultfs.Load(s.dir); err != nil {
 		t.Fatal(err)
@@ -282,7 +285,7 @@ func (r *run) fault(f func(faultfs.Call) error, what string, full bool) {
 // folders that were closed: the next process goes on with it.
 func (r *run) settle(s site) {
 	r.Helper()
-	if r.raw != nil { // nobody has been there
+	if r.raw != nil || r.restored { // nobody has been there
 		return
 	}
 	h, err := s.serve(maildir.Options{})

@@ -310,6 +310,20 @@ func (s site) age(t *testing.T) {
 	}
 }
 
+// forget removes the indexes.
+func (s site) forget(t *testing.T) {
+	t.Helper()
+	err := filepath.WalkDir(s.dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.Name() == index.Name {
+			err = os.Remove(path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // shelf is where the files of the tests lie: in memory, where it can be, for
 // there are thousands of trees.
 func shelf(t *testing.T) string {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -303,15 +304,9 @@ func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
 	}
 	snap := m.Snapshot()
 	next := max(snap.Next, m.list.next())
-	if int64(next)+int64(len(add)) > uidlist.MaxUID {
-		if err := m.renumber(); err != nil {
-			return 0, nil, err
-		}
-		if err := m.refresh(1); err != nil {
-			return 0, nil, err
-		}
-		snap = m.Snapshot()
-		next = max(snap.Next, m.list.next())
+	if len(add) > uidsFrom(next) {
+		m.sayUsedUp()
+		return 0, nil, fmt.Errorf("%s: %w", m.name, ErrUsedUp)
 	}
 	if err := m.recordOverflow(add); err != nil {
 		return 0, nil, err
@@ -348,6 +343,15 @@ func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
 		return 0, nil, err
 	}
 	return m.list.head.Validity, uids, nil
+}
+
+// sayUsedUp says in the log why nothing can be added.
+func (m *Mailbox) sayUsedUp() {
+	if !m.usedUp {
+		m.usedUp = true
+		m.host.opt.Log.Warn("all UIDs have been used, no message can be added before the mailbox has a new UIDVALIDITY",
+			"mailbox", m.name, "uidvalidity", m.list.head.Validity)
+	}
 }
 
 // makeDurable makes the names in cur/ durable, and the lines, which it appends to

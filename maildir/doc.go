@@ -36,6 +36,8 @@
 //   - What a look finds and an edit does is recorded in the index before it is
 //     published, under a lock that all our processes share, below what they
 //     have recorded: one change has one modseq (history.go).
+//   - A folder that comes from a backup goes on above all UIDs that may have been given
+//     since (skipUIDs); a list that is behind what was published is mended.
 //   - Modseqs are told only where all who serve the mailbox, on any host, have one
 //     history (onehistory.go).
 //   - An index that is of no use is set aside by one process for all, and what it

@@ -138,7 +138,7 @@ type Changed struct {
 // tries bounds how often an edit finds a file again that others rename.
 const tries = 10
 
-// errUnlocked says that an edit turned out to need the lock.
+// errUnlocked says that an edit, or a look, turned out to need the lock.
 var errUnlocked = errors.New("needs the lock")
 
 // SetFlags changes the flags of the messages uids, which ascend. It publishes
@@ -178,6 +178,7 @@ func (m *Mailbox) changeFlags(ctx context.Context, uids []UID, only *Condition, 
 	if errors.Is(err, errUnlocked) {
 		err = m.edit(ctx, change)
 	}
+	m.chargeFreed()
 	return done, err
 }
 
@@ -237,6 +238,10 @@ func (m *Mailbox) setFlags(uids []UID, only *Condition, op FlagOp, marks Marks) 
 // those whose file was not there.
 func (m *Mailbox) renameForFlags(uids []UID, only *Condition, op FlagOp, marks Marks, done *Changed) (left []UID, err error) {
 	snap := m.Snapshot()
+	rule := quota.None // asked for where it matters: a STORE is cheap
+	if op == ReplaceFlags || marks.Flags&Deleted != 0 {
+		rule = m.store.quotaRule()
+	}
 	var changes []change
 	var sets []keywords.Set
 	for _, u := range uids {
@@ -267,6 +272,7 @@ func (m *Mailbox) renameForFlags(uids []UID, only *Condition, op FlagOp, marks M
 			sets = append(sets, set)
 		}
 		m.track.ownRename(e.place, e.name, inCur, name)
+		m.reflag(rule, name, was.Flags, to.Flags)
 		e.name, e.place, e.marks = name, inCur, to
 		changes = append(changes, change{uid: u, entry: e})
 	}
@@ -338,7 +344,7 @@ func (m *Mailbox) Expunge(ctx context.Context, in func(UID) bool) ([]UID, error)
 			}
 		}
 	})
-	m.chargeRemoved()
+	m.chargeFreed()
 	slices.Sort(gone)
 	return gone, err
 }
@@ -369,7 +375,7 @@ func (m *Mailbox) unlink(uids []UID, deleted bool) (done []UID, left int, err er
 		return nil, 0, nil
 	}
 	snap := m.Snapshot()
-	counts := m.store.counts()
+	rule := m.store.quotaRule()
 	var changes []change
 	for _, u := range uids {
 		msg, ok := snap.lookup(u)
@@ -377,8 +383,8 @@ func (m *Mailbox) unlink(uids []UID, deleted bool) (done []UID, left int, err er
 			continue
 		}
 		var size quota.Usage
-		if counts {
-			size = usageOf(m.dirOf(msg.place()), string(msg.name()))
+		if rule != quota.None {
+			size = m.store.usageOf(rule, m.dirOf(msg.place()), string(msg.name()))
 		}
 		err = m.dirOf(msg.place()).Unlink(string(msg.name()))
 		if errors.Is(err, fs.ErrNotExist) {

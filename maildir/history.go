@@ -228,16 +228,19 @@ func (m *Mailbox) append(w *work, mod ModSeq) error {
 	if !b.Empty() {
 		h.unclean()
 	}
+	// A list that is lost is restored from there, and goes on restoredGap above it.
+	state := uint64(w.next) >= uint64(h.state.Next)+restoredGap
 	if mod != 0 {
 		raised, err := m.raise(mod)
 		if err != nil {
 			return err
 		}
-		if raised {
-			h.state.Next = uint32(max(w.next, UID(h.state.Next)))
-			b.State(&h.state)
-			durable = true
-		}
+		state = state || raised
+	}
+	if state {
+		h.state.Next = uint32(max(w.next, UID(h.state.Next)))
+		b.State(&h.state)
+		durable = true
 	}
 	if err := h.file.Append(&b, durable && m.host.opt.Fsync != FsyncNever); err != nil {
 		return err

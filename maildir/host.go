@@ -30,6 +30,7 @@ var (
 	ErrReadOnly    = errors.New("mailbox is read-only")
 	ErrBusy        = tree.ErrBusy
 	ErrNoUIDs      = errors.New("UIDs cannot be recorded")
+	ErrUsedUp      = errors.New("all UIDs have been used")
 	ErrDamaged     = unpack.ErrDamaged // a compressed message
 	ErrTooBig      = unpack.ErrTooBig  // likewise
 )

@@ -145,10 +145,16 @@ func (m *Mailbox) arriving(a *Appending) (newcomer, error) {
 
 // arrived says that msgs are in the mailbox.
 func (m *Mailbox) arrived(msgs []Appending) {
-	var sum quota.Usage
 	for _, a := range msgs {
 		a.tmp = ""
-		sum = sum.Add(quota.Usage{Octets: a.size, Messages: 1})
 	}
-	m.store.charge(sum)
+	trash := m.store.isTrash(m.dir.Path())
+	m.store.chargeBy(func(rule quota.Rule) (sum quota.Usage) {
+		for _, a := range msgs {
+			if rule.Counts(trash, a.Flags.System&Deleted != 0) {
+				sum = sum.Add(quota.Usage{Octets: a.size, Messages: 1})
+			}
+		}
+		return sum
+	})
 }

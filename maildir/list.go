@@ -284,6 +284,14 @@ func (l *list) remember(s *Snapshot) {
 	}
 }
 
+// outdate has l count as damaged if it is older than what was published of s, as one
+// is that comes from a backup: its next UIDs may have been given, and lines are missing.
+func (l *list) outdate(s *Snapshot) {
+	if s != nil && l.known && s.Validity == l.head.Validity && l.next() < s.Next {
+		l.damaged = true
+	}
+}
+
 // unload forgets the lines of a list that is as it was read, until they are loaded.
 func (l *list) unload() {
 	if l.file != nil && !l.damaged && l.lines != nil {

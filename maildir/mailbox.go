@@ -54,11 +54,12 @@ type Mailbox struct {
 	unfinished    bool                // the first look found something for redo
 	undone        bool                // what a crash left cannot be finished; said once
 	unlistable    bool                // the UID list cannot be written; said once
+	usedUp        bool                // no UID is left for what clients add; said once
 	left          unclaimed           // what the Host remembered
 	recentFrom    UID                 // UIDs from here on are not \Recent to anybody yet
 	missing       map[UID]absence     // messages that no scan has seen
 	unfound       map[UID]absence     // lines above all that was published, likewise
-	freed         quota.Usage         // by unlink, not noted in maildirsize yet
+	freed         quota.Usage         // by unlink and \Deleted, not noted in maildirsize yet
 	seen          []bool              // scratch of scans
 	tidying       *time.Timer         // see keep.go
 	compacting    bool                // compactInUse is to come; see compact.go

@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 
@@ -13,8 +14,9 @@ import (
 
 // restore begins with what the index says of the folder, so that a look has only
 // to find what is new. Without an index, or with one of another folder, nothing
-// is restored. m.mu is held; there is no snapshot yet.
-func (m *Mailbox) restore() error {
+// is restored. m.mu is held; there is no snapshot yet. It fails with errUnlocked where
+// it must not go on without the lock.
+func (m *Mailbox) restore(locked bool) error {
 	h := &m.past
 	if m.indexDir == nil {
 		return nil
@@ -49,6 +51,12 @@ func (m *Mailbox) restore() error {
 	s.Validity, s.keywords = m.list.head.Validity, m.keys.names()
 	s.Next = max(s.Next, UID(h.state.Next))
 	h.on = h.file.Loaded()
+	if h.on && m.backup(img) {
+		if err := m.skipUIDs(s, locked); err != nil {
+			m.restored = false
+			return err
+		}
+	}
 	if h.on && m.doubtful(img) {
 		if s, err = m.floor(img, s); err != nil {
 			m.lose(err)
@@ -62,6 +70,51 @@ func (m *Mailbox) restore() error {
 		m.keys.news = keywords.Changes{} // they are in the index
 	}
 	return nil
+}
+
+// backup is copied for certain: what has touched the index may be another process of
+// ours that was writing when it was read.
+func (m *Mailbox) backup(img *index.Image) bool {
+	if !m.copied(img) || !img.Touched {
+		return m.copied(img)
+	}
+	f := index.File{Dir: m.past.file.Dir, Far: m.past.file.Far}
+	defer f.Close()
+	if f.Lock(context.Background()) != nil {
+		return false // nor can it be made this folder's
+	}
+	img, err := f.Load()
+	return err == nil && m.copied(img)
+}
+
+// skipUIDs has the list go on above all UIDs that may have been given since the backup
+// was made that the index comes from, s: the list comes from it too, perhaps, and a
+// UID that was told must not become another message's. How many there were nobody
+// knows; it is taken that on the whole there was not more than one in a second, from
+// the last change on that the index knows of. It is done before the index says that
+// it is this folder's: whoever reads it then would give the first ones again.
+func (m *Mailbox) skipUIDs(s *Snapshot, locked bool) error {
+	h, l := &m.past, &m.list
+	if h.saved != (index.Stamp{}) && unpackList(h.saved, uidlist.Header{}).stat == l.stat || m.unlistable {
+		return nil // it was not brought back, or we can give none
+	}
+	if !locked {
+		return errUnlocked
+	}
+	passed := uint64(0)
+	if now := m.now(); now > h.state.ModSeq {
+		passed = (now - h.state.ModSeq) >> 20
+	}
+	if err := l.load(m.control); err != nil {
+		return err
+	}
+	next := max(uint64(s.Next)+passed, uint64(l.next())) + restoredGap
+	m.host.opt.Log.Warn("the folder comes from a backup, UIDs are skipped", "mailbox", m.name, "uidnext", next)
+	l.head.Next = uint32(min(next, uidlist.MaxUID+1))
+	if l.damaged {
+		return nil // it will be mended
+	}
+	return l.rewrite(m.control, func(entries []uidlist.Entry) []uidlist.Entry { return entries })
 }
 
 // unknown begins a history that goes on from nothing, above all that was told before.
@@ -141,13 +194,13 @@ func (m *Mailbox) restoreList(img *index.Image) (ours bool) {
 	m.host.opt.Log.Warn("the UID list is gone, restoring it from the index", "mailbox", m.name)
 	l := &m.list
 	next := uint64(max(m.past.state.Next, l.head.Next, 1)) + restoredGap
-	l.head = uidlist.Header{Version: 3, Validity: img.Validity, Next: uint32(min(next, uidlist.MaxUID)), GUID: img.GUID}
+	l.head = uidlist.Header{Version: 3, Validity: img.Validity, Next: uint32(min(next, uidlist.MaxUID+1)), GUID: img.GUID}
 	l.known, l.damaged = true, true
 	return true
 }
 
 // restoredGap is how far above the last UID that the index knows a restored list
-// goes on: UIDs may have been given that the index had not heard of.
+// goes on, at least: UIDs may have been given that the index had not heard of.
 const restoredGap = 10_000
 
 func (m *Mailbox) curIno() uint64 {

@@ -134,8 +134,8 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	}
 	defer lock.Unlock()
 	var sum quota.Usage
-	if s.counts() {
-		if sum, err = s.folderUsage(m.dir.Path()); err != nil {
+	if rule := s.quotaRule(); rule != quota.None {
+		if sum, err = s.folderUsage(rule, m.dir.Path()); err != nil {
 			return err
 		}
 	}
@@ -155,7 +155,7 @@ func (s *Store) Rename(ctx context.Context, old, name string) error {
 		return err
 	}
 	if from.Name != "INBOX" {
-		return s.tree.Rename(old, name)
+		return s.renameFolders(old, name)
 	}
 	if err := s.Create(ctx, name); err != nil {
 		return err
@@ -165,6 +165,40 @@ func (s *Store) Rename(ctx context.Context, old, name string) error {
 		return errors.Join(err, s.Delete(ctx, name))
 	}
 	return err
+}
+
+// renameFolders renames old and the folders below it. What becomes Courier's Trash, or
+// has been it, may count otherwise.
+func (s *Store) renameFolders(old, name string) error {
+	from, _, err := s.tree.Path(old)
+	if err != nil {
+		return err
+	}
+	to, _, err := s.tree.Path(name)
+	if err != nil {
+		return err
+	}
+	rule := quota.None
+	if s.isTrash(from) || s.isTrash(to) {
+		rule = s.quotaRule()
+	}
+	if rule != quota.Courier {
+		return s.tree.Rename(old, name)
+	}
+	was, err := s.folderUsage(rule, from)
+	if err != nil {
+		return err
+	}
+	if err := s.tree.Rename(old, name); err != nil {
+		return err
+	}
+	is, err := s.folderUsage(rule, to)
+	if err != nil {
+		s.outOfStep(err)
+		return nil
+	}
+	s.charge(is.Minus(was))
+	return nil
 }
 
 // moveAll moves the messages of one folder into another. It reports whether

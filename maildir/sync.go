@@ -115,6 +115,10 @@ func (m *Mailbox) withoutLock(ctx context.Context, err error) error {
 	case unwritable(err):
 		m.mu.Lock()
 		defer m.mu.Unlock()
+		if serr := m.slot(ctx); serr != nil {
+			return serr
+		}
+		defer m.leave()
 		return m.noteUnwritable(err)
 	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
 		if m.Snapshot().settledDown() {
@@ -129,6 +133,11 @@ func (m *Mailbox) noteUnwritable(err error) error {
 	if !m.unlistable {
 		m.unlistable = true
 		m.host.opt.Log.Warn("cannot record UIDs, new messages are not shown", "mailbox", m.name, "err", err)
+	}
+	if m.Snapshot() == nil { // a look would not begin without the lock
+		if _, err := m.look(Look, false); err != nil {
+			return err
+		}
 	}
 	if m.Snapshot().settledDown() {
 		return nil
@@ -161,7 +170,9 @@ type survey struct {
 func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	if !m.restored {
 		m.restored, m.unfinished = true, intents.Waiting(m.control)
-		if err := m.restore(); err != nil {
+		if err := m.restore(locked); errors.Is(err, errUnlocked) {
+			return true, nil
+		} else if err != nil {
 			return false, err
 		}
 	}
@@ -243,6 +254,7 @@ func (m *Mailbox) readNotes(before *stamp, locked bool) error {
 	if err := m.list.read(m.control); err != nil {
 		return err
 	}
+	m.list.outdate(m.Snapshot())
 	if err := m.keys.read(m.control); err != nil {
 		return err
 	}

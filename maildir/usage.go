@@ -3,6 +3,7 @@ package maildir
 import (
 	"context"
 	"errors"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -14,9 +15,18 @@ import (
 // step where there is one, after the change and without a lock. That it cannot be
 // is no reason to refuse what has been done already: the log has it.
 
-// usageOf returns what a message takes. The size is that which its name claims, as
+// usageOf returns what the message takes that has the file name in dir, cur/ or new/
+// of a folder, by rule.
+func (s *Store) usageOf(rule quota.Rule, dir vfs.Dir, name string) quota.Usage {
+	if !rule.Counts(s.isTrash(filepath.Dir(dir.Path())), parseFlags(name)&Deleted != 0) {
+		return quota.Usage{}
+	}
+	return takenBy(dir, name)
+}
+
+// takenBy returns what a message takes. The size is that which its name claims, as
 // everybody counts it; without one stat(2) says it.
-func usageOf(dir vfs.Dir, name string) quota.Usage {
+func takenBy(dir vfs.Dir, name string) quota.Usage {
 	size := sizeField([]byte(name[:baseLen(name)]), ",S=")
 	if size < 0 {
 		var st unix.Stat_t
@@ -28,22 +38,29 @@ func usageOf(dir vfs.Dir, name string) quota.Usage {
 	return quota.Usage{Octets: size, Messages: 1}
 }
 
-// counts reports whether the user has a maildirsize.
-func (s *Store) counts() bool {
+// isTrash reports whether path is that of the folder that Courier does not count.
+func (s *Store) isTrash(path string) bool { return path == s.cfg.Root+"/.Trash" }
+
+// quotaRule returns which messages of the user count in maildirsize.
+func (s *Store) quotaRule() quota.Rule {
 	dir, err := s.tree.OpenUser()
 	if err != nil {
-		return false
+		return quota.None
 	}
 	defer dir.Close()
-	return quota.Exists(dir)
+	return quota.RuleOf(dir)
 }
 
 // charge notes a change of what the user's folders hold. It may have to count all
 // of them: no Mailbox.mu is held, nor the lock of a folder that lives on.
 func (s *Store) charge(change quota.Usage) {
-	if change == (quota.Usage{}) {
-		return
+	if change != (quota.Usage{}) {
+		s.chargeBy(func(quota.Rule) quota.Usage { return change })
 	}
+}
+
+// chargeBy is charge for a change that depends on the rule.
+func (s *Store) chargeBy(change func(quota.Rule) quota.Usage) {
 	leave, err := s.slot(context.Background()) // what was changed is changed
 	if err != nil {
 		return
@@ -52,17 +69,36 @@ func (s *Store) charge(change quota.Usage) {
 	dir, err := s.tree.OpenUser()
 	if err == nil {
 		defer dir.Close()
-		if err = quota.Append(dir, change); errors.Is(err, quota.ErrRecount) {
+		if err = quota.Append(dir, change(quota.RuleOf(dir))); errors.Is(err, quota.ErrRecount) {
 			err = s.recount(dir)
 		}
 	}
 	if err != nil {
-		s.host.opt.Log.Warn("maildirsize is not in step", "root", s.cfg.Root, "err", err)
+		s.outOfStep(err)
 	}
 }
 
-// chargeRemoved notes what unlink has removed.
-func (m *Mailbox) chargeRemoved() {
+func (s *Store) outOfStep(err error) {
+	s.host.opt.Log.Warn("maildirsize is not in step", "root", s.cfg.Root, "err", err)
+}
+
+// reflag notes in freed what the message takes that has the file name in cur/, if its
+// flags, which were was, make it count by rule, or count no more.
+func (m *Mailbox) reflag(rule quota.Rule, name string, was, is Flags) {
+	if (was^is)&Deleted == 0 {
+		return
+	}
+	trash := m.store.isTrash(m.dir.Path())
+	switch counted, counts := rule.Counts(trash, was&Deleted != 0), rule.Counts(trash, is&Deleted != 0); {
+	case counted && !counts:
+		m.freed = m.freed.Add(takenBy(m.cur, name))
+	case counts && !counted:
+		m.freed = m.freed.Minus(takenBy(m.cur, name))
+	}
+}
+
+// chargeFreed notes what messages that are gone, or do not count any more, have taken.
+func (m *Mailbox) chargeFreed() {
 	m.mu.Lock()
 	freed := m.freed
 	m.freed = quota.Usage{}
@@ -83,8 +119,9 @@ func (s *Store) recount(dir vfs.Dir) error {
 			return err
 		}
 		var sum quota.Usage
+		rule := quota.RuleOf(dir)
 		for path := range before {
-			u, err := s.folderUsage(path)
+			u, err := s.folderUsage(rule, path)
 			if err != nil {
 				return err
 			}
@@ -134,9 +171,9 @@ func sameTimes(a, b map[string][2]int64) bool {
 	return len(a) == len(b)
 }
 
-// folderUsage counts the messages of the folder at path. What is not there takes
-// nothing.
-func (s *Store) folderUsage(path string) (sum quota.Usage, err error) {
+// folderUsage counts the messages of the folder at path by rule. What is not there
+// takes nothing.
+func (s *Store) folderUsage(rule quota.Rule, path string) (sum quota.Usage, err error) {
 	for _, sub := range []string{"/new", "/cur"} {
 		dir, err := s.host.opt.Open(path + sub)
 		if err != nil {
@@ -145,7 +182,7 @@ func (s *Store) folderUsage(path string) (sum quota.Usage, err error) {
 			}
 			return sum, err
 		}
-		_, err = scanDir(dir.Fd(), func(name []byte) { sum = sum.Add(usageOf(dir, string(name))) })
+		_, err = scanDir(dir.Fd(), func(name []byte) { sum = sum.Add(s.usageOf(rule, dir, string(name))) })
 		dir.Close()
 		if err != nil {
 			return sum, err

@@ -5,8 +5,8 @@ set -euo pipefail
 
 packages=(btrfs-progs ca-certificates curl dovecot-imapd dovecot-lmtpd e2fsprogs fail2ban gcc haproxy isync libc6-dev libnginx-mod-mail mandoc mutt nginx-light
 	offlineimap3 openbsd-inetd openssh-client openssh-server openssl python3 rsync s6 sasl2-bin socat stunnel4 strace systemd tmux ucspi-tcp xfsprogs)
-# What programs of Cyrus need that is unpacked, not installed: only some of its packages can live beside Dovecot's.
-packages+=(libical3 libicu72 libjansson4 libpcre3 libpq5 libsasl2-2 libsqlite3-0 libwrap0 libxapian30 libxml2)
+# What programs of Cyrus and Courier need that are unpacked, not installed: few of their packages can live beside Dovecot's.
+packages+=(libgdbm6 libical3 libicu72 libidn12 libjansson4 libpcre3 libpq5 libsasl2-2 libsqlite3-0 libwrap0 libxapian30 libxml2)
 
 missing=()
 for p in "${packages[@]}"; do

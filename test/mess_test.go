@@ -21,6 +21,8 @@ type damage struct {
 	dovecot, ours string
 	// Messages that Dovecot serves and we do not serve alike, by Dovecot's UID.
 	unlike []int
+	// Those that Dovecot serves a second time, and we once.
+	again []int
 }
 
 const oneToThree = "new 1 2 3"
@@ -68,8 +70,8 @@ var damages = []damage{
 	{folder: "content", dovecot: "new 1 2 3 4 5 6 7 8 9 10 11 12 15, without body 13 14 16", ours: "new 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16", unlike: []int{15}},
 	{folder: "names", dovecot: "new 1 2 3 4 5 6 7 8 9 10 11 12 13 15 16 17 18 19 20 21 22, without body 14", ours: "new 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22", unlike: []int{16}},
 	{folder: "dups", dovecot: "new 1 2 3 4 5", ours: "new 1 2 3 4 5"},
-	// A link to another message, and one to nothing: we do not follow links.
-	{folder: "types", dovecot: "new 1 2 3 6, without body 7", ours: oneToThree, unlike: []int{6}},
+	// A link to another message of the folder, and one to nothing: we do not follow links.
+	{folder: "types", dovecot: "new 1 2 3 6, without body 7", ours: oneToThree, again: []int{6}},
 }
 
 // oddFolders are the other directories, and the name that a client selects each by,
@@ -198,8 +200,15 @@ func TestMess(t *testing.T) {
 		if again, _ := first.outcome(); again != ours {
 			t.Errorf("%s: outcome %s, then %s", d.folder, again, ours)
 		}
+		served := slices.Clone(have)
 		for _, msg := range was[d.folder].Messages {
 			if slices.Contains(d.unlike, msg.UID) || msg.Body == "" {
+				continue
+			}
+			if slices.Contains(d.again, msg.UID) {
+				if !slices.Contains(served, msg.Body) {
+					t.Errorf("%s: Dovecot's UID %d is served under no other", d.folder, msg.UID)
+				}
 				continue
 			}
 			i := slices.Index(have, msg.Body)

@@ -5,8 +5,13 @@
 // number of octets and a number of messages, which may be negative; the usage is
 // their sum. Whoever changes a folder appends a line with one write, without a
 // lock. Once the file has 5120 octets, or says what cannot be, somebody counts
-// again and replaces it by one with a single such line. Courier pads numbers with
-// blanks; the limits are for others to enforce, and are kept as they are.
+// again and replaces it by one with a single such line. The limits are for others
+// to enforce, and are kept as they are.
+//
+// Which messages count is not agreed on, see Rule. To be in step is to go on by the
+// rule of whoever counted last: a change by another one would be counted twice, or
+// not at all. Courier pads its numbers with blanks, Dovecot and Exim do not, so the
+// line that a count has left says whose it is. We count, and write, as it was before.
 package quota
 
 import (
@@ -41,6 +46,35 @@ type Usage struct {
 	Messages int64
 }
 
+// A Rule says which messages count.
+type Rule uint8
+
+const (
+	None    Rule = iota // there is no maildirsize: nothing is to be kept in step
+	All                 // Dovecot and Exim: every message
+	Courier             // and maildrop: none with \Deleted, and none in the folder Trash
+)
+
+// Counts reports whether a message counts that is in Trash, or has \Deleted.
+func (r Rule) Counts(trash, deleted bool) bool { return r == All || r == Courier && !trash && !deleted }
+
+// ruleOf returns by what rule the file counts whose lines behind the first are lines.
+func ruleOf(lines []byte) Rule {
+	first, _, _ := bytes.Cut(lines, []byte{'\n'})
+	if bytes.HasPrefix(first, []byte{' '}) || bytes.Contains(first, []byte("  ")) {
+		return Courier
+	}
+	return All
+}
+
+// format returns the line of usage that a count by r leaves.
+func (r Rule) format(u Usage) string {
+	if r == Courier {
+		return fmt.Sprintf("%12d %12d\n", u.Octets, u.Messages)
+	}
+	return fmt.Sprintf("%d %d\n", u.Octets, u.Messages)
+}
+
 // Add returns the sum of u and v.
 func (u Usage) Add(v Usage) Usage { return Usage{u.Octets + v.Octets, u.Messages + v.Messages} }
 
@@ -54,19 +88,20 @@ var ErrRecount = errors.New("maildirsize must be counted anew")
 // A File is what a maildirsize says.
 type File struct {
 	Limits string // the first line
+	Rule   Rule
 	Usage  Usage
 	Lines  int // with usage
 }
 
 // Parse reads the file. It fails with ErrRecount where a line is damaged or torn,
-// and where the sum is negative; Limits are good even then, unless empty.
+// and where the sum is negative; Limits and Rule are good even then, unless empty.
 func Parse(data []byte) (File, error) {
 	var f File
 	first, rest, ok := bytes.Cut(data, []byte{'\n'})
 	if !ok || !isLimits(string(first)) {
 		return f, ErrRecount
 	}
-	f.Limits = string(first)
+	f.Limits, f.Rule = string(first), ruleOf(rest)
 	for len(rest) > 0 {
 		var line []byte
 		if line, rest, ok = bytes.Cut(rest, []byte{'\n'}); !ok {
@@ -113,11 +148,23 @@ func parseLine(line string) (u Usage, ok bool) {
 	return u, err == nil && err2 == nil && -most < u.Octets && u.Octets < most && -most < u.Messages && u.Messages < most
 }
 
-// Exists reports whether the user has a maildirsize in dir. Without one nothing is
-// to be kept in step.
-func Exists(dir vfs.Dir) bool {
-	var st unix.Stat_t
-	return unix.Fstatat(dir.Fd(), Name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+// RuleOf returns by what rule the file of dir counts.
+func RuleOf(dir vfs.Dir) Rule {
+	fd, _, err := vfs.OpenRegular(dir, Name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return None
+	case err != nil:
+		return All // whoever wants to write will say why that cannot be
+	}
+	defer unix.Close(fd)
+	var b [256]byte // more than two lines have
+	n, err := vfs.ReadFullAt(fd, b[:], 0)
+	if err != nil && err != io.EOF {
+		return All
+	}
+	_, lines, _ := bytes.Cut(b[:n], []byte{'\n'})
+	return ruleOf(lines)
 }
 
 // Append notes change in the file of dir, if there is one. ErrRecount says that it
@@ -177,7 +224,7 @@ func Replace(dir vfs.Dir, usage Usage) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(fmt.Appendf(nil, "%s\n%d %d\n", old.Limits, usage.Octets, usage.Messages))
+	_, err = io.WriteString(f, old.Limits+"\n"+old.Rule.format(usage))
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}

@@ -20,19 +20,19 @@ func TestParse(t *testing.T) {
 		want File
 		bad  bool
 	}{
-		{"10000000S,1000C\n           0            0\n         327            1\n        -355           -1\n", File{"10000000S,1000C", Usage{-28, 0}, 3}, true},
-		{"10000000S,1000C\n           0            0\n         327            1\n", File{"10000000S,1000C", Usage{327, 1}, 2}, false},
-		{"1000S\n100 2\n-40 -1\n", File{"1000S", Usage{60, 1}, 2}, false},
-		{"\n5 1\n", File{"", Usage{5, 1}, 1}, false},
-		{"1000S,5C\r\n5 1\r\n", File{"1000S,5C\r", Usage{5, 1}, 1}, false},
-		{"0S\n", File{"0S", Usage{}, 0}, false},
-		{"1000S\n100 2\n5", File{"1000S", Usage{100, 2}, 1}, true},
-		{"1000S\n100 2 3\n", File{Limits: "1000S"}, true},
-		{"1000S\n100\n", File{Limits: "1000S"}, true},
-		{"1000S\nx 1\n", File{Limits: "1000S"}, true},
-		{"1000S\n\x00\x00\x00\n", File{Limits: "1000S"}, true},
-		{"1000S\n9223372036854775807 1\n", File{Limits: "1000S"}, true},
-		{"1000S\n10 -1\n", File{"1000S", Usage{10, -1}, 1}, true},
+		{"10000000S,1000C\n           0            0\n         327            1\n        -355           -1\n", File{"10000000S,1000C", Courier, Usage{-28, 0}, 3}, true},
+		{"10000000S,1000C\n           0            0\n         327            1\n", File{"10000000S,1000C", Courier, Usage{327, 1}, 2}, false},
+		{"1000S\n100 2\n-40 -1\n", File{"1000S", All, Usage{60, 1}, 2}, false},
+		{"\n5 1\n", File{"", All, Usage{5, 1}, 1}, false},
+		{"1000S,5C\r\n5 1\r\n", File{"1000S,5C\r", All, Usage{5, 1}, 1}, false},
+		{"0S\n", File{"0S", All, Usage{}, 0}, false},
+		{"1000S\n100 2\n5", File{"1000S", All, Usage{100, 2}, 1}, true},
+		{"1000S\n100 2 3\n", File{Limits: "1000S", Rule: All}, true},
+		{"1000S\n100\n", File{Limits: "1000S", Rule: All}, true},
+		{"1000S\nx 1\n", File{Limits: "1000S", Rule: All}, true},
+		{"1000S\n\x00\x00\x00\n", File{Limits: "1000S", Rule: All}, true},
+		{"1000S\n9223372036854775807 1\n", File{Limits: "1000S", Rule: All}, true},
+		{"1000S\n10 -1\n", File{"1000S", All, Usage{10, -1}, 1}, true},
 		{"\x00\x00\n1 1\n", File{}, true},
 		{"", File{}, true},
 		{"1000S", File{}, true},
@@ -88,8 +88,8 @@ func TestAppend(t *testing.T) {
 	}
 	dir, path := folder(t, "")
 	os.Remove(path)
-	if err := Append(dir, Usage{1, 1}); err != nil || Exists(dir) {
-		t.Errorf("without a file: %v, one was made: %v", err, Exists(dir))
+	if err := Append(dir, Usage{1, 1}); err != nil || RuleOf(dir) != None {
+		t.Errorf("without a file: %v, one was made: %v", err, RuleOf(dir) != None)
 	}
 	for _, make := range []func() error{func() error { return os.Symlink("/etc/passwd", path) }, func() error { return unix.Mkfifo(path, 0o600) }} {
 		if err := make(); err != nil {
@@ -124,7 +124,10 @@ func TestAppendTogether(t *testing.T) {
 
 func TestReplace(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{"1000S,5C\n100 1\n", "1000S,5C\njunk\n", "1000S,5C\n-1 -1\n"} {
+	for text, want := range map[string]string{
+		"1000S,5C\n100 1\n": "300 3\n", "1000S,5C\njunk\n": "300 3\n", "1000S,5C\n-1 -1\n": "300 3\n",
+		"1000S,5C\n         100            1\n5 x\n": "         300            3\n",
+	} {
 		dir, path := folder(t, text)
 		if err := os.Chmod(dir.Path(), 0o770); err != nil {
 			t.Fatal(err)
@@ -132,7 +135,7 @@ func TestReplace(t *testing.T) {
 		if err := Replace(dir, Usage{300, 3}); err != nil {
 			t.Error(err)
 		}
-		if b, _ := os.ReadFile(path); string(b) != "1000S,5C\n300 3\n" {
+		if b, _ := os.ReadFile(path); string(b) != "1000S,5C\n"+want {
 			t.Errorf("%q", b)
 		}
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
@@ -151,6 +154,24 @@ func TestReplace(t *testing.T) {
 		os.Remove(path)
 		if err := Replace(dir, Usage{}); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("without a file: %v", err)
+		}
+	}
+}
+
+// TestRule holds that whoever counted last is known by the line that it left.
+func TestRule(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]Rule{
+		"1000S,5C\n           0            0\n":     Courier,
+		"1000S\n1000000000000            1\n5 1\n":  Courier,
+		"1000S\n100 1\n          50            1\n": All,
+		"1000S\n": All,
+		"":        All,
+		"1000S":   All,
+	} {
+		dir, _ := folder(t, text)
+		if got := RuleOf(dir); got != want {
+			t.Errorf("%q: rule %d, want %d", text, got, want)
 		}
 	}
 }

@@ -41,8 +41,9 @@ import (
 // Name is the list's file name in a folder (in its control directory).
 const Name = "dovecot-uidlist"
 
-// MaxUID is the highest UID that a message can have. Where List.Next is above
-// it the folder is used up and needs a new UIDVALIDITY.
+// MaxUID is the highest UID that a message can have, as Dovecot has it: 4294967295 is
+// none. Where List.Next is above it no message can be added before the folder has a new
+// UIDVALIDITY.
 const MaxUID = 1<<32 - 2
 
 // ErrHeader says that a list has no first line from which UIDVALIDITY can be
