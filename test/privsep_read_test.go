@@ -2,9 +2,12 @@ package test
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"imapd/test/peer"
@@ -17,6 +20,19 @@ import (
 func traceReads(file string) []string {
 	return []string{"strace", "-D", "-ff", "-q", "-s", "400", "-o", file,
 		"-e", "trace=read,readv,pread64,recvfrom,recvmsg,recvmmsg,clone,clone3,fork,vfork,setuid,setreuid,setresuid"}
+}
+
+// untrace ends the strace that writes to file. What is left of a launcher when it was
+// killed may else wait for ever for a strace that waits for it.
+func untrace(file string) {
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, name := range all {
+		line, err := os.ReadFile(name)
+		if err == nil && strings.HasPrefix(string(line), "strace\x00") && strings.Contains(string(line), "\x00"+file+"\x00") {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
 }
 
 var (
@@ -99,6 +115,7 @@ func TestRootReadsNoClient(t *testing.T) {
 				r := peer.NewRoom(t)
 				trace := r.Dir + "/trace"
 				r.Wrap = traceReads(trace)
+				t.Cleanup(func() { untrace(trace) })
 				at := start(r, t, []string{"-C", site.ConfFile()})
 				c := site.LoginOn(t, at.connect(t, ""), site.User)
 				c.Do(`ID ("marker" "` + clientOctets + `")`)
