@@ -340,13 +340,16 @@ func (m *Mailbox) remove(ctx context.Context, list []source) (map[int]FlagSet, e
 			if left == 0 {
 				break
 			}
-			if try == tries {
-				return fmt.Errorf("%s: a file is renamed all the time: %w", m.name, ErrBusy)
-			}
 			uids = slices.DeleteFunc(uids, func(u UID) bool {
 				_, gone := slices.BinarySearch(done, u)
 				return gone
 			})
+			if try == tries && m.lost(uids) {
+				break
+			}
+			if try == tries {
+				return m.unsteady()
+			}
 			if err := m.refresh(try); err != nil {
 				return err
 			}

@@ -206,6 +206,7 @@ func (s *Snapshot) has(keywords []string) bool {
 func (m *Mailbox) setFlags(uids []UID, only *Condition, op FlagOp, marks Marks) (Changed, error) {
 	var done Changed
 	todo := slices.Clone(uids)
+	var lost []UID
 	for try := 0; len(todo) > 0; try++ {
 		left, err := m.renameForFlags(todo, only, op, marks, &done)
 		if err != nil {
@@ -214,8 +215,12 @@ func (m *Mailbox) setFlags(uids []UID, only *Condition, op FlagOp, marks Marks) 
 		if len(left) == 0 {
 			break
 		}
+		if try == tries && m.lost(left) {
+			lost = left
+			break
+		}
 		if try == tries {
-			return done, fmt.Errorf("%s: a file is renamed all the time: %w", m.name, ErrBusy)
+			return done, m.unsteady()
 		}
 		// Another program has renamed them: what it said stays, and our change
 		// comes on top of it, unless there is a condition that it broke.
@@ -226,11 +231,28 @@ func (m *Mailbox) setFlags(uids []UID, only *Condition, op FlagOp, marks Marks) 
 	}
 	snap := m.Snapshot()
 	for _, u := range uids {
-		if _, ok := snap.Find(u); !ok {
+		if _, ok := snap.Find(u); !ok || slices.Contains(lost, u) {
 			done.Gone = append(done.Gone, u)
 		}
 	}
 	return done, nil
+}
+
+// lost reports whether the files of uids have been looked for in vain: the messages are
+// gone, as far as one can say before it is proven (unfound.go).
+func (m *Mailbox) lost(uids []UID) bool {
+	for _, u := range uids {
+		if _, missing := m.missing[u]; !missing {
+			return false
+		}
+	}
+	return true
+}
+
+// unsteady is the error of an edit that has found no file under the name that it had
+// just been told, as often as tries allow.
+func (m *Mailbox) unsteady() error {
+	return fmt.Errorf("%s: a file is renamed all the time: %w", m.name, ErrBusy)
 }
 
 // renameForFlags gives the files of uids names that say what their flags become,

@@ -122,7 +122,12 @@ func (m *Mailbox) withFile(ctx context.Context, msg Message, fn func(vfs.Dir, st
 			return err
 		}
 		if try == tries {
-			return fmt.Errorf("%s: UID %d is renamed all the time: %w", m.name, msg.UID, ErrBusy)
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if m.lost([]UID{msg.UID}) {
+				return fmt.Errorf("%s: UID %d: %w", m.name, msg.UID, ErrGone)
+			}
+			return m.unsteady()
 		}
 		m.distrust(try)
 		if serr := m.Sync(ctx, Look); serr != nil {
