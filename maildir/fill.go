@@ -160,7 +160,7 @@ func (f *filling) build(l *lines) ([]*dir, error) {
 	m := f.sc.m
 	mod := m.tick()
 	m.past.state.ModSeq = max(m.past.state.ModSeq, uint64(mod))
-	b := bulkBuilder{left: len(l.uids)}
+	b := bulkBuilder{left: len(l.uids), drop: len(l.uids) >= dropFrom}
 	only := m.keys.lettersOnly()
 	line, odd := -1, false
 	_, _, err := m.list.file.Each(func(e uidlist.Entry) {
@@ -193,9 +193,11 @@ func (f *filling) build(l *lines) ([]*dir, error) {
 }
 
 // A bulkBuilder makes many full pages, whose records and names lie side by side in
-// memory that comes in few pieces.
+// memory that comes in few pieces. Names that stay in memory get no more of it than they
+// need: how long they are is known at the end of a page only.
 type bulkBuilder struct {
-	left  int // messages to come, at most
+	left  int  // messages to come, at most
+	drop  bool // there are so many that their names go with the first index
 	recs  []record
 	names []byte
 	more  map[UID][]uint16 // of the page that is being made
@@ -215,7 +217,11 @@ func (b *bulkBuilder) add(r record, base, info string, more []uint16) {
 		vfs.Prefault(b.recs)
 	}
 	if len(b.names) == b.n && cap(b.names)-b.n < pageLen*255 {
-		b.names, b.n = make([]byte, 0, min(namesPiece, (b.left+1)*255)), 0
+		size := pageLen * 255
+		if b.drop {
+			size = namesPiece
+		}
+		b.names, b.n = make([]byte, 0, size), 0
 		vfs.Prefault(b.names)
 	}
 	if len(more) > 0 {
@@ -234,6 +240,9 @@ func (b *bulkBuilder) add(r record, base, info string, more []uint16) {
 func (b *bulkBuilder) end() {
 	if len(b.recs) > b.r {
 		names := b.names[b.n:len(b.names):len(b.names)]
+		if !b.drop {
+			names, b.names = slices.Clone(names), b.names[:0]
+		}
 		p := newPage(b.recs[b.r:len(b.recs):len(b.recs)], names)
 		p.more, b.more = b.more, nil
 		b.pages = append(b.pages, p.finish())

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -295,5 +296,31 @@ func TestFillLeavesTheDead(t *testing.T) {
 	b.sync(Look)
 	if s := b.Snapshot(); s.Len() != fillFrom || s.At(0).UID < next {
 		t.Errorf("%d messages from UID %d on, UIDNEXT was %d", s.Len(), s.At(0).UID, next)
+	}
+}
+
+// A folder that is seen for the first time takes the memory that its names need, not
+// what names may need. It is not parallel: the memory is that of the process.
+func TestFirstSightMemory(t *testing.T) {
+	p := newPlan(t)
+	const n = 4000
+	for i := range n {
+		p.file("cur", fmt.Sprintf("1700000000.M%06dP1.mailbox.example.org,S=2,W=3:2,S", i))
+	}
+	heap := func() uint64 {
+		var m runtime.MemStats
+		for range 3 { // what pools keep goes with the second
+			runtime.GC()
+		}
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	p.start(Options{})
+	if each := (int64(heap()) - int64(before)) / n; each > 150 {
+		t.Errorf("%d octets a message", each)
+	}
+	if got := p.Snapshot().Len(); got != n {
+		t.Errorf("%d messages", got)
 	}
 }
