@@ -23,7 +23,6 @@ func (s *Session) closeBox(b *Box, _ none) error {
 	if b.readOnly {
 		return nil
 	}
-	s.sync()
 	_, err := b.mailbox.Expunge(s.ctx, nil)
 	return err
 }

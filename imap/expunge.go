@@ -26,7 +26,6 @@ func (s *Session) expunge(b *Box, in func(maildir.UID) bool) error {
 	if err := b.writable(); err != nil {
 		return err
 	}
-	s.sync() // flags that another program set just now count
 	gone, err := b.mailbox.Expunge(s.ctx, in)
 	if len(gone) > 0 {
 		s.marks |= markExpunged | markFiles

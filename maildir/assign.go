@@ -261,7 +261,7 @@ func (m *Mailbox) receiveFile(name string) (string, bool) {
 		}
 		return "", false
 	}
-	m.track.ownRename(inNew, name, inCur, to)
+	m.ownRename(inNew, name, inCur, to)
 	return to, true
 }
 

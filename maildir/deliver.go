@@ -325,7 +325,7 @@ func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
 			}
 			return 0, nil, errors.Join(err, m.retract(entries))
 		}
-		m.track.own(created, inCur, name)
+		m.own(created, inCur, name)
 		e := newEntry(u, inCur, name, a.marks)
 		e.facts.Saved = uint32(time.Now().Unix())
 		entries = append(entries, e)
@@ -386,7 +386,7 @@ func (m *Mailbox) retract(placed []entry) error {
 			errs = append(errs, err)
 		}
 		if err == nil {
-			m.track.own(unlinked, inCur, e.name)
+			m.own(unlinked, inCur, e.name)
 		}
 	}
 	return errors.Join(errs...)

@@ -44,6 +44,7 @@ func (m *Mailbox) hold(ctx context.Context, lock *uidlist.Lock, fn func() error)
 		return err
 	}
 	defer m.leave()
+	defer m.resume()
 	if !m.tracked() {
 		if !m.inPlace() {
 			return openError(m.name, unix.ENOENT)
@@ -293,7 +294,7 @@ func (m *Mailbox) renameForFlags(uids []UID, only *Condition, op FlagOp, marks M
 		if set, differs := m.keys.overflowSet(msg.base(), &was, to); differs {
 			sets = append(sets, set)
 		}
-		m.track.ownRename(e.place, e.name, inCur, name)
+		m.ownRename(e.place, e.name, inCur, name)
 		m.reflag(rule, name, was.Flags, to.Flags)
 		e.name, e.place, e.marks = name, inCur, to
 		changes = append(changes, change{uid: u, entry: e})
@@ -343,32 +344,54 @@ func (m *Mailbox) renameInto(e entry, name string) error {
 }
 
 // Expunge removes the messages that have \Deleted, of them only those for which
-// in is true unless in is nil. It returns their UIDs, ascending. A message that
-// another program has undeleted meanwhile stays.
+// in is true unless in is nil. It returns their UIDs, ascending. What others did
+// before counts; a message that another program undeletes meanwhile stays.
 func (m *Mailbox) Expunge(ctx context.Context, in func(UID) bool) ([]UID, error) {
+	// The events of what we remove come behind those of what others did before: these
+	// need no fence of their own, if there is anything to remove.
+	ahead := m.isTracked() && len(m.Snapshot().doomed(in)) > 0
+	if !ahead {
+		if err := m.Sync(ctx, Look); err != nil {
+			return nil, err
+		}
+	}
 	var gone []UID
 	err := m.rename(ctx, func() error {
 		for try := 0; ; try++ {
-			snap := m.Snapshot()
-			var uids []UID
-			for u := range snap.deleted() {
-				if in == nil || in(u) {
-					uids = append(uids, u)
-				}
-			}
-			done, left, err := m.unlink(uids, true)
+			done, left, err := m.unlink(m.Snapshot().doomed(in), true)
 			gone = append(gone, done...)
-			if err != nil || left == 0 || try == tries {
+			switch {
+			case err != nil || try == tries:
 				return errors.Join(err, m.syncAfterEdit())
+			case left > 0:
+				err = m.refresh(try)
+			case ahead && !(len(done) > 0 && m.nothingForeign(Look, 0)):
+				m.resume()
+				_, err = m.look(Look, m.locked)
+			default:
+				return m.syncAfterEdit()
 			}
-			if err := m.refresh(try); err != nil {
+			if err != nil {
 				return err
 			}
+			ahead = false
 		}
 	})
 	m.chargeFreed()
 	slices.Sort(gone)
 	return gone, err
+}
+
+// doomed returns the UIDs of the messages with \Deleted for which in, unless it is nil,
+// is true, ascending.
+func (s *Snapshot) doomed(in func(UID) bool) []UID {
+	var uids []UID
+	for u := range s.deleted() {
+		if in == nil || in(u) {
+			uids = append(uids, u)
+		}
+	}
+	return uids
 }
 
 // deleted yields the UIDs of the messages with \Deleted, ascending.
@@ -416,7 +439,7 @@ func (m *Mailbox) unlink(uids []UID, deleted bool) (done []UID, left int, err er
 		if err != nil {
 			break
 		}
-		m.track.own(unlinked, msg.place(), string(msg.name()))
+		m.own(unlinked, msg.place(), string(msg.name()))
 		m.freed = m.freed.Add(size)
 		done = append(done, u)
 		changes = append(changes, change{uid: u, remove: true})

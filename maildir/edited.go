@@ -17,17 +17,19 @@ const freshFor = 20 * time.Millisecond
 // last freshFor may be left to the next. access is how the caller has the mailbox
 // selected.
 func (m *Mailbox) SyncEdited(ctx context.Context, access Access) error {
-	if m.nothingForeign(access) {
+	m.mu.Lock()
+	known := m.nothingForeign(access, freshFor)
+	m.mu.Unlock()
+	if known {
 		return nil
 	}
 	return m.Sync(ctx, access)
 }
 
 // nothingForeign reports whether all that has happened up to our last change is
-// what we did ourselves, and no look is due for another reason.
-func (m *Mailbox) nothingForeign(access Access) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+// what we did ourselves, but for what others did in the last fresh, and no look is due
+// for another reason. m.mu is held, and the last edit has changed something.
+func (m *Mailbox) nothingForeign(access Access, fresh time.Duration) bool {
 	t := &m.track
 	if !m.tracked() || t.mute || m.unfinished || m.past.others || m.list.again || m.keys.news.Any() ||
 		len(t.heard)+len(m.missing) > 0 || access == Serve && m.waiting() > 0 && !m.stuck {
@@ -39,7 +41,7 @@ func (m *Mailbox) nothingForeign(access Access) bool {
 			t.fenced = time.Now()
 			return true
 		}
-		if time.Since(t.fenced) < freshFor {
+		if time.Since(t.fenced) < fresh {
 			return true
 		}
 		if timer == nil {
@@ -78,6 +80,13 @@ func (t *tracker) stir() {
 		close(t.more)
 		t.more = nil
 	}
+}
+
+// isTracked is tracked for who does not hold m.mu.
+func (m *Mailbox) isTracked() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.tracked()
 }
 
 // tracked reports whether events tell all that happens in the folder. m.mu is

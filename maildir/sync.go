@@ -64,6 +64,7 @@ func (m *Mailbox) sync(ctx context.Context, access Access) error {
 		return err
 	}
 	defer m.leave()
+	defer m.resume()
 	m.foreignLocked = foreign
 	m.redo()
 	_, err = m.look(access, true)

@@ -50,6 +50,8 @@ type tracker struct {
 	told   int                 // events that were taken since then; guarded by Mailbox.mu
 	fenced time.Time           // when all that had happened was known; guarded by Mailbox.mu
 	mute   bool                // we have changed since then what makes no event; guarded by Mailbox.mu
+	run    int                 // events of our own in this edit; guarded by Mailbox.mu
+	paused bool                // not followed for the rest of this edit; guarded by Mailbox.mu
 	heard  []hearsay           // what to check at the next look; guarded by Mailbox.mu
 }
 
@@ -130,12 +132,6 @@ func (t *tracker) own(op eventOp, p place, name string) {
 		t.ours = map[note]int{}
 	}
 	t.ours[note{p, op, name}]++
-}
-
-// ownRename notes what renaming a file of ours will make.
-func (t *tracker) ownRename(from place, name string, to place, newname string) {
-	t.own(moved, from, name)
-	t.own(created, to, newname)
 }
 
 // unsound forgets everything: the next look scans.

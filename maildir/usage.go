@@ -43,6 +43,9 @@ func (s *Store) isTrash(path string) bool { return path == s.cfg.Root+"/.Trash" 
 
 // quotaRule returns which messages of the user count in maildirsize.
 func (s *Store) quotaRule() quota.Rule {
+	if !s.tree.UserHas(quota.Name) {
+		return quota.None
+	}
 	dir, err := s.tree.OpenUser()
 	if err != nil {
 		return quota.None

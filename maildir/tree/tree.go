@@ -264,6 +264,12 @@ func (t *Tree) OpenUser() (vfs.Dir, error) {
 	return t.makePath(t.control, root)
 }
 
+// UserHas reports whether there is a file name in the directory that OpenUser opens.
+func (t *Tree) UserHas(name string) bool {
+	var st unix.Stat_t
+	return unix.Lstat(t.control+"/"+name, &st) == nil
+}
+
 // makePath opens the directory path. What is missing of it is made with the mode
 // and group of like, or if like is nil with mode 0700.
 func (t *Tree) makePath(path string, like vfs.Dir) (vfs.Dir, error) {
