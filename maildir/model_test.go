@@ -28,10 +28,18 @@ type (
 		uid   UID // 0: no process has looked yet
 		base  string
 		flags []string // sorted
-		text  string   // as on disk
+		past  [][]string
+		text  string // as on disk
 		date  int64
 	}
 )
+
+func (x *modelMessage) set(flags []string) { x.past, x.flags = append(x.past, x.flags), flags }
+
+// containsAll reports whether all of part are in all.
+func containsAll(all, part []string) bool {
+	return !slices.ContainsFunc(part, func(s string) bool { return !slices.Contains(all, s) })
+}
 
 func (b *modelBox) byUID(u UID) *modelMessage {
 	for _, m := range b.list {
@@ -305,7 +313,7 @@ func (m *modelRun) append() {
 		m.Fatalf("UID %d was given, the next was to be %d", uids[0], model.next)
 	}
 	model.next = uids[0] + 1
-	model.list = append(model.list, &modelMessage{uids[0], string(msg.base()), set.names(), strings.Repeat("line\n", lines), date.Unix()})
+	model.list = append(model.list, &modelMessage{uid: uids[0], base: string(msg.base()), flags: set.names(), text: strings.Repeat("line\n", lines), date: date.Unix()})
 }
 
 // pick draws a message that the session's process knows.
@@ -335,7 +343,7 @@ func (m *modelRun) store() {
 	if slices.Equal(applied(op, known, set), known) && done.ModSeq == 0 {
 		return // as far as this process knew there was nothing to do
 	}
-	x.flags = applied(op, x.flags, set)
+	x.set(applied(op, x.flags, set))
 }
 
 // applied returns the names of flags that op with set makes of flags.
@@ -362,12 +370,13 @@ func (m *modelRun) expunge() {
 	snap := mb.Snapshot()
 	gone, err := mb.Expunge(context.Background(), nil)
 	m.must(err)
+	next := model.next
 	for _, u := range gone {
 		x := model.byUID(u)
 		if x == nil && u >= model.next { // found and expunged at once
 			i := slices.IndexFunc(model.list, func(x *modelMessage) bool { return x.uid == 0 && m.path(s.box, x) == "" })
 			if i >= 0 {
-				x, model.next = model.list[i], u+1
+				x, next = model.list[i], u+1
 			}
 		}
 		if x == nil || !slices.Contains(x.flags, `\Deleted`) {
@@ -376,6 +385,7 @@ func (m *modelRun) expunge() {
 		model.remove(x)
 	}
 	m.meet(model, mb.Snapshot())
+	model.next = max(model.next, next)
 	for u := range snap.deleted() {
 		if x := model.byUID(u); x != nil && slices.Contains(x.flags, `\Deleted`) {
 			m.Fatalf("UID %d is still there after EXPUNGE", u)
@@ -417,7 +427,14 @@ func (m *modelRun) copy(move bool) {
 		m.Fatalf("UID %d was given, the next was to be %d; it is there: %v", done.To[0], model.next, ok)
 	}
 	model.next = target.UID + 1
-	model.list = append(model.list, &modelMessage{target.UID, string(target.base()), flags, x.text, x.date})
+	if got := to.Snapshot().flagSet(target.Marks()).names(); !move {
+		// What others have changed meanwhile may be in the copy, or a part of it.
+		if !slices.Equal(got, flags) && !slices.Equal(got, x.flags) && !containsAll(slices.Concat(append(x.past, flags, x.flags)...), got) {
+			m.Fatalf("a copy has the flags %q, the message had %q and has %q", got, flags, x.flags)
+		}
+		flags = got
+	}
+	model.list = append(model.list, &modelMessage{uid: target.UID, base: string(target.base()), flags: flags, text: x.text, date: x.date})
 }
 
 func (m *modelRun) fetch() {
@@ -523,9 +540,10 @@ func (m *modelRun) renameFile() {
 	f := Flags(rapid.IntRange(0, int(SystemFlags)).Draw(m.T, "flags"))
 	name := withFlags(filepath.Base(path), f|parseFlags(filepath.Base(path))&^SystemFlags)
 	m.must(os.Rename(path, filepath.Join(m.dir(box), "cur", name)))
-	x.flags = slices.DeleteFunc(x.flags, func(s string) bool { return s[0] == '\\' })
-	x.flags = append(x.flags, FlagSet{System: f}.names()...)
-	slices.Sort(x.flags)
+	flags := slices.DeleteFunc(slices.Clone(x.flags), func(s string) bool { return s[0] == '\\' })
+	flags = append(flags, FlagSet{System: f}.names()...)
+	slices.Sort(flags)
+	x.set(flags)
 }
 
 func (m *modelRun) unlinkFile() {
