@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -150,18 +151,9 @@ func (s *Store) importSubscriptions() error {
 	if s.subscribed.Load() {
 		return nil
 	}
-	root, err := s.host.opt.Open(s.cfg.Root)
+	names, err := s.courierSubscriptions()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	names, err := courier.ReadSubscriptions(root)
-	if noFile(err) {
-		s.host.opt.Log.Warn("no subscriptions taken over", "err", err)
-		names, err = nil, nil
+		return nil // there is no Maildir yet
 	}
 	if err == nil && len(names) > 0 {
 		err = s.tree.FirstSubscriptions(names)
@@ -172,4 +164,25 @@ func (s *Store) importSubscriptions() error {
 	}
 	s.subscribed.Store(err == nil)
 	return err
+}
+
+// courierSubscriptions reads what Courier has. It fails with fs.ErrNotExist where there
+// is no Maildir.
+func (s *Store) courierSubscriptions() ([][]string, error) {
+	leave, err := s.slot(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	root, err := s.host.opt.Open(s.cfg.Root)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	names, err := courier.ReadSubscriptions(root)
+	if noFile(err) {
+		s.host.opt.Log.Warn("no subscriptions taken over", "err", err)
+		return nil, nil
+	}
+	return names, err
 }

@@ -119,3 +119,87 @@ func TestHungDisks(t *testing.T) {
 		t.Error("slots have not been given back")
 	}
 }
+
+// TestFoldersHaveSlots holds that changes of folders and of subscriptions wait for a
+// slot, but take none while they wait for another program.
+func TestFoldersHaveSlots(t *testing.T) {
+	t.Parallel()
+	h := NewHost(Options{NoNotify: true, SlotsPerUser: 2})
+	t.Cleanup(func() { h.Close() })
+	m := userIn(t, h, t.TempDir())
+	st, ctx := m.store, context.Background()
+	changes := map[string]func() error{
+		"CREATE":        func() error { return st.Create(ctx, "created") },
+		"RENAME":        func() error { return st.Rename(ctx, "old", "new") },
+		"DELETE":        func() error { return st.Delete(ctx, "doomed") },
+		"SUBSCRIBE":     func() error { return st.Subscribe("INBOX") },
+		"subscriptions": func() error { _, err := st.Subscriptions(); return err },
+	}
+	for _, name := range []string{"old", "doomed"} {
+		if err := st.Create(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start := func() map[string]chan error {
+		ends := map[string]chan error{}
+		for what, change := range changes {
+			end := make(chan error, 1)
+			ends[what] = end
+			go func() { end <- change() }()
+		}
+		time.Sleep(50 * time.Millisecond)
+		return ends
+	}
+	for range 2 {
+		m.await()
+	}
+	ends := start()
+	for what, end := range ends {
+		if len(end) > 0 {
+			t.Errorf("%s has not waited for a slot", what)
+		}
+	}
+	m.leave()
+	m.leave()
+	for what, end := range ends {
+		if err := <-end; err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+
+	lock, err := os.Create(filepath.Join(m.dir.Path(), "mailboxes.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(m.dir.Path(), "subscriptions.lock"), []byte("1:elsewhere"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	changes = map[string]func() error{}
+	for _, name := range []string{"a", "b", "c"} {
+		changes["CREATE "+name] = func() error { return st.Create(ctx, name) }
+		changes["SUBSCRIBE "+name] = func() error { return st.Subscribe(name) }
+	}
+	ends = start()
+	if starved(t, m) {
+		t.Error("who waits for a lock has a slot")
+	}
+	for what, end := range ends {
+		if len(end) > 0 {
+			t.Errorf("%s has not waited for the lock", what)
+		}
+	}
+	for _, name := range []string{"mailboxes.lock", "subscriptions.lock"} {
+		if err := os.Remove(filepath.Join(m.dir.Path(), name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, end := range ends {
+		if err := <-end; err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

@@ -31,12 +31,13 @@ type Store struct {
 func (h *Host) Open(c tree.Config) (*Store, error) {
 	c.Lock, c.Open, c.Seed, c.Journal = h.locks.Lock, h.opt.Open, seed, journal{h}
 	s := &Store{host: h, cfg: c}
+	s.cfg.Slot = func() (func(), error) { return s.slot(context.Background()) }
 	leave, err := s.slot(context.Background())
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	if s.tree, err = tree.Open(c); err != nil {
+	if s.tree, err = tree.Open(s.cfg); err != nil {
 		return nil, err
 	}
 	if err := s.tree.Recover(); err != nil {
@@ -135,7 +136,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	defer lock.Unlock()
 	var sum quota.Usage
 	if rule := s.quotaRule(); rule != quota.None {
-		if sum, err = s.folderUsage(rule, m.dir.Path()); err != nil {
+		if sum, err = s.folderTakes(rule, m.dir.Path()); err != nil {
 			return err
 		}
 	}
@@ -185,14 +186,14 @@ func (s *Store) renameFolders(old, name string) error {
 	if rule != quota.Courier {
 		return s.tree.Rename(old, name)
 	}
-	was, err := s.folderUsage(rule, from)
+	was, err := s.folderTakes(rule, from)
 	if err != nil {
 		return err
 	}
 	if err := s.tree.Rename(old, name); err != nil {
 		return err
 	}
-	is, err := s.folderUsage(rule, to)
+	is, err := s.folderTakes(rule, to)
 	if err != nil {
 		s.outOfStep(err)
 		return nil

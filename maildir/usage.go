@@ -174,6 +174,16 @@ func sameTimes(a, b map[string][2]int64) bool {
 	return len(a) == len(b)
 }
 
+// folderTakes is folderUsage with a slot.
+func (s *Store) folderTakes(rule quota.Rule, path string) (quota.Usage, error) {
+	leave, err := s.slot(context.Background())
+	if err != nil {
+		return quota.Usage{}, err
+	}
+	defer leave()
+	return s.folderUsage(rule, path)
+}
+
 // folderUsage counts the messages of the folder at path by rule. What is not there
 // takes nothing.
 func (s *Store) folderUsage(rule quota.Rule, path string) (sum quota.Usage, err error) {

@@ -19,25 +19,40 @@ import (
 // description lock and the other way round; who has the lock removes the file.
 const treeLock = "mailboxes.lock"
 
-// begin opens the root for a change and takes the tree's lock.
+// begin opens the root for a change and takes the tree's lock. Both, and a slot, are
+// held until end is called.
 func (t *Tree) begin() (root vfs.Dir, end func(), err error) {
-	root, err = t.open(t.root)
-	if err != nil {
-		return nil, nil, err
-	}
 	deadline := time.Now().Add(lockWait)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		unlock, err := tryTreeLock(root)
+		root, end, err = t.tryBegin()
 		if err == nil {
 			t.tidy(root)
-			return root, func() { unlock(); root.Close() }, nil
+			return root, end, nil
 		}
-		if err != ErrBusy || time.Now().After(deadline) {
-			root.Close()
-			return nil, nil, fmt.Errorf("%s/%s: %w", t.root, treeLock, err)
+		if !errors.Is(err, ErrBusy) || time.Now().After(deadline) {
+			return nil, nil, err
 		}
 		time.Sleep(wait)
 	}
+}
+
+// tryBegin makes one attempt; ErrBusy says that another may succeed.
+func (t *Tree) tryBegin() (root vfs.Dir, end func(), err error) {
+	leave, err := t.slot()
+	if err != nil {
+		return nil, nil, err
+	}
+	if root, err = t.open(t.root); err != nil {
+		leave()
+		return nil, nil, err
+	}
+	unlock, err := tryTreeLock(root)
+	if err != nil {
+		root.Close()
+		leave()
+		return nil, nil, fmt.Errorf("%s/%s: %w", t.root, treeLock, err)
+	}
+	return root, func() { unlock(); root.Close(); leave() }, nil
 }
 
 // tryTreeLock makes one attempt; ErrBusy says that another may succeed.

@@ -108,6 +108,11 @@ func (t *Tree) storageSeparator() string {
 // not, in the order of the file. Lines that are no possible names are passed
 // over, and stay in the file.
 func (t *Tree) Subscriptions() ([]string, error) {
+	leave, err := t.slot()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	dir, err := t.open(t.control)
 	if err != nil {
 		return nil, ignoreNotExist(err)
@@ -218,7 +223,7 @@ func (t *Tree) foreignPart(raw string) string {
 // editSubscriptions replaces the file by what edit makes of it, if edit says
 // that it did.
 func (t *Tree) editSubscriptions(edit func(f *subscriptionFile) bool) error {
-	dir, err := t.OpenUser()
+	dir, err := t.openForChange()
 	if err != nil {
 		return err
 	}
@@ -230,6 +235,11 @@ func (t *Tree) editSubscriptions(edit func(f *subscriptionFile) bool) error {
 		return err
 	}
 	defer unlock()
+	leave, err := t.slot()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	f, err := readSubscriptions(dir)
 	if err != nil {
 		return err
@@ -238,6 +248,16 @@ func (t *Tree) editSubscriptions(edit func(f *subscriptionFile) bool) error {
 		return nil
 	}
 	return replaceSubscriptions(dir, f.encode())
+}
+
+// openForChange is OpenUser with a slot.
+func (t *Tree) openForChange() (vfs.Dir, error) {
+	leave, err := t.slot()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return t.OpenUser()
 }
 
 func replaceSubscriptions(dir vfs.Dir, b []byte) error {

@@ -106,6 +106,10 @@ type Config struct {
 	// Lock takes the dot lock file name in dir. Nil means that nobody else
 	// changes the tree's files.
 	Lock func(ctx context.Context, dir vfs.Dir, name string) (unlock func() error, err error)
+	// Slot takes what a change, or a reading of subscriptions, needs while it asks the
+	// disk for something, but not while it waits for a change of another. Nil means
+	// nothing.
+	Slot func() (leave func(), err error)
 	// Seed writes the UID list of a new folder into its control directory.
 	// Nil leaves that to the first one who opens the folder.
 	Seed func(control vfs.Dir, validity uint32) error
@@ -128,6 +132,7 @@ type Tree struct {
 	maxFolders           int
 	spare                atomic.Int32 // folders that can be made before they are counted
 	lock                 func(context.Context, vfs.Dir, string) (func() error, error)
+	slot                 func() (leave func(), err error)
 	seed                 func(vfs.Dir, uint32) error
 	journal              Journal
 	open                 func(string) (vfs.Dir, error)
@@ -140,7 +145,7 @@ type Tree struct {
 func Open(cfg Config) (*Tree, error) {
 	t := &Tree{
 		root: filepath.Clean(cfg.Root), control: filepath.Clean(cfg.Control), index: filepath.Clean(cfg.Index),
-		layout: cfg.Layout, separator: cfg.Separator, prefix: cfg.Prefix, lock: cfg.Lock, seed: cfg.Seed, journal: cfg.Journal, open: cfg.Open,
+		layout: cfg.Layout, separator: cfg.Separator, prefix: cfg.Prefix, lock: cfg.Lock, slot: cfg.Slot, seed: cfg.Seed, journal: cfg.Journal, open: cfg.Open,
 	}
 	t.names.Store(int32(cfg.Names))
 	if cfg.Control == "" {
@@ -168,6 +173,9 @@ func Open(cfg Config) (*Tree, error) {
 		t.lock = func(context.Context, vfs.Dir, string) (func() error, error) {
 			return func() error { return nil }, nil
 		}
+	}
+	if t.slot == nil {
+		t.slot = func() (func(), error) { return func() {}, nil }
 	}
 	if t.layout == Auto {
 		layout, err := t.detectLayout()
