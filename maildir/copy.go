@@ -84,37 +84,29 @@ func (m *Mailbox) Copy(ctx context.Context, uids []UID, to *Mailbox) (Copied, er
 	defer func() { held.Close() }()
 	done, err := m.copy(ctx, list, to, func(list []source, add []newcomer) (placed func()) {
 		held = to.intendPlacing(add)
-		return func() {}
+		return nil
 	})
 	held.Done()
 	return done, err
 }
 
 // copy adds the messages of list to the mailbox to. It calls intend when their
-// names there are known, before the first one is placed, and what that returns
-// when all are, before anything is synced.
+// names there are known, before the first one is placed, and what that returns, unless
+// it is nil, when all are, before anything is synced.
 func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox, intend func([]source, []newcomer) (placed func())) (Copied, error) {
-	var done Copied
 	var sum quota.Usage
-	err := to.edit(ctx, func() error {
+	a := &adding{copies: true}
+	a.prepare = func(taken map[string]bool) ([]newcomer, error) {
 		rule := to.store.quotaRule()
-		// A scan, not only the list: a base name that a file has is taken.
-		if err := to.refresh(0); err != nil {
-			return err
-		}
-		if err := to.list.load(to.control); err != nil {
-			return err
-		}
 		add := make([]newcomer, len(list))
-		taken := make(map[string]bool, len(list))
 		linked := m.sameRights(to)
 		for i, src := range list {
 			marks, err := to.keys.marks(to.control, src.flags, true)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			add[i] = newcomer{base: src.name[:baseLen(src.name)], marks: marks, put: func(name string) error {
-				err := m.place(src, to, name)
+				err := m.putInto(src, to, name)
 				if err == nil && rule != quota.None {
 					sum = sum.Add(to.store.usageOf(rule, to.cur, name))
 				}
@@ -125,17 +117,18 @@ func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox, intend f
 			}
 			to.rebase(&add[i], src, taken)
 			taken[add[i].base] = true
-			done.From = append(done.From, src.uid)
 		}
-		placed := intend(list, add)
-		var err error
-		done.Validity, done.To, err = to.admit(add, placed)
-		return err
-	})
-	if err != nil {
+		a.placed = intend(list, add)
+		return add, nil
+	}
+	if err := to.arrive(ctx, len(list), a); err != nil {
 		return Copied{}, err
 	}
 	to.store.charge(sum)
+	done := Copied{Validity: a.validity, To: a.uids}
+	for _, src := range list {
+		done.From = append(done.From, src.uid)
+	}
 	return done, nil
 }
 
@@ -158,11 +151,11 @@ func (m *Mailbox) rebase(n *newcomer, src source, taken map[string]bool) {
 	}
 }
 
-// place puts the file of src into the folder to under name: a second name for
+// putInto puts the file of src into the folder to under name: a second name for
 // it where that can be, else a copy.
-func (m *Mailbox) place(src source, to *Mailbox, name string) error {
+func (m *Mailbox) putInto(src source, to *Mailbox, name string) error {
 	for try := 0; ; try++ {
-		err := m.placeFrom(m.dirOf(src.place), src.name, to, name)
+		err := m.putFrom(m.dirOf(src.place), src.name, to, name)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -173,7 +166,7 @@ func (m *Mailbox) place(src source, to *Mailbox, name string) error {
 	}
 }
 
-func (m *Mailbox) placeFrom(dir vfs.Dir, from string, to *Mailbox, name string) error {
+func (m *Mailbox) putFrom(dir vfs.Dir, from string, to *Mailbox, name string) error {
 	if !m.sameRights(to) {
 		return m.duplicate(dir, from, to, name)
 	}

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"imapd/maildir/intents"
 	"imapd/maildir/uidlist"
 	"imapd/maildir/vfs"
 )
@@ -244,42 +245,25 @@ func (m *Mailbox) Append(ctx context.Context, msgs []Appending) (validity uint32
 			return 0, nil, err
 		}
 	}
-	if len(msgs) == 1 {
-		var uid UID
-		validity, uid, err = m.appendOne(ctx, msgs[0])
-		uids = []UID{uid}
-	} else {
-		validity, uids, err = m.appendAll(ctx, msgs)
-	}
+	var held *intents.Held
+	defer func() { held.Close() }()
+	a := &adding{prepare: func(map[string]bool) (add []newcomer, err error) {
+		add = make([]newcomer, len(msgs))
+		for i := range msgs {
+			if add[i], err = m.arriving(&msgs[i]); err != nil {
+				return nil, err
+			}
+		}
+		held = m.intendPlacing(add)
+		return add, nil
+	}}
+	err = m.arrive(ctx, len(msgs), a)
+	held.Done()
 	if err != nil {
 		return 0, nil, err
 	}
 	m.arrived(msgs)
-	return validity, uids, nil
-}
-
-// appendAll adds several messages, whose data is on disk, or none.
-func (m *Mailbox) appendAll(ctx context.Context, msgs []Appending) (validity uint32, uids []UID, err error) {
-	err = m.edit(ctx, func() error {
-		if err := m.relist(); err != nil {
-			return err
-		}
-		if err := m.readKeywords(); err != nil {
-			return err
-		}
-		add := make([]newcomer, len(msgs))
-		for i := range msgs {
-			if add[i], err = m.arriving(&msgs[i]); err != nil {
-				return err
-			}
-		}
-		held := m.intendPlacing(add)
-		defer held.Close()
-		validity, uids, err = m.admit(add, func() {})
-		held.Done()
-		return err
-	})
-	return validity, uids, err
+	return a.validity, a.uids, nil
 }
 
 // A newcomer is a message that admit gives a name and a UID.
@@ -290,59 +274,77 @@ type newcomer struct {
 	put   func(name string) error // places the file in cur/ under name
 	from  vfs.Dir                 // where the file is that gets the name; nil: a new one is made
 	name  string                  // that it has there
-	// failed, unless nil, takes the error of put: the others are admitted
-	// without this one, whose UID is 0.
-	failed *error
 }
 
-// admit places the files, makes names and UIDs durable and publishes, in this
-// order, all or nothing. It calls placed before it syncs. The lock and m.mu are
-// held, and the list was read under them.
-func (m *Mailbox) admit(add []newcomer, placed func()) (uint32, []UID, error) {
+// admit places the files of all, makes names and UIDs durable and publishes, in this
+// order. Each is placed whole or not at all, and then its error says why; where
+// admit fails itself none is there. The lock and m.mu are held, and the list was read
+// under them.
+func (m *Mailbox) admit(all []*adding) error {
+	var add []newcomer
+	single := true
+	for _, a := range all {
+		add = append(add, a.add...)
+		single = single && len(a.add) == 1 && !a.copies
+	}
 	if len(add) == 0 {
-		return m.list.head.Validity, nil, nil
+		for _, a := range all {
+			a.validity = m.list.head.Validity
+		}
+		return nil
 	}
 	snap := m.Snapshot()
 	next := max(snap.Next, m.list.next())
-	if len(add) > uidsFrom(next) {
-		m.sayUsedUp()
-		return 0, nil, fmt.Errorf("%s: %w", m.name, ErrUsedUp)
-	}
 	if err := m.recordOverflow(add); err != nil {
-		return 0, nil, err
+		return err
 	}
 	entries := make([]entry, 0, len(add))
 	lines := make([]uidlist.Entry, 0, len(add))
-	uids := make([]UID, 0, len(add))
-	for _, a := range add {
-		u := next + UID(len(entries))
-		name := withFlags(a.base, a.marks.Flags)
-		if err := a.put(name); err != nil {
-			if a.failed != nil {
-				*a.failed = err
-				uids = append(uids, 0)
-				continue
-			}
-			return 0, nil, errors.Join(err, m.retract(entries))
+	for _, a := range all {
+		placed, err := m.place(a, next+UID(len(entries)))
+		if a.err = err; err != nil {
+			continue
 		}
-		m.own(created, inCur, name)
-		e := newEntry(u, inCur, name, a.marks)
-		e.facts.Saved = uint32(time.Now().Unix())
-		entries = append(entries, e)
-		lines = append(lines, uidlist.Entry{UID: uint32(u), Base: a.base, Extra: a.extra})
-		uids = append(uids, u)
+		for i, e := range placed {
+			lines = append(lines, uidlist.Entry{UID: uint32(e.uid), Base: a.add[i].base, Extra: a.add[i].extra})
+		}
+		entries = append(entries, placed...)
 	}
 	if len(entries) == 0 {
-		return snap.Validity, uids, nil
+		return nil
 	}
-	placed()
-	if err := m.makeDurable(lines, add[0].failed != nil); err != nil {
-		return 0, nil, errors.Join(err, m.retract(entries))
+	for _, a := range all {
+		if a.err == nil && a.placed != nil {
+			a.placed()
+		}
 	}
-	if _, err := m.record(snap, nil, entries, next+UID(len(entries))); err != nil {
-		return 0, nil, err
+	if err := m.makeDurable(lines, single); err != nil {
+		return errors.Join(err, m.retract(entries))
 	}
-	return m.list.head.Validity, uids, nil
+	_, err := m.record(snap, nil, entries, next+UID(len(entries)))
+	return err
+}
+
+// place gives the messages of a their names in cur/, and the UIDs from next on.
+func (m *Mailbox) place(a *adding, next UID) ([]entry, error) {
+	if len(a.add) > uidsFrom(next) {
+		m.sayUsedUp()
+		return nil, fmt.Errorf("%s: %w", m.name, ErrUsedUp)
+	}
+	placed := make([]entry, 0, len(a.add))
+	a.validity, a.uids = m.list.head.Validity, make([]UID, 0, len(a.add))
+	for _, n := range a.add {
+		name := withFlags(n.base, n.marks.Flags)
+		if err := n.put(name); err != nil {
+			return nil, errors.Join(err, m.retract(placed))
+		}
+		m.own(created, inCur, name)
+		e := newEntry(next+UID(len(placed)), inCur, name, n.marks)
+		e.facts.Saved = uint32(time.Now().Unix())
+		placed = append(placed, e)
+		a.uids = append(a.uids, e.uid)
+	}
+	return placed, nil
 }
 
 // sayUsedUp says in the log why nothing can be added.
@@ -356,7 +358,7 @@ func (m *Mailbox) sayUsedUp() {
 
 // makeDurable makes the names in cur/ durable, and the lines, which it appends to
 // the UID list. That is the commit of what must be placed whole, so the names come
-// first. Where each message is for itself the list does: a journaling file system
+// first. Where, with single, each message is for itself the list does: a journaling file system
 // has the names on disk with it, and syncing them finds nothing left to do. A power
 // cut between the two leaves a line without a file, which means nothing.
 func (m *Mailbox) makeDurable(lines []uidlist.Entry, single bool) error {

@@ -9,60 +9,62 @@ import (
 	"imapd/maildir/quota"
 )
 
-// Two syncs make an APPEND durable that has its data on disk already: of the
-// directory and of the UID list. Clients that wait for the lock meanwhile are
-// served together by the one that gets it: one hold of the lock and two syncs for
-// all. Nobody waits for others to come.
+// What makes a change durable costs a disk several times what the change itself does:
+// an APPEND whose data is there takes two syncs, of the directory and of the UID list.
+// Clients that wait for the lock of one mailbox to add messages (APPEND, COPY, MOVE)
+// are served together by the one that gets it: one hold of the lock, and the same two
+// syncs for all. So are those that wait to expunge, with one. Nobody waits for others
+// to come.
 //
-// Each message is one APPEND of its own: one that fails takes no other with it.
-// APPENDs of several messages are all or nothing and stay alone.
+// Each command stays one of its own: one that fails takes no other with it, and what
+// must be whole is.
 
-// mostJoint bounds how many APPENDs are made at once.
+// mostJoint bounds how many messages are added at once by more than one command.
 const mostJoint = 100
 
-// A joint is the APPENDs that wait for the lock of one mailbox.
-type joint struct {
+// errCutShort says that whoever did it for others too did not come to its end.
+var errCutShort = errors.New("the command was cut short")
+
+// A joint is those who wait for the lock of one mailbox to do the same.
+type joint[T any] struct {
 	mu    sync.Mutex // innermost, held briefly
-	queue []*incoming
+	queue []*turn[T]
 	led   bool // one of those who wait, or have been served, goes for the lock
 }
 
-// An incoming is an APPEND of one message.
-type incoming struct {
-	msg      Appending
-	validity uint32
-	uid      UID
-	err      error
-	done     chan struct{} // closed when the rest says what became of it
-	lead     chan struct{} // closed when it must go for the lock itself
+// A turn is one of those who wait.
+type turn[T any] struct {
+	of   *T
+	size int           // messages
+	err  error         // why of was not served
+	done chan struct{} // closed when the rest says what became of it
+	lead chan struct{} // closed when it must go for the lock itself
 }
 
-// appendOne adds one message, whose data is on disk.
-func (m *Mailbox) appendOne(ctx context.Context, msg Appending) (uint32, UID, error) {
-	a := &incoming{msg: msg, done: make(chan struct{}), lead: make(chan struct{})}
-	j := &m.joint
+// do has of served, with others who wait: serve is called in an edit, for as many as
+// come to mostJoint messages. of has size of them. The error is that of the edit; what
+// became of a request that was served is left to serve. ctx bounds the wait for the
+// lock of whoever leads; where he does not get it, others may be luckier.
+func (j *joint[T]) do(of *T, size int, edit func(fn func() error) error, serve func(all []*T)) error {
+	t := &turn[T]{of: of, size: size, done: make(chan struct{}), lead: make(chan struct{})}
 	j.mu.Lock()
-	j.queue = append(j.queue, a)
+	j.queue = append(j.queue, t)
 	if !j.led {
 		j.led = true
-		close(a.lead)
+		close(t.lead)
 	}
 	j.mu.Unlock()
 	select {
-	case <-a.done:
-	case <-a.lead:
-		m.leadAppends(ctx, a)
+	case <-t.done:
+	case <-t.lead:
+		j.goAhead(t, edit, serve)
 	}
-	return a.validity, a.uid, a.err
+	return t.err
 }
 
-// errCutShort says that whoever made an APPEND for others too did not come to its end.
-var errCutShort = errors.New("APPEND was cut short")
-
-// leadAppends gets the lock for a and all who wait, and then has the next one who
-// came too late lead. Where a does not get it, others may be luckier.
-func (m *Mailbox) leadAppends(ctx context.Context, a *incoming) {
-	j := &m.joint
+// goAhead gets the lock for t and all who wait, and then has the next one who came too
+// late lead.
+func (j *joint[T]) goAhead(t *turn[T], edit func(fn func() error) error, serve func(all []*T)) {
 	defer func() {
 		j.mu.Lock()
 		defer j.mu.Unlock()
@@ -70,63 +72,97 @@ func (m *Mailbox) leadAppends(ctx context.Context, a *incoming) {
 			close(j.queue[0].lead)
 		}
 	}()
-	err := m.edit(ctx, func() error {
-		j.mu.Lock()
-		n := min(len(j.queue), mostJoint)
-		all := slices.Clone(j.queue[:n])
-		j.queue = slices.Delete(j.queue, 0, n)
-		j.mu.Unlock()
+	err := edit(func() error {
+		turns := j.take()
 		whole := false
 		defer func() { // also where a bug ends this session: the others must not wait for ever
-			for _, b := range all {
+			for _, b := range turns {
 				if !whole {
 					b.err = errCutShort
 				}
 				close(b.done)
 			}
 		}()
-		m.admitAll(all)
+		all := make([]*T, len(turns))
+		for i, b := range turns {
+			all[i] = b.of
+		}
+		serve(all)
 		whole = true
 		return nil
 	})
 	j.mu.Lock()
-	if i := slices.Index(j.queue, a); i >= 0 {
+	if i := slices.Index(j.queue, t); i >= 0 {
 		j.queue = slices.Delete(j.queue, i, i+1)
-		a.err = err
+		t.err = err
 	}
 	j.mu.Unlock()
 }
 
-// admitAll adds the messages of all, together if it can be, and says of each what
-// became of it. The lock and m.mu are held.
-func (m *Mailbox) admitAll(all []*incoming) {
-	err := m.relist()
-	if err == nil {
-		err = m.readKeywords()
+// take returns those who are served now, at least one.
+func (j *joint[T]) take() []*turn[T] {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n, size := 1, j.queue[0].size
+	for n < len(j.queue) && size+j.queue[n].size <= mostJoint {
+		size += j.queue[n].size
+		n++
 	}
-	var add []newcomer
-	var of []*incoming
+	turns := slices.Clone(j.queue[:n])
+	j.queue = slices.Delete(j.queue, 0, n)
+	return turns
+}
+
+// An adding is messages that one command adds to a mailbox: all of them or none.
+type adding struct {
+	// prepare returns them, when the mailbox is locked and what is there has been
+	// read. It adds to taken, and keeps off, the base names that others will have who
+	// come with them.
+	prepare func(taken map[string]bool) ([]newcomer, error)
+	placed  func() // called when all are placed, before anything is synced; may be nil
+	copies  bool   // they have base names already, which may not be free
+
+	add      []newcomer
+	validity uint32
+	uids     []UID // of add
+	err      error
+}
+
+// arrive adds n messages to m, with those of others who wait.
+func (m *Mailbox) arrive(ctx context.Context, n int, a *adding) error {
+	err := m.additions.do(a, n, func(fn func() error) error { return m.edit(ctx, fn) }, m.admitAll)
+	return errors.Join(err, a.err)
+}
+
+// admitAll adds the messages of all, and says of each what became of it. The lock and
+// m.mu are held.
+func (m *Mailbox) admitAll(all []*adding) {
+	err := m.readForAdding(slices.ContainsFunc(all, func(a *adding) bool { return a.copies }))
+	taken := map[string]bool{}
 	for _, a := range all {
-		if a.err = err; err != nil {
-			continue
-		}
-		n, err := m.arriving(&a.msg)
 		if a.err = err; err == nil {
-			add, of = append(add, n), append(of, a)
+			a.add, a.err = a.prepare(taken)
 		}
 	}
-	for i := range add {
-		add[i].failed = &of[i].err
-	}
-	validity, uids, err := m.admit(add, func() {})
-	for i, a := range of {
-		switch {
-		case err != nil:
-			a.err = err
-		case a.err == nil:
-			a.validity, a.uid = validity, uids[i]
+	all = slices.DeleteFunc(slices.Clone(all), func(a *adding) bool { return a.err != nil })
+	if err := m.admit(all); err != nil {
+		for _, a := range all {
+			a.err = errors.Join(a.err, err)
 		}
 	}
+}
+
+// readForAdding reads what must be known before messages are added; with copies which
+// base names are free as well.
+func (m *Mailbox) readForAdding(copies bool) error {
+	if !copies {
+		return errors.Join(m.relist(), m.readKeywords())
+	}
+	// A look, not only the list: a base name that a file has is taken.
+	if err := m.refresh(0); err != nil {
+		return err
+	}
+	return errors.Join(m.list.load(m.control), m.readKeywords())
 }
 
 // arriving returns the message as admit takes it. The lock is held, and the

@@ -2,12 +2,25 @@ package maildir
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"runtime"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"imapd/maildir/index"
 	"imapd/maildir/vfs"
 )
+
+// waiting returns how many wait for the lock.
+func (j *joint[T]) waiting() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.queue)
+}
 
 // bursting is a directory from which nothing can be renamed without a panic.
 type bursting struct{ vfs.Dir }
@@ -41,10 +54,8 @@ func TestAppendsTogetherBurst(t *testing.T) {
 			ended <- err
 		}()
 	}
-	for waiting := 0; waiting < n; runtime.Gosched() {
-		b.joint.mu.Lock()
-		waiting = len(b.joint.queue)
-		b.joint.mu.Unlock()
+	for b.additions.waiting() < n {
+		runtime.Gosched()
 	}
 	tmp := b.tmp
 	b.tmp = bursting{tmp}
@@ -64,5 +75,158 @@ func TestAppendsTogetherBurst(t *testing.T) {
 	b.tmp = tmp
 	if u := b.append(b.Mailbox, "x\n", FlagSet{}); u != 1 {
 		t.Errorf("UID %d afterwards", u)
+	}
+}
+
+// Commands of clients who wait for the lock of one mailbox are done together, whatever
+// brings the messages, and each is whole or fails alone.
+func TestAddedTogether(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	ctx := context.Background()
+	for i := range 3 {
+		b.append(b.Mailbox, fmt.Sprintf("source %d\r\n", i+1), FlagSet{System: Flagged})
+	}
+	if err := b.st.Create(ctx, "Other"); err != nil {
+		t.Fatal(err)
+	}
+	other := b.open("Other")
+	other.ModSeqs()
+	write := func(text string, there bool) Appending {
+		d, err := other.NewMessage(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(d.Abort)
+		fmt.Fprintf(d, "%s\r\n", text)
+		if !there {
+			if err := os.Remove(b.in(".Other", "tmp", d.tmp)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return Appending{Delivery: d}
+	}
+	appending := func(msgs ...Appending) func() ([]UID, error) {
+		return func() ([]UID, error) {
+			_, uids, err := other.Append(ctx, msgs)
+			return uids, err
+		}
+	}
+	copying := func(do func(context.Context, []UID, *Mailbox) (Copied, error), uids ...UID) func() ([]UID, error) {
+		return func() ([]UID, error) {
+			c, err := do(ctx, uids, other)
+			return c.To, err
+		}
+	}
+	commands := []struct {
+		do   func() ([]UID, error)
+		text []string // nil: it fails
+	}{
+		{appending(write("one", true)), []string{"one"}},
+		{appending(write("gone", false)), nil},
+		{appending(write("two", true), write("three", true)), []string{"two", "three"}},
+		{appending(write("half", true), write("half", false)), nil},
+		{copying(b.Copy, 1, 2), []string{"source 1", "source 2"}},
+		{copying(b.Copy, 2, 3), []string{"source 2", "source 3"}},
+		{copying(b.Move, 3), []string{"source 3"}},
+	}
+	lock, err := other.lock(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := other.Snapshot()
+	uids, errs := make([][]UID, len(commands)), make([]error, len(commands))
+	var all sync.WaitGroup
+	for i, c := range commands {
+		all.Go(func() { uids[i], errs[i] = c.do() })
+	}
+	for other.additions.waiting() < len(commands) {
+		runtime.Gosched()
+	}
+	if err := lock.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	all.Wait()
+	if got := other.Snapshot().ModSeq; got == before.ModSeq {
+		t.Errorf("modseq %d as before", got)
+	}
+	want := map[UID]string{}
+	for i, c := range commands {
+		if (errs[i] == nil) != (c.text != nil) || len(uids[i]) != len(c.text) {
+			t.Errorf("command %d: UIDs %d, %v", i, uids[i], errs[i])
+			continue
+		}
+		for k, u := range uids[i] {
+			want[u] = c.text[k]
+			if k > 0 && u != uids[i][k-1]+1 {
+				t.Errorf("command %d: UIDs %d", i, uids[i])
+			}
+		}
+	}
+	other.Sync(ctx, Serve)
+	bases := map[string]bool{}
+	for _, msg := range other.Snapshot().Range(0, other.Snapshot().Len()) {
+		if text, err := os.ReadFile(b.in(".Other", "cur", string(msg.name()))); err != nil || strings.TrimSpace(string(text)) != want[msg.UID] || text == nil {
+			t.Errorf("UID %d is %q (%v), want %q", msg.UID, text, err, want[msg.UID])
+		}
+		if msg.ModSeq != other.Snapshot().ModSeq {
+			t.Errorf("UID %d has not come with the rest", msg.UID)
+		}
+		bases[string(msg.base())] = true
+	}
+	if n := other.Snapshot().Len(); n != len(want) || n != len(bases) || n != 8 {
+		t.Errorf("%d messages with %d base names, want %d", n, len(bases), len(want))
+	}
+	b.sync(Serve)
+	if left := told(b.Mailbox); len(left) != 2 {
+		t.Errorf("%q are left", left)
+	}
+}
+
+// Clients who wait to expunge are served together, each what it has asked for.
+func TestExpungedTogether(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	for i := range 6 {
+		b.deliver("cur", fmt.Sprintf("%d.h:2,T", i+1), "x")
+	}
+	b.sync(Serve)
+	b.ModSeqs()
+	lock, err := b.lock(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants := [][]UID{{1, 2}, {2, 3}, {}, {5}}
+	gone := make([][]UID, len(wants))
+	var all sync.WaitGroup
+	for i, want := range wants {
+		all.Go(func() {
+			var err error
+			if gone[i], err = b.Expunge(context.Background(), func(u UID) bool { return slices.Contains(want, u) }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for b.expunges.waiting() < len(wants) {
+		runtime.Gosched()
+	}
+	since := b.Snapshot().ModSeq
+	if err := lock.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	all.Wait()
+	for i, want := range wants {
+		if !slices.Equal(gone[i], want) && len(gone[i])+len(want) > 0 {
+			t.Errorf("client %d: %d have gone, want %d", i, gone[i], want)
+		}
+	}
+	b.want("4 4.h \\Deleted", "6 6.h \\Deleted")
+	if n := len(slices.DeleteFunc(slices.Clone(b.past.gone), func(r index.Range) bool { return r.ModSeq <= uint64(since) })); n == 0 {
+		t.Error("no expunge is recorded")
+	}
+	for _, r := range b.past.gone {
+		if r.ModSeq != uint64(b.Snapshot().ModSeq) {
+			t.Errorf("%d to %d have not gone with the rest", r.From, r.To)
+		}
 	}
 }

@@ -129,8 +129,7 @@ func TestListWrittenWithoutLock(t *testing.T) {
 			b.listed("2 :2.h")
 			return b.tmp.RenameNoReplace("mine", b.cur, name)
 		}
-		_, _, err := b.admit([]newcomer{{base: "mine.h", put: put}}, func() {})
-		return err
+		return b.admit([]*adding{{add: []newcomer{{base: "mine.h", put: put}}}})
 	})
 	if !errors.Is(err, uidlist.ErrChanged) {
 		t.Errorf("%v", err)

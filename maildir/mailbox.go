@@ -74,7 +74,8 @@ type Mailbox struct {
 	// told says that the kernel tells of cur and new, unwatched that it does not and
 	// that the log says so, claiming that it is being found out; guarded by the hub's mu.
 	told, unwatched, claiming bool
-	joint                     joint
+	additions                 joint[adding]
+	expunges                  joint[expunging]
 	spare                     uidlist.Spare // for the lock; safe without mu
 	track                     tracker
 	watch                     watchers

@@ -296,14 +296,8 @@ func TestAppendsTogether(t *testing.T) {
 			}
 		})
 	}
-	for waiting := 0; waiting < n-1; { // 9 may have led, and given up
-		b.joint.mu.Lock()
-		waiting = len(b.joint.queue)
-		b.joint.mu.Unlock()
+	for b.additions.waiting() < n-1 { // 9 may have led, and given up
 		runtime.Gosched()
-		if waiting == n-1 || waiting == n {
-			break
-		}
 	}
 	syncs := b.Snapshot().ModSeq
 	if err := lock.Unlock(); err != nil {
