@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -144,6 +145,37 @@ func TestForeseeUnclean(t *testing.T) {
 			if p.Mailbox.list.lines != nil || p.Snapshot().order() == nil {
 				t.Fatalf("killed: %v, round %d: the list was read", killed, round)
 			}
+		}
+	}
+}
+
+// Where such a process is followed by new mail as well, the next one reads the
+// directories once, not once to find that it needs the lock.
+func TestForeseeUncleanWithMail(t *testing.T) {
+	t.Parallel()
+	p := planned(t)
+	p.start(Options{})
+	p.again()
+	if _, err := p.SetFlags(context.Background(), []UID{p.Snapshot().At(0).UID}, ReplaceFlags, FlagSet{System: Draft}); err != nil {
+		t.Fatal(err)
+	}
+	p.deliver("new", "9999999999.new", "x")
+	for _, locked := range []bool{true, false} {
+		o := Options{LockWait: 50 * time.Millisecond}
+		if locked {
+			p.deliver("", "dovecot-uidlist.lock", "1:elsewhere")
+		}
+		before := p.Snapshot().Len()
+		p.start(o)
+		n, reads, want := p.Snapshot().Len()-before, p.host.scans.Load(), 1
+		if locked {
+			want = 0
+			if err := os.Remove(p.in("dovecot-uidlist.lock")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n != want || reads != 2 {
+			t.Errorf("locked by others: %v: %d new messages, want %d; %d directories read", locked, n, want, reads)
 		}
 	}
 }

@@ -33,7 +33,7 @@ func (m *Mailbox) sync(ctx context.Context, access Access) error {
 	news := m.hasNews(ctx)
 	if !news {
 		locking, err := m.glance(ctx, access)
-		if err != nil || !locking {
+		if news = errors.Is(err, errUnlocked); !news && (err != nil || !locking) {
 			return err
 		}
 	}
@@ -88,7 +88,23 @@ func (m *Mailbox) hasNews(ctx context.Context) bool {
 	return err == nil && m.clean != (stamp{}) && m.clean.new != now.new && !m.unlistable && m.Snapshot().settledDown()
 }
 
-// glance is the look without the lock.
+// anyNew reports whether there is mail in new/, as far as the beginning of the directory
+// tells.
+func (m *Mailbox) anyNew() (found bool) {
+	var b [minScan / 16]byte
+	if _, err := unix.Seek(m.new.Fd(), 0, 0); err != nil {
+		return false
+	}
+	n, err := getdents(m.new.Fd(), b[:])
+	if err != nil {
+		return false
+	}
+	eachFile(b[:n], func(_ int, name []byte) { found = found || messageName(name) })
+	return found
+}
+
+// glance is the look without the lock. It fails with errUnlocked where it would be for
+// nothing.
 func (m *Mailbox) glance(ctx context.Context, access Access) (locking bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -175,6 +191,9 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 			return true, nil
 		} else if err != nil {
 			return false, err
+		}
+		if !locked && m.clean == (stamp{}) && m.Snapshot().settledDown() && m.anyNew() {
+			return false, errUnlocked // this scan would be for nothing, as in hasNews
 		}
 	}
 	begin := fileTime()
