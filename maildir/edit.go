@@ -100,6 +100,9 @@ func (m *Mailbox) refresh(try int) error {
 		m.track.unsound()
 	}
 	_, err := m.look(Look, m.locked)
+	if m.locked && unwritable(err) {
+		_, err = m.look(Look, false) // what cannot be recorded is no matter here
+	}
 	return err
 }
 

@@ -65,7 +65,7 @@ func (m *Mailbox) expunge(in func(UID) bool, ahead bool) (gone []UID, err error)
 			err = m.refresh(try)
 		case ahead && !(len(done) > 0 && m.nothingForeign(Look, 0)):
 			m.resume()
-			_, err = m.look(Look, m.locked)
+			err = m.refresh(0)
 		default:
 			return gone, m.syncAfterEdit()
 		}

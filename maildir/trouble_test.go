@@ -115,6 +115,30 @@ func TestServeWithoutSpace(t *testing.T) {
 	}
 }
 
+// On a full disk EXPUNGE makes room, whatever has come or was renamed before it.
+func TestExpungeWithoutSpace(t *testing.T) {
+	t.Parallel()
+	for what, before := range map[string]func(b *box, name string){
+		"new mail": func(b *box, _ string) { b.deliver("cur", "9999999999.i:2,", "y\n") },
+		"new mail, and the message renamed": func(b *box, name string) {
+			b.deliver("cur", "9999999999.i:2,", "y\n")
+			b.renamed(name, strings.Replace(name, ":2,T", ":2,ST", 1))
+		},
+	} {
+		var fault faultfs.FS
+		b := newBox(t, Options{Open: fault.Open})
+		b.append(b.Mailbox, "one\r\n", FlagSet{})
+		u := b.append(b.Mailbox, "two\r\n", FlagSet{System: Deleted})
+		b.followed()
+		msg, _ := b.Snapshot().lookup(u)
+		fault.Arm(faultfs.Always("write", unix.ENOSPC))
+		before(b, string(msg.name()))
+		if gone, err := b.Expunge(context.Background(), nil); err != nil || !slices.Equal(gone, []UID{u}) {
+			t.Errorf("%s: expunged %v, %v", what, gone, err)
+		}
+	}
+}
+
 // A lock that somebody else holds stops what needs it, in bounded time, and
 // nothing else.
 func TestForeignLock(t *testing.T) {
