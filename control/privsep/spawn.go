@@ -59,7 +59,7 @@ func NewSpawner() (*Spawner, error) {
 	s := &Spawner{orders: make(chan func()), closed: make(chan struct{})}
 	ready := make(chan error)
 	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		runtime.LockOSThread()                             // for good: the thread ends with the goroutine
 		unix.Prctl(unix.PR_SET_TIMERSLACK, slack, 0, 0, 0) // fails nowhere, and would do no harm
 		ready <- unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 		for {
