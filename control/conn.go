@@ -55,14 +55,6 @@ type Conn struct {
 	once     sync.Once
 }
 
-// outside returns the SSF of a connection for which -p says ssf.
-func outside(ssf int, addr net.Addr) int {
-	if addr.Network() == "unix" {
-		return 256
-	}
-	return ssf
-}
-
 // A Caller is the system user for whom a session runs without a login.
 type Caller struct {
 	Name     string
