@@ -107,7 +107,9 @@ func (a admission) header(ctx context.Context, c *Conn) (bool, error) {
 		return false, nil
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	c.Private = c.Private || h.tls
+	if !h.local {
+		c.Private, c.SSF = h.tls, 0 // the client's way, not that of the proxy's own socket
+	}
 	switch {
 	case h.client.IsValid():
 		err := c.move(h.client)
