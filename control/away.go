@@ -146,15 +146,18 @@ func (a *Away) open(ctx context.Context, top net.Conn, h Handover) error {
 	defer context.AfterFunc(ctx, func() { a.channel.Close() })()
 	timer := time.AfterFunc(handoverTime, func() { a.channel.Close() })
 	defer timer.Stop()
-	reply, files, err := a.channel.Recv()
-	privsep.Close(files)
-	switch {
-	case err != nil:
-		return fmt.Errorf("the worker has not taken the session: %w", err)
-	case reply[0] != sayTaken:
-		return fmt.Errorf("the worker has refused the session: %s", Escape(string(reply[1:])))
+	for {
+		reply, files, err := a.channel.Recv()
+		privsep.Close(files)
+		switch {
+		case err != nil:
+			return fmt.Errorf("the worker has not taken the session: %w", err)
+		case reply[0] == sayTaken:
+			return nil
+		case reply[0] != sayPresent: // which is of a login that may yet fail
+			return fmt.Errorf("the worker has refused the session: %s", Escape(string(reply[1:])))
+		}
 	}
-	return nil
 }
 
 // passable returns a descriptor from which the worker reads what the client
