@@ -60,6 +60,10 @@ const (
 	sayNoLog    = 't' // front: no telemetry any more
 )
 
+// maxPresent is the most octets that a worker says for the list of who is on. More in
+// a file of that list would have its readers pass the session over.
+const maxPresent = 4096
+
 // handoverTime is how long a worker may take to take a session: its process
 // starts, and opens the mail.
 const handoverTime = 60 * time.Second
@@ -194,7 +198,7 @@ func (a *Away) hear(present func(mailbox, command string)) {
 		if err != nil {
 			return
 		}
-		if message[0] == sayPresent && present != nil {
+		if message[0] == sayPresent && len(message) <= 1+maxPresent && present != nil {
 			mailbox, command, _ := strings.Cut(string(message[1:]), "\x00")
 			present(mailbox, command)
 		}

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,5 +44,24 @@ func TestAwayRefused(t *testing.T) {
 	defer top.Close()
 	if err := a.open(t.Context(), top, Handover{}); err == nil || !strings.HasSuffix(err.Error(), ": Mail is not available") {
 		t.Errorf("refused: %v", err)
+	}
+}
+
+// What a worker says of itself fits into the list of who is on, or is not heard: a
+// file there that is too large would hide the session.
+func TestAwayPresent(t *testing.T) {
+	t.Parallel()
+	a, worker := away(t)
+	longest := strings.Repeat("m", maxPresent-1)
+	for _, said := range []string{longest + "\x00", "x" + longest + "\x00", "INBOX\x00Idle"} {
+		if err := worker.channel.Send(append([]byte{sayPresent}, said...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	worker.channel.Close()
+	var heard []string
+	a.hear(func(mailbox, command string) { heard = append(heard, mailbox+" "+command) })
+	if want := []string{longest + " ", "INBOX Idle"}; !slices.Equal(heard, want) {
+		t.Errorf("heard %.80q", heard)
 	}
 }
