@@ -37,7 +37,11 @@ func newAdmission(conf *config.Config, o *Options, certs *Certificates, log *slo
 // newConn returns a Conn for c from where c says that it comes.
 func newConn(c net.Conn) *Conn {
 	a := c.RemoteAddr()
-	return &Conn{Conn: c, Host: hostText(a), addr: addrOf(a), Private: a.Network() == "unix"}
+	conn := &Conn{Conn: c, Host: hostText(a), addr: addrOf(a)}
+	if a.Network() == "unix" {
+		conn.Private, conn.SSF = true, 256
+	}
+	return conn
 }
 
 // proxy tells whether a peer is one that has to send a header: for a unix
@@ -81,6 +85,7 @@ func (a admission) admit(ctx context.Context, c *Conn, tls bool) (bool, error) {
 	}
 	c.trusted = within(a.conf.LoginTrusted, c.addr)
 	c.Private = c.Private || tls || a.ssf >= 2 || c.trusted
+	c.SSF = max(c.SSF, a.ssf)
 	if tls {
 		return c.startTLS(ctx, a.certs.Config(), a.conf.Limits.HandshakeTime, a.log), nil
 	}
@@ -102,7 +107,9 @@ func (a admission) header(ctx context.Context, c *Conn) (bool, error) {
 		return false, nil
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	c.Private = c.Private || h.tls
+	if !h.local {
+		c.Private, c.SSF = h.tls, 0 // the client's way, not that of the proxy's own socket
+	}
 	switch {
 	case h.client.IsValid():
 		err := c.move(h.client)

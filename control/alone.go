@@ -56,7 +56,6 @@ func (a *alone) single(conf *config.Config, o *Options, certs *Certificates, log
 		_ = conn.move(ip) // nobody counts
 	}
 	tls := o.TLS || a.Systemd && secure(a.Name, c.LocalAddr())
-	conn.SSF = outside(o.SSF, c.RemoteAddr())
 	return newSingle(conn, tls, newAdmission(conf, o, certs, log))
 }
 

@@ -60,6 +60,10 @@ const (
 	sayNoLog    = 't' // front: no telemetry any more
 )
 
+// maxPresent is the most octets that a worker says for the list of who is on. More in
+// a file of that list would have its readers pass the session over.
+const maxPresent = 4096
+
 // handoverTime is how long a worker may take to take a session: its process
 // starts, and opens the mail.
 const handoverTime = 60 * time.Second
@@ -146,15 +150,18 @@ func (a *Away) open(ctx context.Context, top net.Conn, h Handover) error {
 	defer context.AfterFunc(ctx, func() { a.channel.Close() })()
 	timer := time.AfterFunc(handoverTime, func() { a.channel.Close() })
 	defer timer.Stop()
-	reply, files, err := a.channel.Recv()
-	privsep.Close(files)
-	switch {
-	case err != nil:
-		return fmt.Errorf("the worker has not taken the session: %w", err)
-	case reply[0] != sayTaken:
-		return fmt.Errorf("the worker has refused the session: %s", Escape(string(reply[1:])))
+	for {
+		reply, files, err := a.channel.Recv()
+		privsep.Close(files)
+		switch {
+		case err != nil:
+			return fmt.Errorf("the worker has not taken the session: %w", err)
+		case reply[0] == sayTaken:
+			return nil
+		case reply[0] != sayPresent: // which is of a login that may yet fail
+			return fmt.Errorf("the worker has refused the session: %s", Escape(string(reply[1:])))
+		}
 	}
-	return nil
 }
 
 // passable returns a descriptor from which the worker reads what the client
@@ -191,7 +198,7 @@ func (a *Away) hear(present func(mailbox, command string)) {
 		if err != nil {
 			return
 		}
-		if message[0] == sayPresent && present != nil {
+		if message[0] == sayPresent && len(message) <= 1+maxPresent && present != nil {
 			mailbox, command, _ := strings.Cut(string(message[1:]), "\x00")
 			present(mailbox, command)
 		}

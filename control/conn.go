@@ -33,12 +33,12 @@ type Conn struct {
 	// (imaps, or imapd -s): STARTTLS is not offered.
 	TLS bool
 	// Private is true where nobody on the way can read what passes: under TLS,
-	// ours or a trusted proxy's, on a unix socket, with an external layer
-	// (imapd -p with 2 or more), or from a network that is trusted with that.
+	// ours or a trusted proxy's, on a unix socket that is no proxy's, with an external
+	// layer (imapd -p with 2 or more), or from a network that is trusted with that.
 	// Plain text passwords are safe.
 	Private bool
 	// SSF is the strength in bits of a layer outside of imapd (imapd -p, and
-	// 256 for a unix socket), 0 for none.
+	// 256 for a unix socket that is no proxy's), 0 for none.
 	SSF int
 	// Preauth is who the client is where it need not log in (a pipe or a
 	// terminal: whoever started imapd), else nil.
@@ -53,14 +53,6 @@ type Conn struct {
 	loggedIn func()                 // nil where nobody counts
 	moved    func(netip.Addr) error // counts the client elsewhere; nil where nobody counts
 	once     sync.Once
-}
-
-// outside returns the SSF of a connection for which -p says ssf.
-func outside(ssf int, addr net.Addr) int {
-	if addr.Network() == "unix" {
-		return 256
-	}
-	return ssf
 }
 
 // A Caller is the system user for whom a session runs without a login.

@@ -31,8 +31,18 @@ const (
 	readyWord = "ready"
 )
 
-// readyTime is how long a new process may take until it serves.
-const readyTime = 60 * time.Second
+// readyTime is how long a new process may take until it serves, and lateTime how long
+// it may from when this one has been told to end. Upgrade scripts do tell it so at
+// once, and mean the new one to serve.
+const (
+	readyTime = 60 * time.Second
+	lateTime  = 10 * time.Second
+)
+
+// untilLate returns what is done when ctx has been for lateTime.
+func untilLate(ctx context.Context) (context.Context, context.CancelFunc) {
+	return later(ctx, func() time.Duration { return lateTime })
+}
 
 // A Handed is a socket to be handed over: its descriptor and a name for it.
 type Handed struct {
@@ -42,12 +52,12 @@ type Handed struct {
 
 // Succeed starts program, a path, with the arguments of this process, hands it
 // the sockets, which stay open here too, and returns its process id when it
-// serves. more is put into its environment. The error says why it does not; it
-// has ended then.
+// serves. more is put into its environment. The error says why it does not, as
+// when late is done before it does; it has ended then.
 //
 // The path is found when this process starts. Later its file may have been moved
 // away, and what the system says of us would lead to the old program.
-func Succeed(program string, sockets []Handed, more ...string) (pid int, err error) {
+func Succeed(late context.Context, program string, sockets []Handed, more ...string) (pid int, err error) {
 	if program == "" {
 		return 0, errors.New("the program cannot be found")
 	}
@@ -75,7 +85,7 @@ func Succeed(program string, sockets []Handed, more ...string) (pid int, err err
 	if err != nil {
 		return 0, err
 	}
-	if err := awaitReady(wait); err != nil {
+	if err := awaitReady(late, wait); err != nil {
 		_ = p.Kill() // fails where it has ended by itself
 		state, _ := p.Wait()
 		return 0, fmt.Errorf("%s: %w (%v)", program, err, state)
@@ -84,10 +94,11 @@ func Succeed(program string, sockets []Handed, more ...string) (pid int, err err
 	return pid, nil
 }
 
-func awaitReady(r *os.File) error {
+func awaitReady(late context.Context, r *os.File) error {
 	if err := r.SetReadDeadline(time.Now().Add(readyTime)); err != nil {
 		return err
 	}
+	defer context.AfterFunc(late, func() { _ = r.SetReadDeadline(time.Now()) })() // a pipe can
 	b := make([]byte, len(readyWord))
 	if _, err := io.ReadFull(r, b); errors.Is(err, os.ErrDeadlineExceeded) {
 		return errors.New("the new process takes too long to serve")
@@ -98,33 +109,51 @@ func awaitReady(r *os.File) error {
 }
 
 // HandOver has a new process of the program take over the doors. Run ends when
-// the last session does.
+// the last session does. A Daemon calls it, never beside a reload.
 func (l *Listener) HandOver() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.led != nil && l.begin != nil {
-		pid, err := l.led.succeed()
-		if err != nil {
-			return fmt.Errorf("the parent is not replaced: %w", err)
-		}
-		l.leave(pid)
-		return nil
-	}
-	if !l.own || l.begin == nil {
-		return errors.New("only a server that listens by itself can be replaced")
-	}
-	own(l.doors, false)
-	pid, err := replace(l.program, l.doors, l.notify)
+	l.handing.Lock()
+	defer l.handing.Unlock()
+	pid, err := l.succeed()
 	if err != nil {
-		own(l.doors, true)
 		return err
 	}
-	l.leave(strconv.Itoa(pid))
+	l.leave(pid)
 	return nil
+}
+
+// succeed starts the new process and returns its id when it serves. Who is to end
+// closes the doors meanwhile. l.handing is held.
+func (l *Listener) succeed() (pid string, err error) {
+	l.mu.Lock()
+	doors, begun := l.doors, l.begin != nil
+	ours := begun && l.own && l.led == nil
+	if ours {
+		own(doors, false)
+	}
+	l.mu.Unlock()
+	if begun && l.led != nil {
+		if pid, err = l.led.succeed(); err != nil {
+			err = fmt.Errorf("the parent is not replaced: %w", err)
+		}
+		return pid, err
+	}
+	if !ours {
+		return "", errors.New("only a server that listens by itself can be replaced")
+	}
+	n, err := replace(l.late, l.program, doors, l.notify)
+	if err != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		own(doors, true)
+		return "", err
+	}
+	return strconv.Itoa(n), nil
 }
 
 // leave closes the doors, which the process pid has, and keeps the sessions.
 func (l *Listener) leave(pid string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	closeDoors(l.doors)
 	l.begin = nil
 	close(l.left)
@@ -133,7 +162,7 @@ func (l *Listener) leave(pid string) {
 
 // replace starts the process of program that takes over doors. They stay open here. They are
 // nobody's own meanwhile, since who is told to end closes them at any moment.
-func replace(program string, doors []door, notify *notifier) (pid int, err error) {
+func replace(late context.Context, program string, doors []door, notify *notifier) (pid int, err error) {
 	var sockets []Handed
 	defer func() {
 		for _, s := range sockets {
@@ -147,7 +176,7 @@ func replace(program string, doors []door, notify *notifier) (pid int, err error
 		}
 		sockets = append(sockets, Handed{fd, d.at.String()})
 	}
-	if pid, err = Succeed(program, sockets, notify.environ()...); err != nil {
+	if pid, err = Succeed(late, program, sockets, notify.environ()...); err != nil {
 		return 0, err
 	}
 	notify.replaced(pid)

@@ -38,6 +38,9 @@ type Listener struct {
 	notify  *notifier // is told that it serves
 	now     atomic.Pointer[admission]
 
+	handing sync.Mutex      // held while another process is started in our place; before mu
+	late    context.Context // done when that one has had its time; set before begin
+
 	mu    sync.Mutex
 	doors []door
 	begin func(door)    // accepts at a door; nil while Run does not
@@ -130,8 +133,13 @@ func (l *Listener) Run(ctx context.Context, h Handler) error {
 	stir, still := rest()
 	defer still()
 	stop := l.notify.ready()
+	late, drop := untilLate(ctx)
+	defer drop()
+	l.late = late
 	idle := l.receive(ctx, h, sessions, &serving, stir)
+	l.handing.Lock() // where another process takes over nothing ends
 	stop()
+	l.handing.Unlock()
 	if idle {
 		return nil
 	}

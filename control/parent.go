@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -50,7 +51,9 @@ type parent struct {
 	from    inheritance
 	program string // see Succeed
 
-	succeeding atomic.Bool // another process is being started in our place
+	succeeding atomic.Bool        // another process is being started in our place
+	late       context.Context    // done when that one has had its time
+	end        context.CancelFunc // it gets lateTime from now on
 	notify     *notifier
 	served     chan struct{} // closed when the child serves
 	alone      *alone        // the one client, nil where there are doors
@@ -82,8 +85,10 @@ func (s *Stdio) Parted(start Start, conf *config.Config) bool {
 }
 
 func newParent(start Start, o *Options, log *slog.Logger) *parent {
+	ending, end := context.WithCancel(context.Background())
+	late, _ := untilLate(ending)
 	return &parent{
-		start: start, options: o, log: log, served: make(chan struct{}),
+		start: start, options: o, log: log, served: make(chan struct{}), late: late, end: end,
 		tickets: map[[ticketSize]byte]vouched{}, workers: map[workerKey]*worker{},
 	}
 }
@@ -196,6 +201,7 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 					continue
 				}
 			default:
+				p.end()
 				p.closeDoors() // or clients would wait where nobody accepts
 			}
 			p.signal(server, s)
@@ -208,6 +214,7 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 			bereft = time.After(wait)
 		case <-bereft:
 			p.log.Error("the process that checks passwords has ended", "code", p.auth.Code())
+			p.end()
 			p.closeDoors()
 			p.signal(server, syscall.SIGTERM)
 		case <-server.Ended():
@@ -365,7 +372,7 @@ func (p *parent) succeed(c *privsep.Child) error {
 	go func() {
 		defer p.succeeding.Store(false)
 		defer tell.Close()
-		pid, err := replace(p.program, doors, p.notify)
+		pid, err := replace(p.late, p.program, doors, p.notify)
 		if err != nil {
 			p.own(true)
 			p.log.Error("not handed over", "err", err)

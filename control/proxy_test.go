@@ -269,6 +269,57 @@ func TestProxyTime(t *testing.T) {
 	}
 }
 
+// A from is the server's end of a connection that comes from addr.
+type from struct {
+	net.Conn
+	addr net.Addr
+}
+
+func (f from) RemoteAddr() net.Addr { return f.addr }
+
+// A connection is as private, and as strong, as what its client has come by: a
+// proxy's own socket says nothing of that.
+func TestLayer(t *testing.T) {
+	t.Parallel()
+	tcp, unix := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, &net.UnixAddr{Name: "@", Net: "unix"}
+	const (
+		plain   = "PROXY TCP4 198.51.100.7 127.0.0.1 1 2\r\n"
+		unknown = "PROXY UNKNOWN\r\n"
+	)
+	secure, local := v2(0x21, 0x11, v4Addrs, field(proxySSL, "\x01\x00\x00\x00\x00")), v2(0x20, 0x00)
+	conf := loadConfig(t, "listen: imap://127.0.0.1:1", "haproxy_trusted_networks: 127.0.0.1")
+	for _, tt := range []struct {
+		name    string
+		from    net.Addr
+		header  string // none without -H
+		ssf     int    // -p
+		private bool
+		strong  int
+	}{
+		{"TCP", tcp, plain, 0, false, 0},
+		{"TCP, TLS", tcp, secure, 0, true, 0},
+		{"TCP, look", tcp, local, 0, false, 0},
+		{"TCP, -p 1", tcp, plain, 1, false, 1},
+		{"TCP, -p 56", tcp, plain, 56, true, 56},
+		{"unix, no proxy", unix, "", 0, true, 256},
+		{"unix, no proxy, -p 56", unix, "", 56, true, 256},
+		{"unix", unix, plain, 0, false, 0},
+		{"unix, nobody in particular", unix, unknown, 0, false, 0},
+		{"unix, TLS", unix, secure, 0, true, 0},
+		{"unix, look", unix, local, 0, true, 256},
+		{"unix, -p 56", unix, plain, 56, true, 56},
+	} {
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		go io.WriteString(ours, tt.header)
+		c := newConn(from{theirs, tt.from})
+		a := newAdmission(conf, &Options{Proxy: tt.header != "", SSF: tt.ssf}, nil, discard)
+		if ok, err := a.admit(t.Context(), c, false); !ok || err != nil || c.Private != tt.private || c.SSF != tt.strong {
+			t.Errorf("%s: %v, %v, private %v, SSF %d; want %v, %d", tt.name, ok, err, c.Private, c.SSF, tt.private, tt.strong)
+		}
+	}
+}
+
 // Who is trusted says once for whom it comes.
 func TestForward(t *testing.T) {
 	t.Parallel()

@@ -2,10 +2,8 @@ package control
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -323,27 +321,12 @@ func (c *Certificates) stamps() []stamp {
 	var stamps []stamp
 	for _, name := range c.files() {
 		s := stamp{name: name}
-		if info, err := c.stat(name); err == nil {
+		if info, err := c.open.Stat(name); err == nil {
 			s = stamp{name, info.ModTime(), info.Size(), info}
 		}
 		stamps = append(stamps, s)
 	}
 	return stamps
-}
-
-// stat is os.Stat also where only root may look, and opens files for this
-// process.
-func (c *Certificates) stat(name string) (os.FileInfo, error) {
-	info, err := os.Stat(name)
-	if !errors.Is(err, fs.ErrPermission) {
-		return info, err
-	}
-	f, err := c.open.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return f.Stat()
 }
 
 func (s stamp) equal(t stamp) bool {

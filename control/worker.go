@@ -311,7 +311,7 @@ func (t *Taken) kick() {
 // command the session is at.
 func (t *Taken) Present(mailbox, command string) {
 	said := mailbox + "\x00" + command
-	if said == t.said || len(said) > 4096 {
+	if said == t.said || len(said) > maxPresent {
 		return
 	}
 	t.said = said

@@ -163,7 +163,7 @@ func (p *PasswdFile) current() (*users, error) {
 
 // unchanged tells whether the file is the one that t was read from.
 func (p *PasswdFile) unchanged(t *users) bool {
-	info, err := os.Stat(p.path)
+	info, err := p.open.Stat(p.path)
 	return err == nil && t.stamp != (stamp{}) && stampOf(info) == t.stamp
 }
 

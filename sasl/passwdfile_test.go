@@ -5,15 +5,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // write puts text at path in one step.
@@ -192,6 +196,66 @@ func TestPasswdFileKeeps(t *testing.T) {
 	}
 	if p.users.Load() != first {
 		t.Error("the file was read again")
+	}
+}
+
+// TestPasswdFileHidden holds that it is also read once where only the opener may
+// look into its directory, and again when it has changed.
+func TestPasswdFileHidden(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "passwd")
+	write(t, path, "a:{PLAIN}one\n")
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	opener := func(string) (*os.File, error) {
+		fd, err := unix.Dup(int(file.Fd()))
+		if err != nil {
+			return nil, err
+		}
+		_, err = unix.Seek(fd, 0, io.SeekStart)
+		return os.NewFile(uintptr(fd), path), err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(path), 0); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Chmod(filepath.Dir(path), 0o700) // to be removed
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if os.Geteuid() == 0 {
+		defer unix.Setfsuid(0)
+		if err := unix.Setfsuid(65534); err != nil { // of this thread
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrPermission) {
+		t.Fatalf("look at the file: %v", err)
+	}
+	p, err := OpenPasswdFile(path, opener, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := p.users.Load()
+	first.stamp = stampOf(info)
+	for range 3 {
+		if _, err := p.Verify(context.Background(), "a", "one"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p.users.Load() != first {
+		t.Error("the file was read again")
+	}
+	if _, err := file.WriteAt([]byte("b:{PLAIN}two\n"), info.Size()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Verify(context.Background(), "b", "two"); err != nil {
+		t.Errorf("added: %v", err)
 	}
 }
 

@@ -243,13 +243,16 @@ func Complete(u *User) error {
 	system, err := user.Lookup(u.Name)
 	var unknown user.UnknownUserError
 	if errors.As(err, &unknown) {
-		return nil // the parent refuses one without a uid
+		return nil // the parent refuses one without a uid or a gid
 	}
 	if err != nil {
 		return err
 	}
-	if u.UID < 0 || u.GID < 0 {
-		u.UID, _ = strconv.Atoi(system.Uid) // numbers wherever this program runs
+	uid, _ := strconv.Atoi(system.Uid) // numbers wherever this program runs
+	if u.UID < 0 {
+		u.UID = uid
+	}
+	if u.GID < 0 && u.UID == uid { // else it is another user's
 		u.GID, _ = strconv.Atoi(system.Gid)
 	}
 	if u.Home == "" {

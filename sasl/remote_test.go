@@ -3,12 +3,45 @@ package sasl
 import (
 	"context"
 	"errors"
+	"os/user"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"imapd/control/privsep"
 )
+
+// TestComplete holds that what the back end knows stays, whatever the system says
+// of a user of that name.
+func TestComplete(t *testing.T) {
+	t.Parallel()
+	system, err := user.Lookup("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, _ := strconv.Atoi(system.Uid)
+	gid, _ := strconv.Atoi(system.Gid)
+	name, home := system.Username, system.HomeDir
+	for _, tt := range []struct{ have, want User }{
+		{User{Name: name, UID: -1, GID: -1}, User{Name: name, UID: uid, GID: gid, Home: home}},
+		{User{Name: name, UID: uid, GID: -1, Home: "/home/x"}, User{Name: name, UID: uid, GID: gid, Home: "/home/x"}},
+		{User{Name: name, UID: -1, GID: 60}, User{Name: name, UID: uid, GID: 60, Home: home}},
+		{User{Name: name, UID: 5003, GID: 60}, User{Name: name, UID: 5003, GID: 60, Home: home}},
+		{User{Name: name, UID: 5003, GID: -1, Home: "/home/x"}, User{Name: name, UID: 5003, GID: -1, Home: "/home/x"}},
+		{User{Name: "none/such", UID: -1, GID: 60}, User{Name: "none/such", UID: -1, GID: 60}},
+	} {
+		got := tt.have
+		if err := Complete(&got); err != nil {
+			t.Errorf("%+v: %v", tt.have, err)
+		}
+		if d := cmp.Diff(tt.want, got); d != "" {
+			t.Errorf("%+v: %s", tt.have, d)
+		}
+	}
+}
 
 // TestRemote asks for passwords over a Channel, many at a time.
 func TestRemote(t *testing.T) {

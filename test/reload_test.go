@@ -468,6 +468,34 @@ func TestHandOverEnd(t *testing.T) {
 	s.LoginOn(t, conn, s.User).Do("NOOP")
 }
 
+// TestHandOverNever has the old process told to end while the new one does not come
+// to serve: it does not wait for that as long as it would else, and ends it.
+func TestHandOverNever(t *testing.T) {
+	t.Parallel()
+	for _, way := range []string{"shared", "none"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			s := peer.Imapd(t, basic(t), peer.Options{Imapd: []string{"privilege_separation: " + way}})
+			included := filepath.Join(peer.TempDir(t), "included")
+			must(0, syscall.Mkfifo(included, 0o644))(t)
+			defer must(os.OpenFile(included, os.O_RDWR, 0))(t).Close()
+			edit(t, s, "allowplaintext: yes", "allowplaintext: yes\n@include: "+included)
+			before := len(peer.Children(s.Started()))
+			must(0, syscall.Kill(s.Started(), syscall.SIGUSR2))(t)
+			eventually(t, func() string { return "no new process" }, func() bool { return len(peer.Children(s.Started())) > before || len(peer.Children(s.PID)) > 0 })
+			must(0, syscall.Kill(s.Started(), syscall.SIGTERM))(t)
+			eventually(t, func() string { return "it does not end" }, func() bool { return syscall.Kill(s.Started(), 0) != nil })
+			if err := s.Wait(); err != nil {
+				t.Errorf("it ends with %v", err)
+			}
+			if conn, err := net.Dial("tcp", s.Addr); err == nil {
+				conn.Close()
+				t.Error("somebody listens still")
+			}
+		})
+	}
+}
+
 // TestHandOverSlow has a new process that does not get ready: meanwhile users log
 // in to processes of their own, and who tells the server to end is heard, behind
 // SIGHUP too, which has to wait.

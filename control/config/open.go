@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -22,4 +24,18 @@ func (o Opener) Open(path string) (*os.File, error) {
 		return Open(path)
 	}
 	return o(path)
+}
+
+// Stat is os.Stat also where only o may look.
+func (o Opener) Stat(path string) (os.FileInfo, error) {
+	info, err := os.Stat(path)
+	if !errors.Is(err, fs.ErrPermission) {
+		return info, err
+	}
+	f, err := o.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Stat()
 }

@@ -14,21 +14,6 @@ func (l *Logs) Lend(name, session string, give func(*os.File)) *Tap {
 	return l.open(&Tap{logs: l, user: name, session: session, give: give})
 }
 
-// lend gives a file to the process that has the session.
-func (t *Tap) lend(f *file) {
-	if t.give == nil {
-		return
-	}
-	fd, err := unix.FcntlInt(uintptr(f.fd), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		t.logs.warn("telemetry log not opened", t, err)
-		return
-	}
-	lent := os.NewFile(uintptr(fd), "telemetry")
-	t.give(lent)
-	lent.Close()
-}
-
 // A Far is the Tap of a session whose log another process opens. The zero value
 // logs nothing.
 type Far struct{ tap Tap }
@@ -49,13 +34,13 @@ func (f *Far) Take(lent *os.File) {
 		return
 	}
 	if fd, err := unix.FcntlInt(lent.Fd(), unix.F_DUPFD_CLOEXEC, 3); err == nil {
-		f.tap.file.Store(&file{fd: fd})
+		f.tap.file.Store(os.NewFile(uintptr(fd), lent.Name()))
 	}
 }
 
 // Close ends the log. It may be called by several goroutines.
 func (f *Far) Close() {
 	if old := f.tap.file.Swap(nil); old != nil {
-		old.close()
+		old.Close()
 	}
 }

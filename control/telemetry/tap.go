@@ -4,8 +4,8 @@ import (
 	"errors"
 	"os"
 	"strconv"
-	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,11 +15,12 @@ import (
 // any time, also from two goroutines and after Close; they keep nothing of
 // what they are given.
 type Tap struct {
-	file          atomic.Pointer[file] // nil where nothing is logged
+	file          atomic.Pointer[os.File] // nil where nothing is logged
 	logs          *Logs
+	owner         *user // nil where nothing is ever logged
 	user, session string
 	give          func(*os.File) // see Lend; nil for a session of this process
-	place         place          // directory of file, or of the file that failed; guarded by logs.mu
+	place         place          // directory of file, or of the file that failed; guarded by owner.mu
 }
 
 // In logs what was read from the client, after all layers were taken off.
@@ -33,17 +34,8 @@ func (t *Tap) On() bool { return t.file.Load() != nil }
 
 // Close ends the log. More calls do nothing.
 func (t *Tap) Close() {
-	l := t.logs
-	if l == nil {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	t.end()
-	if u := l.users[t.user]; u != nil {
-		if delete(u.taps, t); len(u.taps) == 0 {
-			delete(l.users, t.user)
-		}
+	if t.owner != nil {
+		t.logs.leave(t)
 	}
 }
 
@@ -57,19 +49,19 @@ func (t *Tap) chunk(mark byte, p []byte) {
 	head := append(make([]byte, 0, 16), mark)
 	head = strconv.AppendInt(head, time.Now().Unix(), 10)
 	head = append(head, mark)
-	if err := f.write(head, p); err != nil {
-		t.file.CompareAndSwap(f, nil)
-		f.close()
-		if !errors.Is(err, errEnded) && t.logs != nil {
+	if err := write(f, head, p); err != nil && t.file.CompareAndSwap(f, nil) { // else it was ended
+		f.Close()
+		if t.logs != nil {
 			t.logs.warn("telemetry log ended", t, err)
 		}
 	}
 }
 
-// end closes the file if there is one. logs.mu is held.
+// end closes the file if there is one. It does not wait for who writes. owner.mu is
+// held.
 func (t *Tap) end() {
 	if f := t.file.Swap(nil); f != nil {
-		f.close()
+		f.Close()
 		if t.give != nil {
 			t.give(nil)
 		}
@@ -77,39 +69,22 @@ func (t *Tap) end() {
 	t.place = place{}
 }
 
-// logged tells whether one of the sessions holds a file, or gave up on one.
-func (u *user) logged() bool {
-	for t := range u.taps {
-		if t.place != (place{}) {
-			return true
-		}
-	}
-	return false
-}
-
 // A place is the identity of a directory.
 type place struct{ dev, ino uint64 }
 
 var (
-	errEnded = errors.New("the log has ended")
 	errShort = errors.New("short write")
 	errKind  = errors.New("not a plain file of our own")
 )
 
-// A file is one open log.
-type file struct {
-	mu sync.Mutex
-	fd int // -1 once closed
-}
-
 // open makes or continues the file name in the directory dir. A file that is
 // there already counts only if this process could have made it: a user who may
 // write to the directory must not aim the log at another file.
-func open(dir int, name string) (int, error) {
+func open(dir int, name string) (*os.File, error) {
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_APPEND | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
 	fd, err := unix.Openat(dir, name, flags, 0o600)
 	if err != nil {
-		return -1, err
+		return nil, err
 	}
 	var st unix.Stat_t
 	if err = unix.Fstat(fd, &st); err == nil {
@@ -121,50 +96,48 @@ func open(dir int, name string) (int, error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return -1, err
+		return nil, err
 	}
-	return fd, nil
+	return os.NewFile(uintptr(fd), name), nil
 }
 
-// write appends a and b, as one piece where the file system does so.
-func (f *file) write(a, b []byte) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.fd < 0 {
-		return errEnded
+// write appends a and b to f, as one piece where the file system does so.
+func write(f *os.File, a, b []byte) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
 	}
-	for {
-		n, err := unix.Writev(f.fd, [][]byte{a, b})
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return err
-		case n < len(a)+len(b):
-			return errShort
+	var n int
+	var failed error
+	err = raw.Write(func(fd uintptr) bool {
+		for {
+			if n, failed = unix.Writev(int(fd), [][]byte{a, b}); failed != unix.EINTR {
+				return true
+			}
 		}
-		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case failed != nil:
+		return failed
+	case n < len(a)+len(b):
+		return errShort
 	}
+	return nil
 }
 
-// lost tells whether the file has no name left.
-func (f *file) lost() bool {
+// lost tells whether f has no name left.
+func lost(f *os.File) bool {
 	if f == nil {
 		return false
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var st unix.Stat_t
-	return f.fd >= 0 && unix.Fstat(f.fd, &st) == nil && st.Nlink == 0
-}
-
-func (f *file) close() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.fd >= 0 {
-		unix.Close(f.fd)
-		f.fd = -1
+	info, err := f.Stat()
+	if err != nil {
+		return false
 	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink == 0
 }
 
 func fileName(pid, n int) string {

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,6 +41,8 @@ type Options struct {
 type Logs struct {
 	opt Options
 
+	// Held for moments only: a disk of logs that hangs must not keep those out who
+	// have none there.
 	mu    sync.Mutex
 	users map[string]*user // those with an open Tap
 	names map[string]int   // files named by process id, per user whose directory exists
@@ -47,6 +50,9 @@ type Logs struct {
 
 // user is what Logs knows of a user with sessions.
 type user struct {
+	sessions int // guarded by Logs.mu
+
+	mu   sync.Mutex // held while the disk is asked; before Logs.mu
 	taps map[*Tap]struct{}
 }
 
@@ -64,20 +70,40 @@ func (l *Logs) Open(name, session string) *Tap {
 }
 
 func (l *Logs) open(t *Tap) *Tap {
-	name := t.user
-	if l.opt.Dir == "" || !plain(name) {
+	if l.opt.Dir == "" || !plain(t.user) {
 		return t
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	u := l.users[name]
+	u := l.users[t.user]
 	if u == nil {
 		u = &user{taps: map[*Tap]struct{}{}}
-		l.users[name] = u
+		l.users[t.user] = u
 	}
+	u.sessions++
+	l.mu.Unlock()
+	t.owner = u
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	u.taps[t] = struct{}{}
-	l.follow(name, u)
+	l.follow(t.user, u)
 	return t
+}
+
+// leave ends the log of t, if it has not ended.
+func (l *Logs) leave(t *Tap) {
+	u := t.owner
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if _, open := u.taps[t]; !open {
+		return
+	}
+	t.end()
+	delete(u.taps, t)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if u.sessions--; u.sessions == 0 {
+		delete(l.users, t.user)
+	}
 }
 
 // Scan looks which users' directories exist, opens logs where one appeared and
@@ -87,7 +113,8 @@ func (l *Logs) Scan() {
 		return
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	names := maps.Clone(l.names)
+	l.mu.Unlock()
 	there := map[string]bool{}
 	entries, err := os.ReadDir(filepath.Join(l.opt.Dir, "log"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -98,20 +125,36 @@ func (l *Logs) Scan() {
 	for _, e := range entries {
 		there[e.Name()] = true
 	}
-	for name := range l.names {
-		if err == nil && !there[name] {
+	l.mu.Lock()
+	for name, n := range names {
+		if err == nil && !there[name] && l.names[name] == n { // else a new one was there meanwhile
 			delete(l.names, name)
 		}
 	}
-	for name, u := range l.users {
+	users := maps.Clone(l.users)
+	l.mu.Unlock()
+	for name, u := range users {
+		u.mu.Lock()
 		if err != nil || there[name] || u.logged() {
 			l.follow(name, u)
 		}
+		u.mu.Unlock()
 	}
 }
 
+// logged tells whether one of the sessions holds a file, or gave up on one. u.mu is
+// held.
+func (u *user) logged() bool {
+	for t := range u.taps {
+		if t.place != (place{}) {
+			return true
+		}
+	}
+	return false
+}
+
 // follow makes the logs of one user's sessions what the directory asks for.
-// l.mu is held.
+// u.mu is held.
 func (l *Logs) follow(name string, u *user) {
 	dir, err := unix.Open(filepath.Join(l.opt.Dir, "log", name), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -127,7 +170,7 @@ func (l *Logs) follow(name string, u *user) {
 	}
 	place := place{uint64(st.Dev), st.Ino}
 	for t := range u.taps {
-		if t.place == place && !t.file.Load().lost() {
+		if t.place == place && !lost(t.file.Load()) {
 			continue // logs there, or had to give up there
 		}
 		t.end()
@@ -138,20 +181,21 @@ func (l *Logs) follow(name string, u *user) {
 			continue
 		}
 		t.file.Store(f)
-		t.lend(f)
+		if t.give != nil {
+			t.give(f)
+		}
 	}
 }
 
 // create opens the file for t in the directory dir and writes the header.
-func (l *Logs) create(dir int, t *Tap) (*file, error) {
-	fd, err := open(dir, l.name(t))
+func (l *Logs) create(dir int, t *Tap) (*os.File, error) {
+	f, err := open(dir, l.name(t))
 	if err != nil {
 		return nil, err
 	}
-	f := &file{fd: fd}
 	header := "---------- " + t.user + " " + time.Now().Format(time.ANSIC) + "\n\n"
-	if err := f.write([]byte(header), nil); err != nil {
-		f.close()
+	if err := write(f, []byte(header), nil); err != nil {
+		f.Close()
 		return nil, err
 	}
 	return f, nil
@@ -163,8 +207,10 @@ func (l *Logs) name(t *Tap) string {
 	if l.opt.BySession && plain(t.session) {
 		return t.session
 	}
+	l.mu.Lock()
 	n := l.names[t.user]
 	l.names[t.user]++
+	l.mu.Unlock()
 	return fileName(os.Getpid(), n)
 }
 

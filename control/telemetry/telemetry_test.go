@@ -1,14 +1,17 @@
 package telemetry
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -193,16 +196,93 @@ func TestFullDisk(t *testing.T) {
 	tap := l.Open("alice", "sid")
 	defer tap.Close()
 	f := tap.file.Load()
-	if err := unix.Dup3(full, f.fd, unix.O_CLOEXEC); err != nil {
+	if err := unix.Dup3(full, int(f.Fd()), unix.O_CLOEXEC); err != nil {
 		t.Fatal(err)
 	}
 	unix.Close(full)
 	tap.Out([]byte("x"))
-	if tap.On() || f.fd != -1 {
+	if _, err := f.Stat(); tap.On() || !errors.Is(err, os.ErrClosed) {
 		t.Error("the log goes on")
 	}
 	if l.Scan(); tap.On() {
 		t.Error("the log comes back by itself")
+	}
+}
+
+// A disk that hangs holds up the user whose log is on it, and nobody else.
+func TestHungDisk(t *testing.T) {
+	t.Parallel()
+	dir := confDir(t, "alice", "bob")
+	l := New(Options{Dir: dir})
+	tap := l.Open("alice", "sid")
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Dup3(pipe[1], int(tap.file.Load().Fd()), unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(pipe[1])
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		tap.Out(make([]byte, 2<<20)) // more than any pipe takes
+	}()
+	if _, err := unix.Poll([]unix.PollFd{{Fd: int32(pipe[0]), Events: unix.POLLIN}}, -1); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		unix.Close(pipe[0])
+		<-written
+	}()
+	soon(t, func() {
+		l.Scan()
+		l.Open("bob", "sid").Close()
+		if err := os.RemoveAll(filepath.Join(dir, "log", "alice")); err != nil {
+			t.Error(err)
+		}
+		l.Scan()
+		tap.Close()
+	})
+}
+
+// So does one that hangs when a log is opened.
+func TestHungOpen(t *testing.T) {
+	t.Parallel()
+	l := New(Options{Dir: confDir(t, "alice", "bob")})
+	tap := l.Open("alice", "sid")
+	tap.owner.mu.Lock() // as who asks the disk
+	opened := make(chan struct{})
+	go func() {
+		defer close(opened)
+		l.Open("alice", "sid").Close()
+	}()
+	defer func() {
+		tap.owner.mu.Unlock()
+		<-opened
+	}()
+	soon(t, func() {
+		for waits := false; !waits; runtime.Gosched() {
+			l.mu.Lock()
+			waits = tap.owner.sessions == 2
+			l.mu.Unlock()
+		}
+		l.Open("bob", "sid").Close()
+	})
+}
+
+// soon fails where f waits for something.
+func soon(t *testing.T, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("others wait for it")
 	}
 }
 
