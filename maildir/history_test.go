@@ -346,6 +346,7 @@ func TestIndexIsLostAndFound(t *testing.T) {
 	b := a.process(Options{NoNotify: true}).remembering()
 	a.mu.Lock()
 	a.lose(os.ErrPermission)
+	a.past.retry = time.Now().Add(time.Hour)
 	a.mu.Unlock()
 	a.flag(1)
 	told1 := a.Snapshot().ModSeq

@@ -12,8 +12,9 @@ import (
 
 // What becomes of changes that the index could not be told.
 
-// retryAfter is how long a process goes on without an index that it could not
-// write: each try may cost the wait for a lock.
+// retryAfter is how far apart attempts are to have an index again that could not be
+// written: each may cost the wait for a lock, or the writing of all of it. The first is
+// made at once, for a fault that was for a moment.
 const retryAfter = 10 * time.Second
 
 // unrecorded publishes what could not be recorded, for the reason err: the files
@@ -65,7 +66,9 @@ func (m *Mailbox) lose(err error) {
 	}
 	h.on, h.lost, h.gone = false, true, nil
 	h.state.Since = h.state.ModSeq
-	h.retry = time.Now().Add(retryAfter)
+	if errors.Is(err, index.ErrLocked) {
+		h.retry = time.Now().Add(retryAfter)
+	}
 }
 
 // recover tries to have an index again after lose: above the ceiling, so that no

@@ -111,6 +111,30 @@ func TestKilledWithoutLock(t *testing.T) {
 	}
 }
 
+// A fault of a moment costs nobody his history: the index is written anew with the next
+// change, or when modseqs are asked for, once; then not until some time has passed.
+func TestIndexAgainAtOnce(t *testing.T) {
+	t.Parallel()
+	x := &trip{at: 1, err: unix.EIO}
+	b := newBox(t, Options{Open: x.open, NoNotify: true})
+	b.deliver("cur", "1.h:2,", "x\n")
+	b.sync(Serve)
+	b.remembering()
+	x.armed = true
+	b.flag(1)
+	x.armed = false
+	if !b.past.lost {
+		t.Fatal("the index is not lost")
+	}
+	if !b.ModSeqs() {
+		t.Error("no modseqs after a fault of a moment")
+	}
+	b.lose(unix.EIO)
+	if b.ModSeqs() {
+		t.Error("tried again at once, for the second time")
+	}
+}
+
 // A process that ends before it has had an index again makes one.
 func TestEndWithoutIndex(t *testing.T) {
 	t.Parallel()
@@ -122,9 +146,10 @@ func TestEndWithoutIndex(t *testing.T) {
 	x.armed = true
 	b.flag(1)
 	x.armed = false
-	if !b.past.lost || b.past.retry.Before(time.Now()) {
+	if !b.past.lost {
 		t.Fatal("the index is not lost")
 	}
+	b.past.retry = time.Now().Add(time.Hour)
 	b.end()
 	if _, err := (&index.File{Dir: b.process(Options{}).dir}).Load(); err != nil || b.past.lost {
 		t.Errorf("no index was made: %v", err)
