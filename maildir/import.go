@@ -213,6 +213,11 @@ func (m *Mailbox) firstSight() error {
 		return err
 	}
 	in := m.importIndex()
+	if most := m.now() + wayAhead; uint64(in.modseq) > most {
+		// Dovecot counts changes: it is one wrong octet, of files without a checksum.
+		m.host.opt.Log.Warn("Dovecot's index has no possible modseq", "mailbox", m.name, "modseq", uint64(in.modseq))
+		in.modseq = 0
+	}
 	m.past.state.ModSeq = max(m.past.state.ModSeq, uint64(in.modseq))
 	m.importing = in.keywords
 	return nil

@@ -3,6 +3,7 @@ package maildir
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -397,6 +398,33 @@ func TestImportIndex(t *testing.T) {
 		}
 		if in := m.importIndex(); in.modseq != 0 || len(in.keywords) > 0 {
 			t.Errorf("%.10q: %d, %q", odd, in.modseq, in.keywords)
+		}
+	}
+}
+
+// TestImportImpossibleModSeq holds that one wrong octet in Dovecot's files, which have no
+// checksum, neither ends modseqs nor keeps the index from being written.
+func TestImportImpossibleModSeq(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("dovecotindex/testdata/keywords.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, highest := range []uint64{1 << 60, 1<<64 - 1} {
+		binary.LittleEndian.PutUint64(data[24:], highest-20) // the records of the log add to it
+		var log bytes.Buffer
+		m, err := openOnce(t, files{
+			"dovecot-uidlist":   "3 V1795455524 N2 G00000000000000000000000000000001\n1 :1.x\n",
+			"dovecot.index.log": string(data), "cur/1.x:2,": "a: b\n",
+		}.make(t), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if most := m.now() + 2*wayAhead; !m.ModSeqs() || uint64(m.Snapshot().ModSeq) > most || uint64(m.tick()) > most {
+			t.Errorf("%d: modseqs %v, HIGHESTMODSEQ %d, next %d", highest, m.ModSeqs(), m.Snapshot().ModSeq, m.tick())
+		}
+		if !strings.Contains(log.String(), "no possible modseq") {
+			t.Errorf("%d: the log says nothing:\n%s", highest, log.String())
 		}
 	}
 }
