@@ -220,12 +220,20 @@ func TestImportOddCourier(t *testing.T) {
 			"courierimapkeywords/1.a": "OLD\nwork\n"}, 7, []string{"2 1.a work old"}},
 		{"Dovecot was there", files{"courierimapuiddb": "1 7 3\n2 1.a\n", "cur/1.a:2,": message, "dovecot.index.log": ""}, 0, []string{"1 1.a "}},
 		{"a list is there", files{"courierimapuiddb": "1 7 3\n2 1.a\n", "cur/1.a:2,": message, "dovecot-uidlist": "3 V9 N5 G00000000000000000000000000000001\n4 :1.a\n"}, 9, []string{"4 1.a "}},
+		{"keyword that is too long", files{"courierimapuiddb": "1 7 3\n2 1.a\n", "cur/1.a:2,": message,
+			"courierimapkeywords/:list": strings.Repeat("x", 3<<20) + "\nok\n\n1.a:0 1\n"}, 7, []string{"2 1.a ok"}},
+		{"letters that nobody can read", files{"courierimapuiddb": "1 7 3\n2 1.a\n", "cur/1.a:2,ab": message, "dovecot-keywords/x": "",
+			"courierimapkeywords/1.a": "work\n"}, 7, []string{"2 1.a work"}},
 		{"keyword that is none", files{"courierimapuiddb": "1 7 3\n2 1.a\n", "cur/1.a:2,": message, "courierimapkeywords/1.a": "(x\nok\n"}, 7, []string{"2 1.a ok"}},
 		{"two files of one name", files{"courierimapuiddb": "1 7 3\n2 1.a\n", "cur/1.a:2,": message, "cur/1.a:2,a": message, "courierimapkeywords/1.a": "work\n"}, 7, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			m, err := openOnce(t, tt.files.make(t), Options{})
+			root := tt.files.make(t)
+			if _, err := openOnce(t, root, Options{}); err != nil {
+				t.Fatal(err)
+			}
+			m, err := openOnce(t, root, Options{}) // another process
 			if err != nil {
 				t.Fatal(err)
 			}
