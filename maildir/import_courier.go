@@ -23,7 +23,7 @@ import (
 func (m *Mailbox) takeCourierKeywords() error {
 	k, err := courier.ReadKeywords(m.dir)
 	if err != nil {
-		return err
+		return unread(err)
 	}
 	if k.Unreadable > 0 {
 		m.host.opt.Log.Warn("keywords of Courier that are no files", "mailbox", m.name, "number", k.Unreadable)

@@ -6,10 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -250,6 +252,63 @@ func TestImportOddCourier(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestImportUnreadable holds that a file of Courier's that may not be read is what the
+// folder is refused for, and that nothing is lost once it may.
+func TestImportUnreadable(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"courierimapuiddb", "courierimapkeywords/1.b"} {
+		var log bytes.Buffer
+		o := Options{Log: slog.New(slog.NewTextHandler(&log, nil))}
+		root := courierFolder().make(t)
+		file := filepath.Join(root, name)
+		if err := os.Chmod(file, 0); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		asNobody(t, root, func() { _, err = openOnce(t, root, o) })
+		if !errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrNoUIDs) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if strings.Contains(log.String(), "cannot record UIDs") || exists(open(t, root), uidlist.Name) {
+			t.Errorf("%s: a list was made, or is missed:\n%s", name, log.String())
+		}
+		if err := os.Chmod(file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m, err := openOnce(t, root, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := toldSorted(m), courierWant(); !slices.Equal(got, want) {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+}
+
+// asNobody gives the Maildir root to a user without rights, and does do as that one.
+func asNobody(t *testing.T, root string, do func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		do()
+		return
+	}
+	const nobody = 65534
+	err := os.Chmod(filepath.Dir(filepath.Dir(root)), 0o755)
+	err = errors.Join(err, filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, nobody, nobody))
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if _, err := unix.SetfsuidRetUid(nobody); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.SetfsuidRetUid(0)
+	do()
 }
 
 // TestImportCourierLocked holds that Courier's lock is waited for.
