@@ -18,7 +18,7 @@ import (
 // container, in Maildir++ a folder as any other. Create fails with ErrExists,
 // ErrName, and with ErrLimit where there are Config.MaxFolders.
 func (t *Tree) Create(name string) error {
-	parts, err := t.parseNew(name)
+	parts, err := t.read(name, t.parseNew)
 	if err != nil {
 		return err
 	}
