@@ -238,5 +238,9 @@ func (t *Tree) controlDir(parts []string) (control vfs.Dir, undo func(), err err
 			p.close()
 		}
 	}
-	return control, undo, p.dir.Sync()
+	if err := p.dir.Sync(); err != nil {
+		control.Close()
+		return nil, undo, err
+	}
+	return control, undo, nil
 }
