@@ -19,7 +19,6 @@ import (
 	"imapd/maildir/quota"
 	"imapd/maildir/tree"
 	"imapd/maildir/uidlist"
-	"imapd/maildir/vfs"
 )
 
 // keywordScripts are about keywords for which file names have no letter left.
@@ -244,15 +243,14 @@ func (s site) usage() (sum quota.Usage, err error) {
 // miscount returns what maildirsize has beyond what there is (I24). It fails if the
 // next change would have to count anew. Where there is none all is well.
 func (s site) miscount() (quota.Usage, error) {
-	d, err := vfs.Open(s.root())
-	if err != nil {
-		return quota.Usage{}, err
-	}
-	defer d.Close()
-	f, err := quota.Read(d)
+	text, err := os.ReadFile(filepath.Join(s.root(), quota.Name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return quota.Usage{}, nil
 	}
+	if err != nil {
+		return quota.Usage{}, err
+	}
+	f, err := quota.Parse(text)
 	if err != nil {
 		return quota.Usage{}, err
 	}

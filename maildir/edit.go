@@ -281,6 +281,7 @@ func (m *Mailbox) renameForFlags(uids []UID, only *Condition, op FlagOp, marks M
 		}
 		was := msg.Marks()
 		to := op.Apply(was, marks)
+		to.Flags |= m.keys.unread(was.Flags)
 		if to.Equal(was) {
 			continue
 		}

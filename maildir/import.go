@@ -113,7 +113,7 @@ func (m *Mailbox) takeCourier() (bool, error) {
 		m.host.opt.Log.Warn("no UIDs taken over", "mailbox", m.name, "err", err)
 		return false, nil
 	case err != nil:
-		return false, err
+		return false, unread(err)
 	case !m.foreignLocked:
 		return false, ErrBusy // it has appeared just now
 	}
@@ -131,6 +131,12 @@ func (m *Mailbox) takeCourier() (bool, error) {
 	l.Extra = stampOf("courier", &st)
 	return true, m.firstList(l, "Courier")
 }
+
+// errUnread says that a file of another server cannot be read, for want of rights most
+// likely. What is in it must not be left out: it is taken over once.
+var errUnread = errors.New("another server's file cannot be read")
+
+func unread(err error) error { return fmt.Errorf("%w: %w", errUnread, err) }
 
 // noFile reports whether err says that something is no regular file of a
 // possible size.
@@ -150,7 +156,7 @@ func (m *Mailbox) takeIsync() (bool, error) {
 	case errors.Is(err, isync.ErrBusy):
 		return false, fmt.Errorf("%w: %w", ErrBusy, err)
 	case err != nil:
-		return false, err
+		return false, unread(err)
 	}
 	defer f.Close()
 	files, err := m.files()
@@ -213,6 +219,11 @@ func (m *Mailbox) firstSight() error {
 		return err
 	}
 	in := m.importIndex()
+	if most := m.now() + wayAhead; uint64(in.modseq) > most {
+		// Dovecot counts changes: it is one wrong octet, of files without a checksum.
+		m.host.opt.Log.Warn("Dovecot's index has no possible modseq", "mailbox", m.name, "modseq", uint64(in.modseq))
+		in.modseq = 0
+	}
 	m.past.state.ModSeq = max(m.past.state.ModSeq, uint64(in.modseq))
 	m.importing = in.keywords
 	return nil

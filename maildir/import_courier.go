@@ -23,7 +23,7 @@ import (
 func (m *Mailbox) takeCourierKeywords() error {
 	k, err := courier.ReadKeywords(m.dir)
 	if err != nil {
-		return err
+		return unread(err)
 	}
 	if k.Unreadable > 0 {
 		m.host.opt.Log.Warn("keywords of Courier that are no files", "mailbox", m.name, "number", k.Unreadable)
@@ -36,7 +36,10 @@ func (m *Mailbox) takeCourierKeywords() error {
 	if err := m.renameAll(func(f file) Flags { return parseFlags(f.name) & named }); err != nil {
 		return err
 	}
-	table := chooseLetters(m.keys.table, k, files)
+	table := m.keys.table
+	if m.keys.letters.err == nil {
+		table = chooseLetters(table, k, files)
+	}
 	if table != m.keys.table {
 		if err := m.keys.write(m.control, table); err != nil {
 			return err
@@ -58,6 +61,9 @@ func (m *Mailbox) takeCourierKeywords() error {
 	})
 }
 
+// nameable reports whether a keyword of Courier's can be one here.
+func nameable(name string) bool { return atom(name) && keywords.Possible(name) }
+
 // chooseLetters returns t with letters for the keywords that most files have.
 func chooseLetters(t keywords.Table, k courier.Keywords, files []file) keywords.Table {
 	uses := make([]int, len(k.Names))
@@ -68,7 +74,7 @@ func chooseLetters(t keywords.Table, k courier.Keywords, files []file) keywords.
 	}
 	order := make([]int, 0, len(uses))
 	for i, n := range uses {
-		if n > 0 && atom(k.Names[i]) && t.Index(k.Names[i]) < 0 {
+		if n > 0 && nameable(k.Names[i]) && t.Index(k.Names[i]) < 0 {
 			order = append(order, i)
 		}
 	}
@@ -90,7 +96,7 @@ func withoutLetter(t *keywords.Table, k courier.Keywords, files []file) map[stri
 	for _, f := range files {
 		var names []string
 		for _, i := range k.Of[f.base()] {
-			if atom(k.Names[i]) && t.Index(k.Names[i]) < 0 {
+			if nameable(k.Names[i]) && t.Index(k.Names[i]) < 0 {
 				names = append(names, k.Names[i])
 			}
 		}

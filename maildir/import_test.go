@@ -3,12 +3,15 @@ package maildir
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -219,12 +222,20 @@ func TestImportOddCourier(t *testing.T) {
 			"courierimapkeywords/1.a": "OLD\nwork\n"}, 7, []string{"2 1.a work old"}},
 		{"Dovecot was there", files{"courierimapuiddb": "1 7 3\n2 1.a\n", "cur/1.a:2,": message, "dovecot.index.log": ""}, 0, []string{"1 1.a "}},
 		{"a list is there", files{"courierimapuiddb": "1 7 3\n2 1.a\n", "cur/1.a:2,": message, "dovecot-uidlist": "3 V9 N5 G00000000000000000000000000000001\n4 :1.a\n"}, 9, []string{"4 1.a "}},
+		{"keyword that is too long", files{"courierimapuiddb": "1 7 3\n2 1.a\n", "cur/1.a:2,": message,
+			"courierimapkeywords/:list": strings.Repeat("x", 3<<20) + "\nok\n\n1.a:0 1\n"}, 7, []string{"2 1.a ok"}},
+		{"letters that nobody can read", files{"courierimapuiddb": "1 7 3\n2 1.a\n", "cur/1.a:2,ab": message, "dovecot-keywords/x": "",
+			"courierimapkeywords/1.a": "work\n"}, 7, []string{"2 1.a work"}},
 		{"keyword that is none", files{"courierimapuiddb": "1 7 3\n2 1.a\n", "cur/1.a:2,": message, "courierimapkeywords/1.a": "(x\nok\n"}, 7, []string{"2 1.a ok"}},
 		{"two files of one name", files{"courierimapuiddb": "1 7 3\n2 1.a\n", "cur/1.a:2,": message, "cur/1.a:2,a": message, "courierimapkeywords/1.a": "work\n"}, 7, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			m, err := openOnce(t, tt.files.make(t), Options{})
+			root := tt.files.make(t)
+			if _, err := openOnce(t, root, Options{}); err != nil {
+				t.Fatal(err)
+			}
+			m, err := openOnce(t, root, Options{}) // another process
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -241,6 +252,63 @@ func TestImportOddCourier(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestImportUnreadable holds that a file of Courier's that may not be read is what the
+// folder is refused for, and that nothing is lost once it may.
+func TestImportUnreadable(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"courierimapuiddb", "courierimapkeywords/1.b"} {
+		var log bytes.Buffer
+		o := Options{Log: slog.New(slog.NewTextHandler(&log, nil))}
+		root := courierFolder().make(t)
+		file := filepath.Join(root, name)
+		if err := os.Chmod(file, 0); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		asNobody(t, root, func() { _, err = openOnce(t, root, o) })
+		if !errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrNoUIDs) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if strings.Contains(log.String(), "cannot record UIDs") || exists(open(t, root), uidlist.Name) {
+			t.Errorf("%s: a list was made, or is missed:\n%s", name, log.String())
+		}
+		if err := os.Chmod(file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m, err := openOnce(t, root, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := toldSorted(m), courierWant(); !slices.Equal(got, want) {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+}
+
+// asNobody gives the Maildir root to a user without rights, and does do as that one.
+func asNobody(t *testing.T, root string, do func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		do()
+		return
+	}
+	const nobody = 65534
+	err := os.Chmod(filepath.Dir(filepath.Dir(root)), 0o755)
+	err = errors.Join(err, filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, nobody, nobody))
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if _, err := unix.SetfsuidRetUid(nobody); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.SetfsuidRetUid(0)
+	do()
 }
 
 // TestImportCourierLocked holds that Courier's lock is waited for.
@@ -397,6 +465,33 @@ func TestImportIndex(t *testing.T) {
 		}
 		if in := m.importIndex(); in.modseq != 0 || len(in.keywords) > 0 {
 			t.Errorf("%.10q: %d, %q", odd, in.modseq, in.keywords)
+		}
+	}
+}
+
+// TestImportImpossibleModSeq holds that one wrong octet in Dovecot's files, which have no
+// checksum, neither ends modseqs nor keeps the index from being written.
+func TestImportImpossibleModSeq(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("dovecotindex/testdata/keywords.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, highest := range []uint64{1 << 60, 1<<64 - 1} {
+		binary.LittleEndian.PutUint64(data[24:], highest-20) // the records of the log add to it
+		var log bytes.Buffer
+		m, err := openOnce(t, files{
+			"dovecot-uidlist":   "3 V1795455524 N2 G00000000000000000000000000000001\n1 :1.x\n",
+			"dovecot.index.log": string(data), "cur/1.x:2,": "a: b\n",
+		}.make(t), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if most := m.now() + 2*wayAhead; !m.ModSeqs() || uint64(m.Snapshot().ModSeq) > most || uint64(m.tick()) > most {
+			t.Errorf("%d: modseqs %v, HIGHESTMODSEQ %d, next %d", highest, m.ModSeqs(), m.Snapshot().ModSeq, m.tick())
+		}
+		if !strings.Contains(log.String(), "no possible modseq") {
+			t.Errorf("%d: the log says nothing:\n%s", highest, log.String())
 		}
 	}
 }

@@ -15,14 +15,20 @@ import (
 type keywordState struct {
 	table     keywords.Table
 	stat      keywords.Stat
+	letters   trouble // with the file of table: letters are left as they are, and not shown
 	over      keywords.Overflow
-	err       error            // why over cannot be used; nil if it can
-	said      bool             // and the log says so
+	beyond    trouble          // with that of over
 	news      keywords.Changes // of over, that are not in the published snapshot
 	compactAt int              // lines of over from which on it may be worth writing anew
 	named     int              // names of over that shown and index know
 	index     []int            // of the keyword of over with a number; -1: not served
 	shown     *keywordTable    // what snapshots refer to; replaced, never changed
+}
+
+// A trouble is why a file cannot be used, nil if it can.
+type trouble struct {
+	err  error
+	said bool // the log says so
 }
 
 // read brings k up to what dir holds now.
@@ -31,16 +37,17 @@ func (k *keywordState) read(dir vfs.Dir) error {
 	if err != nil {
 		return err
 	}
-	known := st == k.stat && k.shown != nil
+	known := st == k.stat && k.shown != nil && k.letters.err == nil
 	if !known {
-		if k.table, k.stat, err = keywords.Read(dir); err != nil {
+		k.table, k.stat, err = keywords.Read(dir)
+		if k.letters.err = err; err != nil && !errors.Is(err, keywords.ErrLetters) {
 			return err
 		}
 	}
 	news, err := k.over.Read(dir)
 	k.news.All = k.news.All || news.All
 	k.news.Bases = append(k.news.Bases, news.Bases...)
-	if k.err = err; err != nil && !errors.Is(err, keywords.ErrOverflow) {
+	if k.beyond.err = err; err != nil && !errors.Is(err, keywords.ErrOverflow) {
 		return err
 	}
 	if !known || news.All || k.named != len(k.over.Names()) {
@@ -59,7 +66,7 @@ func (k *keywordState) set(t keywords.Table, st keywords.Stat) {
 // of its letter.
 func (k *keywordState) show() {
 	names := k.over.Names()
-	shown := keywordTable{full: k.table.Free() < 0, names: make([]string, min(maxKeywords, max(bitKeywords, keywords.Letters+len(names))))}
+	shown := keywordTable{full: k.free(&k.table) < 0, names: make([]string, min(maxKeywords, max(bitKeywords, keywords.Letters+len(names))))}
 	for i, name := range k.table {
 		if s := asAtom(name); s == name || k.table.Index(s) < 0 && !slices.Contains(shown.names[:i], s) {
 			shown.names[i] = s
@@ -80,7 +87,7 @@ func (k *keywordState) show() {
 		}
 	}
 	k.named = len(names)
-	shown.full = shown.full && (k.err != nil || keywords.Letters+len(names) >= maxKeywords)
+	shown.full = shown.full && (k.beyond.err != nil || keywords.Letters+len(names) >= maxKeywords)
 	if k.shown == nil || !k.shown.equal(&shown) {
 		k.shown = &shown
 	}
@@ -124,7 +131,7 @@ func (k *keywordState) number(name string, names *[]string) int {
 	n := slices.IndexFunc(*names, func(m string) bool { return strings.EqualFold(m, name) })
 	if n < 0 {
 		n = len(*names)
-		if keywords.Letters+len(k.over.Names())+n >= maxKeywords || k.err != nil || !keywords.Possible(name) {
+		if keywords.Letters+len(k.over.Names())+n >= maxKeywords || k.beyond.err != nil || !keywords.Possible(name) {
 			return -1
 		}
 		*names = append(*names, name)
@@ -189,8 +196,27 @@ func (k *keywordState) same(s *Snapshot) bool {
 	return s.keywords.equal(k.names())
 }
 
+// free returns the lowest letter that can be given a name, or -1.
+func (k *keywordState) free(t *keywords.Table) int {
+	if k.letters.err != nil {
+		return -1
+	}
+	return t.Free()
+}
+
+// unread returns those of the letters in f whose names cannot be read.
+func (k *keywordState) unread(f Flags) Flags {
+	if k.letters.err == nil {
+		return 0
+	}
+	return f & (keywordFlag(keywords.Letters) - keywordFlag(0))
+}
+
 // nameless returns those of the letters in f that have no name.
 func (k *keywordState) nameless(f Flags) Flags {
+	if k.letters.err != nil {
+		return 0
+	}
 	var left Flags
 	for i, name := range k.table {
 		if name == "" {
@@ -246,7 +272,7 @@ func (k *keywordState) marks(dir vfs.Dir, set FlagSet, add bool) (Marks, error) 
 			continue
 		}
 		if i < 0 {
-			if i = t.Free(); i >= 0 {
+			if i = k.free(&t); i >= 0 && keywords.Possible(name) {
 				t[i] = name
 			} else if i = k.number(name, &more); i >= 0 {
 				i += keywords.Letters

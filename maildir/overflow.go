@@ -235,10 +235,14 @@ func (m *Mailbox) compactKeywords(proof bool) {
 
 // sayUnusable logs once that there is a file of keywords that is none.
 func (m *Mailbox) sayUnusable() {
-	if m.keys.err != nil && !m.keys.said {
-		m.host.opt.Log.Warn("keywords beyond 26 are not served", "mailbox", m.name, "err", m.keys.err)
+	say := func(t *trouble, what string) {
+		if t.err != nil && !t.said {
+			m.host.opt.Log.Warn(what, "mailbox", m.name, "err", t.err)
+		}
+		t.said = t.err != nil
 	}
-	m.keys.said = m.keys.err != nil
+	say(&m.keys.letters, "keywords that have a letter are not served")
+	say(&m.keys.beyond, "keywords beyond 26 are not served")
 }
 
 // fewLines is how long imapd-keywords may become before it is looked at whether it

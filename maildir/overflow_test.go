@@ -1,9 +1,11 @@
 package maildir
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -264,6 +266,85 @@ func TestOverflowLimits(t *testing.T) {
 		t.Errorf("a letter beside a FIFO: %v", err)
 	}
 	b.append(b.Mailbox, "two\r\n", FlagSet{Keywords: []string{"kw01"}})
+}
+
+// Where dovecot-keywords is what cannot be read, and may be another folder's, the mail is
+// served. It and the letters are left as they are; keywords get numbers.
+func TestLettersUnreadable(t *testing.T) {
+	t.Parallel()
+	const other = "0 theirs\n1 also\n"
+	for what, put := range map[string]func(path string) error{
+		"link":      func(path string) error { return os.Symlink("other", path) },
+		"dead link": func(path string) error { return os.Symlink("nowhere", path) },
+		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"FIFO":      func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"large":     func(path string) error { return os.WriteFile(path, bytes.Repeat([]byte("x"), 1<<20+1), 0o600) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			root := files{"other": other, "cur/1.a:2,Sab": "x\n", "cur/2.b:2,": "x\n"}.make(t)
+			path := filepath.Join(root, keywords.Name)
+			if err := put(path); err != nil {
+				t.Fatal(err)
+			}
+			before, err := os.Lstat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var log bytes.Buffer
+			m, err := openOnce(t, root, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx := context.Background()
+			change := func(u UID, op FlagOp, set FlagSet) {
+				t.Helper()
+				if _, err := m.SetFlags(ctx, []UID{u}, op, set); err != nil {
+					t.Error(err)
+				}
+			}
+			change(1, AddFlags, FlagSet{Keywords: []string{"new"}})
+			change(1, ReplaceFlags, FlagSet{Flagged, []string{"newer"}})
+			change(2, AddFlags, FlagSet{Keywords: []string{"new"}})
+			if err := m.Sync(ctx, Serve); err != nil {
+				t.Error(err)
+			}
+			if got, want := told(m), []string{`1 1.a \Flagged newer`, `2 2.b new`}; !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			if !exists(m.cur, "1.a:2,Fab") {
+				t.Error("letters have been changed")
+			}
+			after, err := os.Lstat(path)
+			text, _ := os.ReadFile(filepath.Join(root, "other"))
+			if err != nil || !os.SameFile(before, after) || string(text) != other {
+				t.Errorf("written over: %v, %q", err, text)
+			}
+			if n := strings.Count(log.String(), "have a letter are not served"); n != 1 {
+				t.Errorf("said %d times:\n%s", n, log.String())
+			}
+			if err := os.RemoveAll(path); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(other), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			change(2, AddFlags, FlagSet{Keywords: []string{"also"}})
+			if got, want := toldSorted(m), []string{`1 1.a \Flagged also newer theirs`, `2 2.b also new`}; !slices.Equal(got, want) {
+				t.Errorf("mended: got %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// What could not be read again is no keyword.
+func TestKeywordTooLong(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{})
+	u := b.append(b.Mailbox, "one\r\n", FlagSet{})
+	if _, err := b.SetFlags(context.Background(), []UID{u}, AddFlags, FlagSet{Keywords: []string{strings.Repeat("x", 1025)}}); !errors.Is(err, ErrKeywords) {
+		t.Errorf("error %v", err)
+	}
 }
 
 // A keyword that has a letter and a number too, because another program gave it a

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"imapd/maildir/tree"
+	"imapd/maildir/vfs"
 )
 
 // userIn makes a Maildir in dir for one more user of h, and opens its INBOX.
@@ -94,6 +95,40 @@ func TestHungDisk(t *testing.T) {
 	}
 	if starved(t, other) {
 		t.Error("a disk waits for another one")
+	}
+}
+
+// TestOpeningHasSlot holds that whatever is done to folders opens no directory without a
+// slot.
+func TestOpeningHasSlot(t *testing.T) {
+	t.Parallel()
+	var h *Host
+	doing := ""
+	h = NewHost(Options{NoNotify: true, Open: func(path string) (vfs.Dir, error) {
+		if len(h.slots) == 0 {
+			t.Errorf("%s: %s is opened without a slot", doing, path)
+		}
+		return vfs.Open(path)
+	}})
+	t.Cleanup(func() { h.Close() })
+	root := files{"courierimapsubscribed": "INBOX\nINBOX.Work\n", "maildirsize": "1000S\n           0            0\n"}.make(t)
+	ctx := context.Background()
+	var st *Store
+	for _, step := range []struct {
+		what string
+		do   func() error
+	}{
+		{"Open", func() (err error) { st, err = h.Open(tree.Config{Root: root, Separator: '/'}); return err }},
+		{"Init", func() error { return st.Init() }},
+		{"Subscriptions", func() error { _, err := st.Subscriptions(); return err }},
+		{"Create", func() error { return st.Create(ctx, "Entwürfe") }},
+		{"Rename", func() error { return st.Rename(ctx, "Entwürfe", "Trash") }},
+		{"Delete", func() error { return st.Delete(ctx, "Trash") }},
+	} {
+		doing = step.what
+		if err := step.do(); err != nil {
+			t.Fatalf("%s: %v", doing, err)
+		}
 	}
 }
 

@@ -55,7 +55,14 @@ func seed(control vfs.Dir, validity uint32) error {
 }
 
 // Init makes what is missing of the root, so that INBOX can be opened.
-func (s *Store) Init() error { return s.tree.Init() }
+func (s *Store) Init() error {
+	leave, err := s.slot(context.Background())
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return s.tree.Init()
+}
 
 // List returns the folders of the store, sorted by name.
 func (s *Store) List() ([]tree.Folder, error) {
@@ -135,7 +142,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	}
 	defer lock.Unlock()
 	var sum quota.Usage
-	if rule := s.quotaRule(); rule != quota.None {
+	if rule := s.countingRule(); rule != quota.None {
 		if sum, err = s.folderTakes(rule, m.dir.Path()); err != nil {
 			return err
 		}
@@ -171,17 +178,13 @@ func (s *Store) Rename(ctx context.Context, old, name string) error {
 // renameFolders renames old and the folders below it. What becomes Courier's Trash, or
 // has been it, may count otherwise.
 func (s *Store) renameFolders(old, name string) error {
-	from, _, err := s.tree.Path(old)
-	if err != nil {
-		return err
-	}
-	to, _, err := s.tree.Path(name)
+	from, to, err := s.paths(old, name)
 	if err != nil {
 		return err
 	}
 	rule := quota.None
 	if s.isTrash(from) || s.isTrash(to) {
-		rule = s.quotaRule()
+		rule = s.countingRule()
 	}
 	if rule != quota.Courier {
 		return s.tree.Rename(old, name)
@@ -200,6 +203,19 @@ func (s *Store) renameFolders(old, name string) error {
 	}
 	s.charge(is.Minus(was))
 	return nil
+}
+
+// paths returns where the mail of two folders is.
+func (s *Store) paths(a, b string) (first, second string, err error) {
+	leave, err := s.slot(context.Background())
+	if err != nil {
+		return "", "", err
+	}
+	defer leave()
+	if first, _, err = s.tree.Path(a); err == nil {
+		second, _, err = s.tree.Path(b)
+	}
+	return first, second, err
 }
 
 // moveAll moves the messages of one folder into another. It reports whether

@@ -122,7 +122,8 @@ func (s *Snapshot) settledDown() bool { return s != nil && s.Validity != 0 }
 // unwritable reports whether err keeps us from recording UIDs, but not from
 // serving what has one.
 func unwritable(err error) bool {
-	return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+	return !errors.Is(err, errUnread) &&
+		(errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT))
 }
 
 // withoutLock is the end of Sync where the lock cannot be had for the reason err:

@@ -41,6 +41,16 @@ func takenBy(dir vfs.Dir, name string) quota.Usage {
 // isTrash reports whether path is that of the folder that Courier does not count.
 func (s *Store) isTrash(path string) bool { return path == s.cfg.Root+"/.Trash" }
 
+// countingRule is quotaRule with a slot.
+func (s *Store) countingRule() quota.Rule {
+	leave, err := s.slot(context.Background())
+	if err != nil {
+		return quota.None
+	}
+	defer leave()
+	return s.quotaRule()
+}
+
 // quotaRule returns which messages of the user count in maildirsize.
 func (s *Store) quotaRule() quota.Rule {
 	if !s.tree.UserHas(quota.Name) {

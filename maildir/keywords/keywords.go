@@ -26,6 +26,10 @@ const lockName = Name + ".lock"
 // maxSize is far above what 26 keywords need.
 const maxSize = 1 << 20
 
+// ErrLetters says that the file cannot be read: it is no regular file, or too large, or
+// not ours to read. So nobody knows what letters mean, and none may be given a name.
+var ErrLetters = errors.New("dovecot-keywords cannot be used")
+
 // Letters is the number of keywords that file names can carry.
 const Letters = 26
 
@@ -131,14 +135,14 @@ func StatFile(dir vfs.Dir) (Stat, error) {
 }
 
 // Read reads the file of dir. A folder without one has an empty table and a
-// zero Stat.
+// zero Stat. It fails with ErrLetters where there is what cannot be one.
 func Read(dir vfs.Dir) (Table, Stat, error) {
 	b, st, err := vfs.ReadRegular(dir, Name, maxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Table{}, Stat{}, nil
 	}
 	if err != nil {
-		return Table{}, Stat{}, err
+		return Table{}, Stat{}, unusable(ErrLetters, err)
 	}
 	return Parse(b), statOf(&st), nil
 }
@@ -150,8 +154,12 @@ func Read(dir vfs.Dir) (Table, Stat, error) {
 // Readers compare the time of change in whole seconds, so it is set at least
 // one second above that of old, into the future if need be.
 func Write(dir vfs.Dir, t Table, old Stat) (Stat, error) {
+	text := t.Encode()
 	if err := t.check(); err != nil {
 		return Stat{}, err
+	}
+	if len(text) > maxSize {
+		return Stat{}, errors.New("dovecot-keywords: too large to be read again")
 	}
 	if err := dir.Unlink(lockName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Stat{}, err
@@ -160,7 +168,7 @@ func Write(dir vfs.Dir, t Table, old Stat) (Stat, error) {
 	if err != nil {
 		return Stat{}, err
 	}
-	st, err := fill(dir, f, &t, old)
+	st, err := fill(dir, f, text, old)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -180,8 +188,8 @@ func (t *Table) check() error {
 	return nil
 }
 
-func fill(dir vfs.Dir, f vfs.File, t *Table, old Stat) (Stat, error) {
-	if _, err := f.Write(t.Encode()); err != nil {
+func fill(dir vfs.Dir, f vfs.File, text []byte, old Stat) (Stat, error) {
+	if _, err := f.Write(text); err != nil {
 		return Stat{}, err
 	}
 	var st unix.Stat_t

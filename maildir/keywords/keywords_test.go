@@ -93,9 +93,9 @@ func TestFile(t *testing.T) {
 	if info, _ := os.Stat(path + "/" + Name); info.Mode().Perm() != 0o660 {
 		t.Errorf("mode %v", info.Mode())
 	}
-	for _, bad := range []Table{{0: "a\nb"}, {0: "a", 1: "A"}, {3: "\x00"}} {
+	for _, bad := range []Table{{0: "a\nb"}, {0: "a", 1: "A"}, {3: "\x00"}, {0: strings.Repeat("x", maxSize)}} {
 		if _, err := Write(dir, bad, stat); err == nil {
-			t.Errorf("%q was written", bad)
+			t.Errorf("%.100q was written", bad)
 		}
 	}
 	if names, _ := os.ReadDir(path); len(names) != 1 {

@@ -168,7 +168,7 @@ func (o *Overflow) Read(dir vfs.Dir) (Changes, error) {
 	fd, st, err := vfs.OpenRegular(dir, OverflowName)
 	if err != nil {
 		o.reset()
-		return Changes{All: true}, unusable(err)
+		return Changes{All: true}, unusable(ErrOverflow, err)
 	}
 	defer unix.Close(fd)
 	now := overflowStatOf(&st)
@@ -179,7 +179,7 @@ func (o *Overflow) Read(dir vfs.Dir) (Changes, error) {
 	b, err := tail(fd, o.size, now.Size)
 	if err != nil {
 		o.reset()
-		return Changes{All: true}, unusable(&os.PathError{Op: "read", Path: dir.Path() + "/" + OverflowName, Err: err})
+		return Changes{All: true}, unusable(ErrOverflow, &os.PathError{Op: "read", Path: dir.Path() + "/" + OverflowName, Err: err})
 	}
 	o.stat = now
 	changed := o.take(b)
@@ -199,10 +199,10 @@ func overflowStatOf(st *unix.Stat_t) overflowStat {
 	return overflowStat{statOf(st), st.Ctim.Nano()}
 }
 
-// unusable marks errors that say what the file is, not how the disk is.
-func unusable(err error) error {
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EFBIG) || errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w: %w", ErrOverflow, err)
+// unusable marks errors that say what a file is, not how the disk is.
+func unusable(mark, err error) error {
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EFBIG) || errors.Is(err, unix.ENXIO) || errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: %w", mark, err)
 	}
 	return err
 }

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -150,21 +151,31 @@ func parseLine(line string) (u Usage, ok bool) {
 
 // RuleOf returns by what rule the file of dir counts.
 func RuleOf(dir vfs.Dir) Rule {
-	fd, _, err := vfs.OpenRegular(dir, Name)
+	b, err := beginning(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return None
 	case err != nil:
 		return All // whoever wants to write will say why that cannot be
 	}
-	defer unix.Close(fd)
-	var b [256]byte // more than two lines have
-	n, err := vfs.ReadFullAt(fd, b[:], 0)
-	if err != nil && err != io.EOF {
-		return All
-	}
-	_, lines, _ := bytes.Cut(b[:n], []byte{'\n'})
+	_, lines, _ := bytes.Cut(b, []byte{'\n'})
 	return ruleOf(lines)
+}
+
+// beginning returns what the file of dir begins with, its first two lines at least,
+// however long it has become.
+func beginning(dir vfs.Dir) ([]byte, error) {
+	fd, _, err := vfs.OpenRegular(dir, Name)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	b := make([]byte, fullSize)
+	n, err := vfs.ReadFullAt(fd, b, 0)
+	if err != nil && err != io.EOF {
+		return nil, &os.PathError{Op: "read", Path: dir.Path() + "/" + Name, Err: err}
+	}
+	return b[:n], nil
 }
 
 // Append notes change in the file of dir, if there is one. ErrRecount says that it
@@ -200,23 +211,15 @@ func Append(dir vfs.Dir, change Usage) error {
 	return err
 }
 
-// Read reads the file of dir. It fails with fs.ErrNotExist, and as Parse does.
-func Read(dir vfs.Dir) (File, error) {
-	data, _, err := vfs.ReadRegular(dir, Name, 1<<20)
-	if err != nil {
-		return File{}, err
-	}
-	return Parse(data)
-}
-
 // Replace makes the file of dir, which is there, one that has the first line of
 // before and one with usage. If another program is about to do that it is left to
 // it.
 func Replace(dir vfs.Dir, usage Usage) error {
-	old, err := Read(dir)
-	if err != nil && !errors.Is(err, ErrRecount) {
+	b, err := beginning(dir)
+	if err != nil {
 		return err
 	}
+	old, _ := Parse(b) // what the lines sum up to does not matter
 	f, err := lock(dir)
 	if errors.Is(err, fs.ErrExist) {
 		return nil

@@ -135,7 +135,9 @@ func (t *Tree) makePlace(base string, parts []string) (place, error) {
 		sub, err := vfs.MkdirLike(dir, r)
 		if err == nil {
 			made = append(made, t.rmdirLater(base, raw[:i], r))
-			err = dir.Sync()
+			if err = dir.Sync(); err != nil {
+				sub.Close()
+			}
 		} else if errors.Is(err, fs.ErrExist) {
 			sub, err = dir.OpenDir(r)
 		}

@@ -124,6 +124,69 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// A tallied directory is one of those that are open, and fails the sync that a test
+// chose.
+type tallied struct {
+	vfs.Dir
+	tally *tally
+}
+
+type tally struct{ open, syncs int }
+
+func (y *tally) add(d vfs.Dir, err error) (vfs.Dir, error) {
+	if err != nil {
+		return nil, err
+	}
+	y.open++
+	return tallied{d, y}, nil
+}
+
+func (d tallied) OpenDir(name string) (vfs.Dir, error) { return d.tally.add(d.Dir.OpenDir(name)) }
+
+func (d tallied) Close() error {
+	d.tally.open--
+	return d.Dir.Close()
+}
+
+func (d tallied) Sync() error {
+	if d.tally.syncs--; d.tally.syncs == 0 {
+		return errInjected
+	}
+	return d.Dir.Sync()
+}
+
+// TestSyncFaults holds that no directory stays open, whichever cannot be synced.
+func TestSyncFaults(t *testing.T) {
+	t.Parallel()
+	changes := map[string]func(*Tree) error{
+		"create":    func(t *Tree) error { return t.Create("New/Sub") },
+		"delete":    func(t *Tree) error { return t.Delete("A") },
+		"rename":    func(t *Tree) error { return t.Rename("A", "Z/Y") },
+		"subscribe": func(t *Tree) error { return t.Subscribe("A") },
+	}
+	for what, change := range changes {
+		for _, layout := range []Layout{PlusPlus, FS} {
+			for n := 1; ; n++ {
+				dir := t.TempDir()
+				y := tally{syncs: -1}
+				tree := open(t, Config{Root: dir + "/mail", Control: dir + "/control", Layout: layout,
+					Open: func(path string) (vfs.Dir, error) { return y.add(vfs.Open(path)) }})
+				if err := errors.Join(tree.Init(), tree.Create("A")); err != nil {
+					t.Fatal(err)
+				}
+				y.syncs = n
+				err := change(tree)
+				if err != nil && !errors.Is(err, errInjected) || y.open > 0 {
+					t.Errorf("%s, layout %d, sync %d: %d directories are open, %v", what, layout, n, y.open, err)
+				}
+				if y.syncs > 0 {
+					break
+				}
+			}
+		}
+	}
+}
+
 // fault reports whether step n of the change was reached.
 func fault(t *testing.T, what string, change func(*Tree) error, layout Layout, control bool, n int) bool {
 	t.Helper()

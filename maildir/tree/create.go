@@ -18,7 +18,7 @@ import (
 // container, in Maildir++ a folder as any other. Create fails with ErrExists,
 // ErrName, and with ErrLimit where there are Config.MaxFolders.
 func (t *Tree) Create(name string) error {
-	parts, err := t.parseNew(name)
+	parts, err := t.read(name, t.parseNew)
 	if err != nil {
 		return err
 	}
@@ -238,5 +238,9 @@ func (t *Tree) controlDir(parts []string) (control vfs.Dir, undo func(), err err
 			p.close()
 		}
 	}
-	return control, undo, p.dir.Sync()
+	if err := p.dir.Sync(); err != nil {
+		control.Close()
+		return nil, undo, err
+	}
+	return control, undo, nil
 }

@@ -16,7 +16,7 @@ import (
 // nobody else works on it. It fails with ErrNotFound, with ErrHasChildren for
 // a container that is not empty (fs layout), and with ErrName for INBOX.
 func (t *Tree) Delete(name string) error {
-	parts, err := t.parse(name)
+	parts, err := t.read(name, t.parse)
 	if err != nil {
 		return err
 	}

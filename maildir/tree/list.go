@@ -55,18 +55,14 @@ type rawFolder struct {
 // folders returns what there is of folders, and lets it tell the encoding of
 // names if that is open.
 func (t *Tree) folders() (list []rawFolder, err error) {
-	limit := max(maxFolders, 2*t.maxFolders)
 	var v vote
 	err = t.walk(func(parts []string, exists bool) bool {
 		v.count(parts)
 		if exists || len(parts) == 0 || t.layout == FS {
 			list = append(list, rawFolder{parts, exists})
 		}
-		return len(list) <= limit
+		return true
 	})
-	if err == nil && len(list) > limit {
-		err = fmt.Errorf("%s: %w", t.root, ErrLimit)
-	}
 	if err == nil {
 		t.names.CompareAndSwap(int32(AutoNames), int32(v.encoding()))
 	}
@@ -135,21 +131,35 @@ func inInbox(name string, separator byte) bool {
 }
 
 // walk calls fn for the root (no parts) and every directory that may be a
-// folder, with its parts as they are on disk, until fn returns false.
+// folder, with its parts as they are on disk, until fn returns false. It fails with
+// ErrLimit where there are too many: links between a few directories of an fs layout can
+// make a million names.
 func (t *Tree) walk(fn func(raw []string, exists bool) bool) error {
 	root, err := t.open(t.root)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	if !fn(nil, isDir(root, "cur")) {
+	left := t.maxWalk
+	each := func(raw []string, exists bool) bool {
+		if exists || t.layout == FS {
+			left--
+		}
+		return left >= 0 && fn(raw, exists)
+	}
+	if !each(nil, isDir(root, "cur")) {
 		return nil
 	}
 	if t.layout == FS {
-		w := walker{fn: fn}
-		return w.root(root)
+		w := walker{fn: each}
+		err = w.root(root)
+	} else {
+		err = flatNames(root, func(e string, raw []string) bool { return each(raw, t.isFolder(root, e)) })
 	}
-	return flatNames(root, func(e string, raw []string) bool { return fn(raw, t.isFolder(root, e)) })
+	if err == nil && left < 0 {
+		err = fmt.Errorf("%s: %w", t.root, ErrLimit)
+	}
+	return err
 }
 
 // isFolder reports whether the directory entry of dir is a folder. In Maildir++ one

@@ -97,6 +97,16 @@ func (t *Tree) partFault(p string) string {
 	return ""
 }
 
+// read calls parse with a slot: how names are written may have to be found out.
+func (t *Tree) read(name string, parse func(string) ([]string, error)) ([]string, error) {
+	leave, err := t.slot()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return parse(name)
+}
+
 // parseNew is parse for a name that is to be given to a folder: nothing in it
 // may surprise a person, a shell or the files that lie beside folders.
 func (t *Tree) parseNew(name string) ([]string, error) {

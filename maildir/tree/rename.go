@@ -16,11 +16,11 @@ import (
 // any of the new names), and ErrName: for INBOX, for a name below old, and where
 // a folder below old would get too long a name.
 func (t *Tree) Rename(old, name string) error {
-	from, err := t.parse(old)
+	from, err := t.read(old, t.parse)
 	if err != nil {
 		return err
 	}
-	to, err := t.parseNew(name)
+	to, err := t.read(name, t.parseNew)
 	if err != nil {
 		return err
 	}

@@ -148,7 +148,7 @@ func readSubscriptions(dir vfs.Dir) (subscriptionFile, error) {
 
 // Subscribe adds name, which need not exist, to the subscriptions, durably.
 func (t *Tree) Subscribe(name string) error {
-	parts, err := t.parse(name)
+	parts, err := t.read(name, t.parse)
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (t *Tree) Subscribe(name string) error {
 // Unsubscribe removes name from the subscriptions, durably. It is no error if it
 // is not among them.
 func (t *Tree) Unsubscribe(name string) error {
-	parts, err := t.parse(name)
+	parts, err := t.read(name, t.parse)
 	if err != nil {
 		return err
 	}
@@ -182,14 +182,8 @@ func (t *Tree) Unsubscribe(name string) error {
 // that another server kept, durably. They come as their parts, in modified UTF-7
 // or UTF-8; what no folder can be called is left out.
 func (t *Tree) FirstSubscriptions(names [][]string) error {
-	control, err := t.OpenUser()
-	if err != nil {
+	if there, err := t.hasSubscriptions(); there || err != nil {
 		return err
-	}
-	there := isThere(control, subscriptionsName)
-	control.Close()
-	if there {
-		return nil
 	}
 	return t.editSubscriptions(func(f *subscriptionFile) bool {
 		if len(f.lines) > 0 {
@@ -206,6 +200,20 @@ func (t *Tree) FirstSubscriptions(names [][]string) error {
 		}
 		return true
 	})
+}
+
+func (t *Tree) hasSubscriptions() (bool, error) {
+	leave, err := t.slot()
+	if err != nil {
+		return false, err
+	}
+	defer leave()
+	control, err := t.OpenUser()
+	if err != nil {
+		return false, err
+	}
+	defer control.Close()
+	return isThere(control, subscriptionsName), nil
 }
 
 // foreignPart decodes a part of a name of which it is not known how it is

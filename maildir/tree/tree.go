@@ -59,7 +59,7 @@ const (
 	maxKnown   = 4096 // longest name of a folder that is there, in octets of UTF-8
 	maxPart    = 255  // of one directory, in octets on disk
 	maxDepth   = 64
-	maxFolders = 100_000 // that List returns at least; more may be ErrLimit
+	maxFolders = 100_000 // that a walk finds at least; more may be ErrLimit
 )
 
 // What the limits of Config are where they are 0.
@@ -130,6 +130,7 @@ type Tree struct {
 	prefix               string
 	maxName              int
 	maxFolders           int
+	maxWalk              int          // folders that a walk finds
 	spare                atomic.Int32 // folders that can be made before they are counted
 	lock                 func(context.Context, vfs.Dir, string) (func() error, error)
 	slot                 func() (leave func(), err error)
@@ -160,6 +161,7 @@ func Open(cfg Config) (*Tree, error) {
 	if t.maxFolders = cfg.MaxFolders; t.maxFolders == 0 {
 		t.maxFolders = defaultFolders
 	}
+	t.maxWalk = max(maxFolders, 2*t.maxFolders)
 	if t.separator == 0 {
 		t.separator = '/'
 	}
@@ -201,7 +203,7 @@ func (t *Tree) Names() Encoding {
 		v.count(parts)
 		return true
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrLimit) {
 		return UTF7 // whoever asked will meet the error too
 	}
 	t.names.CompareAndSwap(int32(AutoNames), int32(v.encoding()))

@@ -418,6 +418,53 @@ func TestListFS(t *testing.T) {
 	}
 }
 
+// TestWalkEnds holds that links between a few directories do not make a walk without end:
+// each of these has twice as many names as the one before.
+func TestWalkEnds(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	makeFolders(t, root, ".", "Work")
+	for i := range 12 {
+		makeFolders(t, root, fmt.Sprintf("d%d", i))
+		for _, link := range []string{"a", "b"} {
+			if err := os.Symlink(fmt.Sprintf("../d%d", i+1), fmt.Sprintf("%s/d%d/%s", root, i, link)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	makeFolders(t, root, "d12")
+	opened := 0
+	tree := open(t, Config{Root: root, Layout: FS, Open: func(path string) (vfs.Dir, error) {
+		d, err := vfs.Open(path)
+		return countedDir{d, &opened}, err
+	}})
+	tree.maxWalk = 500
+	if _, err := tree.List(); !errors.Is(err, ErrLimit) {
+		t.Errorf("List: %v", err)
+	}
+	if err := tree.Rename("Work", "Play"); !errors.Is(err, ErrLimit) {
+		t.Errorf("Rename: %v", err)
+	}
+	if e := tree.Names(); e != UTF7 || Encoding(tree.names.Load()) != UTF7 {
+		t.Errorf("Names: %d, and it is not kept", e)
+	}
+	if most := 3 * (tree.maxWalk + 50); opened > most {
+		t.Errorf("%d directories were opened, want %d", opened, most)
+	}
+}
+
+// A countedDir counts the directories that are opened below it.
+type countedDir struct {
+	vfs.Dir
+	opened *int
+}
+
+func (c countedDir) OpenDir(name string) (vfs.Dir, error) {
+	*c.opened++
+	d, err := c.Dir.OpenDir(name)
+	return countedDir{d, c.opened}, err
+}
+
 // BenchmarkList lists 1,000 folders.
 func BenchmarkList(b *testing.B) {
 	root := b.TempDir()

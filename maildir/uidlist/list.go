@@ -100,15 +100,17 @@ type Damage struct {
 	// Bad counts lines that say nothing usable.
 	Bad int
 	// Renumber holds base names that the file lists under a UID that cannot
-	// be theirs, in its order: messages that need a new UID.
+	// be theirs, in its order: messages that need a new UID. Of those that are
+	// too many to hold More has the number: their files have no UID either way.
 	Renumber []string
+	More     int
 	// NoNext and NoGUID say that the header lacks these fields.
 	NoNext, NoGUID bool
 }
 
 // Any reports whether there is damage.
 func (d Damage) Any() bool {
-	return d.Torn > 0 || d.Bad > 0 || len(d.Renumber) > 0 || d.NoNext || d.NoGUID
+	return d.Torn > 0 || d.Bad > 0 || len(d.Renumber) > 0 || d.More > 0 || d.NoNext || d.NoGUID
 }
 
 // NeedsRewrite reports whether l must be written anew before anything is

@@ -23,7 +23,7 @@ func Parse(data []byte) (List, error) {
 	p.lines(rest)
 	l.Entries, l.Lines = p.entries, p.count
 	l.Size = int64(len(data)-len(rest)) + p.size
-	l.Damage.Torn, l.Damage.Bad, l.Damage.Renumber = p.damage.Torn, p.damage.Bad, p.damage.Renumber
+	l.Damage.Torn, l.Damage.Bad, l.Damage.Renumber, l.Damage.More = p.damage.Torn, p.damage.Bad, p.damage.Renumber, p.damage.More
 	l.Damage.Cut = p.cut(string(rest[p.size:]))
 	l.Next = p.next
 	return l, err
@@ -35,7 +35,7 @@ type Tail struct {
 	Size    int64   // octets understood; add them to List.Size
 	Lines   int
 	Next    uint32 // above after and every UID mentioned
-	Damage  Damage // Torn, Bad and Renumber
+	Damage  Damage // Torn, Bad, Renumber and More
 }
 
 // ParseTail reads the lines that were appended behind List.Size octets of a
@@ -116,6 +116,13 @@ func number(s string) (uint32, bool) {
 	return uint32(n), n > 0
 }
 
+// maxExpected is for how many entries there is room before the first is read: a line
+// need not be one. maxRenumber is how many names Damage.Renumber holds.
+const (
+	maxExpected = 1 << 20
+	maxRenumber = 1000
+)
+
 // A parser reads entry lines.
 type parser struct {
 	v1     bool   // lines without fields and colon
@@ -136,7 +143,7 @@ func (p *parser) lines(data []byte) {
 	p.damage.Torn = len(data) - end
 	p.size = int64(end)
 	if end > 0 {
-		p.entries = make([]Entry, 0, bytes.Count(data[:end], []byte{'\n'}))
+		p.entries = make([]Entry, 0, min(bytes.Count(data[:end], []byte{'\n'}), maxExpected))
 		p.text(string(data[:end]))
 	}
 	p.mention(leadingUID(string(data[end:min(len(data), end+16)])))
@@ -270,7 +277,11 @@ func (p *parser) bad(line string) {
 
 func (p *parser) renumber(base string) {
 	base, _, _ = strings.Cut(base, ":")
-	if ValidBase(base) {
+	switch {
+	case !ValidBase(base):
+	case len(p.damage.Renumber) == maxRenumber:
+		p.damage.More++
+	default:
 		p.damage.Renumber = append(p.damage.Renumber, strings.Clone(base))
 	}
 }
@@ -316,7 +327,7 @@ func (p *parser) take(uid uint32, base, extra string) {
 		p.mention(uid)
 	case uid <= p.skip:
 	default:
-		p.damage.Renumber = append(p.damage.Renumber, strings.Clone(base))
+		p.renumber(base)
 	}
 }
 

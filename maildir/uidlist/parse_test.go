@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -212,6 +215,30 @@ func TestParseAllocations(t *testing.T) {
 	})
 	if n > 10 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestParseMemory holds that lines which are no entries cost nothing beyond a copy of
+// the text, and room for a list of a usual length.
+func TestParseMemory(t *testing.T) {
+	const size = 2 << 20
+	for what, line := range map[string]string{"empty lines": "\n", "no UIDs": "x :a\n", "descending UIDs": "1 :%d\n"} {
+		var text strings.Builder
+		text.WriteString("3 V1 N5 G" + messGUID + "\n4 :x\n")
+		for i := 0; text.Len() < size; i++ {
+			text.WriteString(strings.ReplaceAll(line, "%d", strconv.Itoa(i)))
+		}
+		data := []byte(text.String())
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		l, err := Parse(data)
+		runtime.ReadMemStats(&after)
+		if err != nil || len(l.Entries) != 1 || !l.NeedsRewrite() || len(l.Damage.Renumber) > maxRenumber {
+			t.Errorf("%s: %d entries, %d to be renumbered, damage %v, %v", what, len(l.Entries), len(l.Damage.Renumber), l.Damage.Any(), err)
+		}
+		if took, most := after.TotalAlloc-before.TotalAlloc, uint64(2*size+maxExpected*unsafe.Sizeof(Entry{})); took > most {
+			t.Errorf("%s: %d octets take %d, want %d", what, size, took, most)
+		}
 	}
 }
 

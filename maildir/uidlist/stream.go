@@ -100,7 +100,7 @@ func (s *stream) list() (List, error) {
 	}
 	l.Lines, l.Next = s.count, s.next
 	l.Size += s.size
-	l.Damage.Torn, l.Damage.Bad, l.Damage.Renumber = int(s.end-l.Size), s.damage.Bad, s.damage.Renumber
+	l.Damage.Torn, l.Damage.Bad, l.Damage.Renumber, l.Damage.More = int(s.end-l.Size), s.damage.Bad, s.damage.Renumber, s.damage.More
 	return l, err
 }
 
