@@ -460,3 +460,35 @@ func TestUndoSparesTheOnlyName(t *testing.T) {
 		}
 	}
 }
+
+// What a COPY left that could not link is removed as well, whole, but not what another
+// program has moved there under the same name meanwhile.
+func TestKilledCopyOfDuplicates(t *testing.T) {
+	t.Parallel()
+	for _, moved := range []bool{false, true} {
+		killed(t, func(b *box) {
+			stock(3)(b)
+			for _, sub := range []string{"cur", "tmp"} {
+				if err := os.Chmod(b.in(".Other", sub), 0o770); err != nil {
+					b.t.Fatal(err)
+				}
+			}
+		}, func(b *box) error {
+			_, err := b.Copy(context.Background(), []UID{1, 2, 3}, b.open("Other"))
+			return err
+		}, func(b *box, at int, err error) {
+			name := b.files("cur")[0]
+			if there, _ := filepath.Glob(b.in(".Other", "cur", name[:baseLen(name)]+"*")); moved && len(there) == 0 {
+				if err := os.Rename(b.in("cur", name), b.in(".Other", "cur", name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.sync(Serve)
+			here, there := bodies(t, b.Mailbox), bodies(t, b.open("Other"))
+			all := slices.Compact(slices.Sorted(slices.Values(slices.Concat(here, there))))
+			if len(all) != 3 || !moved && !slices.Equal(there, wanted(0, 3)) && (err == nil || len(there) > 0) {
+				t.Errorf("moved: %v, INBOX %q, Other %q", moved, here, there)
+			}
+		})
+	}
+}
