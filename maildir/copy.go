@@ -101,7 +101,7 @@ func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox, intend f
 		return Copied{}, err
 	}
 	a.prepare = func(taken map[string]bool) ([]newcomer, error) {
-		rule := to.store.quotaRule()
+		rule, trash := to.store.quotaRule(), to.isTrash()
 		add := make([]newcomer, len(list))
 		for i, src := range list {
 			marks, err := to.keys.marks(to.control, src.flags, true)
@@ -119,7 +119,7 @@ func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox, intend f
 					err = m.putInto(src, to, name)
 				}
 				if err == nil && rule != quota.None {
-					sum = sum.Add(to.store.usageOf(rule, to.cur, name))
+					sum = sum.Add(usageOf(rule, trash, to.cur, name))
 				}
 				return err
 			}

@@ -184,7 +184,7 @@ func (m *Mailbox) arrived(msgs []Appending) {
 	for _, a := range msgs {
 		a.tmp = ""
 	}
-	trash := m.store.isTrash(m.dir.Path())
+	trash := m.isTrash()
 	m.store.chargeBy(func(rule quota.Rule) (sum quota.Usage) {
 		for _, a := range msgs {
 			if rule.Counts(trash, a.Flags.System&Deleted != 0) {

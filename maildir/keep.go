@@ -194,7 +194,16 @@ func (h *Host) take(id folderID, at site) (m *Mailbox, stale []*Mailbox) {
 		return nil, nil
 	}
 	m.refs++
+	m.path = at.path
 	return m, nil
+}
+
+// where returns the path of the folder, as far as it is known: that by which it was
+// opened last. While somebody has it open it may be renamed.
+func (m *Mailbox) where() string {
+	m.host.mu.Lock()
+	defer m.host.mu.Unlock()
+	return m.path
 }
 
 // release takes a reference to m back, unless it is the last one, which is left to

@@ -79,7 +79,7 @@ func (m *Mailbox) intendMove(list []source, add []newcomer, to *Mailbox) *intent
 	if len(list) == 0 {
 		return nil
 	}
-	target, err := filepath.Rel(m.store.cfg.Root, to.dir.Path())
+	target, err := filepath.Rel(m.store.cfg.Root, to.where())
 	if err != nil || !filepath.IsLocal(target) {
 		return nil
 	}

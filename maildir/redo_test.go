@@ -428,6 +428,34 @@ func TestRedoMove(t *testing.T) {
 	}
 }
 
+// The target of a MOVE is found again that had another name when it was first opened.
+func TestRedoMoveToRenamed(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := newBox(t, Options{})
+	stock(1)(b)
+	b.open("Other")
+	if err := b.st.Rename(ctx, "Other", "Else"); err != nil {
+		t.Fatal(err)
+	}
+	target := b.open("Else")
+	list, err := b.sources(ctx, []UID{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.copy(ctx, list, target, func(list []source, add []newcomer) func() {
+		return b.intendMove(list, add, target).Close // and killed after the copy
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := *b
+	again.restart()
+	if here, there := bodies(t, again.Mailbox), bodies(t, again.open("Else")); len(here) != 0 || !slices.Equal(there, wanted(0, 1)) {
+		t.Errorf("INBOX %q, Else %q", here, there)
+	}
+}
+
 // What a COPY left is removed again, but never the only name of a message: another
 // program may have moved it there meanwhile.
 func TestUndoSparesTheOnlyName(t *testing.T) {

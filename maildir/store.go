@@ -136,7 +136,11 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	defer lock.Unlock()
 	var sum quota.Usage
 	if rule := s.quotaRule(); rule != quota.None {
-		if sum, err = s.folderTakes(rule, m.dir.Path()); err != nil {
+		path, _, err := s.tree.Path(name)
+		if err != nil {
+			return err
+		}
+		if sum, err = s.folderTakes(rule, path); err != nil {
 			return err
 		}
 	}
@@ -326,7 +330,7 @@ func (h *Host) share(s *Store, name, path, control string) (m *Mailbox, stale []
 	if m != nil {
 		return m, stale, nil
 	}
-	m = &Mailbox{host: h, store: s, name: name, refs: 1}
+	m = &Mailbox{host: h, store: s, name: name, path: path, refs: 1}
 	if err := m.openDirs(path, control); err != nil {
 		m.closeDirs()
 		return nil, stale, openError(name, err)
