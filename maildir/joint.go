@@ -155,6 +155,9 @@ func (m *Mailbox) admitAll(all []*adding) {
 // readForAdding reads what must be known before messages are added; with copies which
 // base names are free as well.
 func (m *Mailbox) readForAdding(copies bool) error {
+	if err := m.inTree(); err != nil {
+		return err
+	}
 	if !copies {
 		return errors.Join(m.relist(), m.readKeywords())
 	}
