@@ -96,32 +96,42 @@ func (m *Mailbox) Copy(ctx context.Context, uids []UID, to *Mailbox) (Copied, er
 func (m *Mailbox) copy(ctx context.Context, list []source, to *Mailbox, intend func([]source, []newcomer) (placed func())) (Copied, error) {
 	var sum quota.Usage
 	a := &adding{copies: true}
+	tmp, err := m.duplicates(ctx, list, to)
+	if err != nil {
+		return Copied{}, err
+	}
 	a.prepare = func(taken map[string]bool) ([]newcomer, error) {
-		rule := to.store.quotaRule()
+		rule, trash := to.store.quotaRule(), to.isTrash()
 		add := make([]newcomer, len(list))
-		linked := m.sameRights(to)
 		for i, src := range list {
 			marks, err := to.keys.marks(to.control, src.flags, true)
 			if err != nil {
 				return nil, err
 			}
-			add[i] = newcomer{base: src.name[:baseLen(src.name)], marks: marks, put: func(name string) error {
-				err := m.putInto(src, to, name)
+			n := newcomer{base: src.name[:baseLen(src.name)], marks: marks, from: m.dirOf(src.place), name: src.name}
+			if tmp != nil {
+				n.from, n.name = to.tmp, tmp[i]
+			}
+			n.put = func(name string) (err error) {
+				if tmp != nil {
+					err = to.tmp.RenameNoReplace(tmp[i], to.cur, name)
+				} else {
+					err = m.putInto(src, to, name)
+				}
 				if err == nil && rule != quota.None {
-					sum = sum.Add(to.store.usageOf(rule, to.cur, name))
+					sum = sum.Add(usageOf(rule, trash, to.cur, name))
 				}
 				return err
-			}}
-			if linked {
-				add[i].from, add[i].name = m.dirOf(src.place), src.name
 			}
-			to.rebase(&add[i], src, taken)
-			taken[add[i].base] = true
+			to.rebase(&n, src, taken)
+			taken[n.base] = true
+			add[i] = n
 		}
 		a.placed = intend(list, add)
 		return add, nil
 	}
 	if err := to.arrive(ctx, len(list), a); err != nil {
+		to.removeTmp(tmp)
 		return Copied{}, err
 	}
 	to.store.charge(sum)
@@ -154,8 +164,25 @@ func (m *Mailbox) rebase(n *newcomer, src source, taken map[string]bool) {
 // putInto puts the file of src into the folder to under name: a second name for
 // it where that can be, else a copy.
 func (m *Mailbox) putInto(src source, to *Mailbox, name string) error {
+	err := m.withSource(src, func(dir vfs.Dir, from string) error { return dir.Link(from, to.cur, name) })
+	if !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.EMLINK) && !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	tmp, err := m.duplicate(src, to)
+	if err != nil {
+		return err
+	}
+	if err = to.tmp.RenameNoReplace(tmp, to.cur, name); err != nil {
+		to.tmp.Unlink(tmp)
+	}
+	return err
+}
+
+// withSource calls fn with the directory and the name of src's file, again where that
+// has another name by now.
+func (m *Mailbox) withSource(src source, fn func(dir vfs.Dir, name string) error) error {
 	for try := 0; ; try++ {
-		err := m.putFrom(m.dirOf(src.place), src.name, to, name)
+		err := fn(m.dirOf(src.place), src.name)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -166,50 +193,80 @@ func (m *Mailbox) putInto(src source, to *Mailbox, name string) error {
 	}
 }
 
-func (m *Mailbox) putFrom(dir vfs.Dir, from string, to *Mailbox, name string) error {
-	if !m.sameRights(to) {
-		return m.duplicate(dir, from, to, name)
-	}
-	err := dir.Link(from, to.cur, name)
-	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EMLINK) || errors.Is(err, unix.EPERM) {
-		return m.duplicate(dir, from, to, name)
-	}
-	return err
-}
-
-// sameRights reports whether a file of m has the mode and group that files in to
-// must have, so that the two may be one file.
-func (m *Mailbox) sameRights(to *Mailbox) bool {
+// links reports whether a file of m may have a second name in to: it is on the same file
+// system, and has the mode and group that files there must have.
+func (m *Mailbox) links(to *Mailbox) bool {
 	var a, b unix.Stat_t
 	if unix.Fstat(m.cur.Fd(), &a) != nil || unix.Fstat(to.cur.Fd(), &b) != nil {
 		return false
 	}
-	return a.Mode&0o777 == b.Mode&0o777 && a.Gid == b.Gid
+	return a.Dev == b.Dev && a.Mode&0o777 == b.Mode&0o777 && a.Gid == b.Gid
 }
 
-// duplicate copies the octets and the date of a message, durably.
-func (m *Mailbox) duplicate(dir vfs.Dir, from string, to *Mailbox, name string) error {
-	fd, st, err := vfs.OpenRegular(dir, from)
-	if err != nil {
+// duplicates copies the files of list into tmp/ of the folder to and returns their names
+// there, nil where second names for them do. So an intent can say which files are
+// ours, and nobody waits for the lock meanwhile.
+func (m *Mailbox) duplicates(ctx context.Context, list []source, to *Mailbox) (tmp []string, err error) {
+	if m.links(to) {
+		return nil, nil
+	}
+	defer func() {
+		if err != nil {
+			to.removeTmp(tmp)
+		}
+	}()
+	for _, src := range list {
+		if err := to.slot(ctx); err != nil {
+			return tmp, err
+		}
+		name, err := m.duplicate(src, to)
+		to.leave()
+		if err != nil {
+			return tmp, err
+		}
+		tmp = append(tmp, name)
+	}
+	return tmp, nil
+}
+
+// removeTmp removes those of names that have come no farther than tmp/.
+func (m *Mailbox) removeTmp(names []string) {
+	if len(names) == 0 {
+		return
+	}
+	m.await()
+	defer m.leave()
+	for _, name := range names {
+		m.tmp.Unlink(name)
+	}
+}
+
+// duplicate copies the octets and the date of a message into tmp/ of the folder to,
+// durably, and returns the name there.
+func (m *Mailbox) duplicate(src source, to *Mailbox) (tmp string, err error) {
+	var fd int
+	var st unix.Stat_t
+	err = m.withSource(src, func(dir vfs.Dir, from string) (err error) {
+		fd, st, err = vfs.OpenRegular(dir, from)
 		return err
+	})
+	if err != nil {
+		return "", err
 	}
 	defer unix.Close(fd)
-	tmp := m.host.freshName()
+	tmp = m.host.freshName()
 	f, err := vfs.CreateLike(to.tmp, tmp)
 	if err != nil {
-		return err
+		return "", openError(to.name, err)
 	}
 	err = fillFile(f, fd, time.Unix(st.Mtim.Unix()), m.host.opt.Fsync)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
-	if err == nil {
-		err = to.tmp.RenameNoReplace(tmp, to.cur, name)
-	}
 	if err != nil {
 		to.tmp.Unlink(tmp)
 	}
-	return err
+	return tmp, err
 }
 
 func fillFile(f vfs.File, fd int, date time.Time, mode Fsync) error {

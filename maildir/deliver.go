@@ -272,7 +272,7 @@ type newcomer struct {
 	extra string // fields of its line in the UID list
 	marks Marks
 	put   func(name string) error // places the file in cur/ under name
-	from  vfs.Dir                 // where the file is that gets the name; nil: a new one is made
+	from  vfs.Dir                 // where the file is that gets the name
 	name  string                  // that it has there
 }
 

@@ -114,7 +114,7 @@ func (m *Mailbox) unlink(uids []UID, deleted bool) (done []UID, left int, err er
 		return nil, 0, nil
 	}
 	snap := m.Snapshot()
-	rule := m.store.quotaRule()
+	rule, trash := m.store.quotaRule(), m.isTrash()
 	var changes []change
 	for _, u := range uids {
 		msg, ok := snap.lookup(u)
@@ -123,7 +123,7 @@ func (m *Mailbox) unlink(uids []UID, deleted bool) (done []UID, left int, err er
 		}
 		var size quota.Usage
 		if rule != quota.None {
-			size = m.store.usageOf(rule, m.dirOf(msg.place()), string(msg.name()))
+			size = usageOf(rule, trash, m.dirOf(msg.place()), string(msg.name()))
 		}
 		err = m.dirOf(msg.place()).Unlink(string(msg.name()))
 		if errors.Is(err, fs.ErrNotExist) {

@@ -155,6 +155,9 @@ func (m *Mailbox) admitAll(all []*adding) {
 // readForAdding reads what must be known before messages are added; with copies which
 // base names are free as well.
 func (m *Mailbox) readForAdding(copies bool) error {
+	if err := m.inTree(); err != nil {
+		return err
+	}
 	if !copies {
 		return errors.Join(m.relist(), m.readKeywords())
 	}
@@ -184,7 +187,7 @@ func (m *Mailbox) arrived(msgs []Appending) {
 	for _, a := range msgs {
 		a.tmp = ""
 	}
-	trash := m.store.isTrash(m.dir.Path())
+	trash := m.isTrash()
 	m.store.chargeBy(func(rule quota.Rule) (sum quota.Usage) {
 		for _, a := range msgs {
 			if rule.Counts(trash, a.Flags.System&Deleted != 0) {

@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"imapd/maildir/faultfs"
 	"imapd/maildir/index"
 	"imapd/maildir/vfs"
 )
@@ -227,6 +229,50 @@ func TestExpungedTogether(t *testing.T) {
 	for _, r := range b.past.gone {
 		if r.ModSeq != uint64(b.Snapshot().ModSeq) {
 			t.Errorf("%d to %d have not gone with the rest", r.From, r.To)
+		}
+	}
+}
+
+// A message that comes to a folder which another process has deleted meanwhile is
+// refused, and not put into what is left of it in the trash, though that is all there.
+func TestAddToTrashed(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	for _, follow := range []bool{false, true} {
+		b := newBox(t, Options{NoNotify: !follow})
+		stock(1)(b)
+		target := *b
+		target.Mailbox = b.open("Other")
+		if follow {
+			target.followed()
+		}
+		d, err := target.NewMessage(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Abort()
+		fmt.Fprint(d, "begun before\n")
+		var fault faultfs.FS
+		other := *b
+		other.start(Options{Open: fault.Open})
+		fault.Arm(func(c faultfs.Call) error {
+			if c.Op == "unlink" && strings.Contains(c.Path, "/..DOVECOT-TRASHED/") {
+				return faultfs.ErrKilled
+			}
+			return nil
+		})
+		if other.st.Delete(ctx, "Other"); !fault.Dead() {
+			t.Fatal("the trash was emptied")
+		}
+		b.ageLocks()
+		if _, _, err := target.Append(ctx, []Appending{{Delivery: d}}); !errors.Is(err, ErrNotFound) {
+			t.Errorf("APPEND, tracked %v: %v", follow, err)
+		}
+		if _, err := b.Move(ctx, []UID{1}, target.Mailbox); !errors.Is(err, ErrNotFound) {
+			t.Errorf("MOVE, tracked %v: %v", follow, err)
+		}
+		if b.sync(Look); b.Snapshot().Len() != 1 {
+			t.Errorf("tracked %v: INBOX has %q", follow, told(b.Mailbox))
 		}
 	}
 }

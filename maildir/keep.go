@@ -173,6 +173,18 @@ func (m *Mailbox) inPlace() bool {
 	return !m.uprooted.Load()
 }
 
+// inTree fails with ErrNotFound where the folder is not at its path any more. Who deletes
+// it moves it into the trash with all that we have open; should that not be emptied for
+// now, nothing else tells, and what is added would be lost with it.
+func (m *Mailbox) inTree() error {
+	var st unix.Stat_t
+	err := unix.Stat(filepath.Join(m.where(), "cur"), &st)
+	if err == nil && idOf(m.cur) != (folderID{uint64(st.Dev), st.Ino}) {
+		err = unix.ENOENT
+	}
+	return openError(m.name, err)
+}
+
 // take returns the mailbox with id, open or kept, with one more reference, nil if
 // there is none. The caller closes stale without h.mu, which is held.
 func (h *Host) take(id folderID, at site) (m *Mailbox, stale []*Mailbox) {
@@ -194,7 +206,16 @@ func (h *Host) take(id folderID, at site) (m *Mailbox, stale []*Mailbox) {
 		return nil, nil
 	}
 	m.refs++
+	m.path = at.path
 	return m, nil
+}
+
+// where returns the path of the folder, as far as it is known: that by which it was
+// opened last. While somebody has it open it may be renamed.
+func (m *Mailbox) where() string {
+	m.host.mu.Lock()
+	defer m.host.mu.Unlock()
+	return m.path
 }
 
 // release takes a reference to m back, unless it is the last one, which is left to

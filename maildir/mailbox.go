@@ -23,6 +23,7 @@ type Mailbox struct {
 	store    *Store
 	name     string
 	id       folderID
+	path     string    // it was opened by last; guarded by host.mu
 	refs     int       // guarded by host.mu; 0: kept, see keep.go
 	released time.Time // when refs became 0; guarded by host.mu
 	weight   int       // what it takes in memory while it is kept; guarded by host.mu

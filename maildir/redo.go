@@ -60,7 +60,7 @@ func (m *Mailbox) intendPlacing(add []newcomer) *intents.Held {
 			s.From = a.name // it is somebody's mail already
 		}
 		var st unix.Stat_t
-		if a.from != nil && unix.Fstatat(a.from.Fd(), a.name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && uint64(st.Dev) == m.id.dev {
+		if unix.Fstatat(a.from.Fd(), a.name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
 			s.Dev, s.Ino = uint64(st.Dev), st.Ino
 		}
 		i.Steps = append(i.Steps, s)
@@ -79,7 +79,7 @@ func (m *Mailbox) intendMove(list []source, add []newcomer, to *Mailbox) *intent
 	if len(list) == 0 {
 		return nil
 	}
-	target, err := filepath.Rel(m.store.cfg.Root, to.dir.Path())
+	target, err := filepath.Rel(m.store.cfg.Root, to.where())
 	if err != nil || !filepath.IsLocal(target) {
 		return nil
 	}
@@ -163,9 +163,10 @@ func spots(dirs [2]vfs.Dir, bases map[string]bool) (map[string]spot, error) {
 }
 
 // undoPlacing removes files that were placed, if none of them has a line in the
-// UID list. A list that is not whole proves nothing. Of a message that was copied by
-// a second name the only one stays: somebody else has moved it here, perhaps, or
-// expunged it where it was.
+// UID list. A list that is not whole proves nothing. Only the very files go that were
+// noted: another one may have come under the name. Of a message that was copied by a
+// second name the only one stays: somebody else has moved it here, perhaps, or expunged
+// it where it was.
 func (m *Mailbox) undoPlacing(i intents.Intent) (removed int, err error) {
 	if err := errors.Join(m.list.read(m.control), m.list.load(m.control)); err != nil {
 		return 0, err
@@ -190,7 +191,7 @@ func (m *Mailbox) undoPlacing(i intents.Intent) (removed int, err error) {
 		f, there := at[s.To]
 		var st unix.Stat_t
 		if !there || unix.Fstatat(dirs[f.place].Fd(), f.name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil ||
-			s.Ino != 0 && (s.Ino != st.Ino || s.Dev != uint64(st.Dev)) || s.Ino != 0 && s.From != "" && st.Nlink < 2 {
+			s.Ino != st.Ino || s.Dev != uint64(st.Dev) || s.From != "" && st.Nlink < 2 {
 			continue
 		}
 		if err := dirs[f.place].Unlink(f.name); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -428,6 +428,34 @@ func TestRedoMove(t *testing.T) {
 	}
 }
 
+// The target of a MOVE is found again that had another name when it was first opened.
+func TestRedoMoveToRenamed(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := newBox(t, Options{})
+	stock(1)(b)
+	b.open("Other")
+	if err := b.st.Rename(ctx, "Other", "Else"); err != nil {
+		t.Fatal(err)
+	}
+	target := b.open("Else")
+	list, err := b.sources(ctx, []UID{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.copy(ctx, list, target, func(list []source, add []newcomer) func() {
+		return b.intendMove(list, add, target).Close // and killed after the copy
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := *b
+	again.restart()
+	if here, there := bodies(t, again.Mailbox), bodies(t, again.open("Else")); len(here) != 0 || !slices.Equal(there, wanted(0, 1)) {
+		t.Errorf("INBOX %q, Else %q", here, there)
+	}
+}
+
 // What a COPY left is removed again, but never the only name of a message: another
 // program may have moved it there meanwhile.
 func TestUndoSparesTheOnlyName(t *testing.T) {
@@ -458,5 +486,37 @@ func TestUndoSparesTheOnlyName(t *testing.T) {
 		if len(all) != 2 || !strings.HasPrefix(all[0], "message 0") || !strings.HasPrefix(all[1], "message 1") {
 			t.Errorf("%s: INBOX %q, Other %q", what, here, there)
 		}
+	}
+}
+
+// What a COPY left that could not link is removed as well, whole, but not what another
+// program has moved there under the same name meanwhile.
+func TestKilledCopyOfDuplicates(t *testing.T) {
+	t.Parallel()
+	for _, moved := range []bool{false, true} {
+		killed(t, func(b *box) {
+			stock(3)(b)
+			for _, sub := range []string{"cur", "tmp"} {
+				if err := os.Chmod(b.in(".Other", sub), 0o770); err != nil {
+					b.t.Fatal(err)
+				}
+			}
+		}, func(b *box) error {
+			_, err := b.Copy(context.Background(), []UID{1, 2, 3}, b.open("Other"))
+			return err
+		}, func(b *box, at int, err error) {
+			name := b.files("cur")[0]
+			if there, _ := filepath.Glob(b.in(".Other", "cur", name[:baseLen(name)]+"*")); moved && len(there) == 0 {
+				if err := os.Rename(b.in("cur", name), b.in(".Other", "cur", name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.sync(Serve)
+			here, there := bodies(t, b.Mailbox), bodies(t, b.open("Other"))
+			all := slices.Compact(slices.Sorted(slices.Values(slices.Concat(here, there))))
+			if len(all) != 3 || !moved && !slices.Equal(there, wanted(0, 3)) && (err == nil || len(there) > 0) {
+				t.Errorf("moved: %v, INBOX %q, Other %q", moved, here, there)
+			}
+		})
 	}
 }

@@ -143,7 +143,11 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	defer lock.Unlock()
 	var sum quota.Usage
 	if rule := s.countingRule(); rule != quota.None {
-		if sum, err = s.folderTakes(rule, m.dir.Path()); err != nil {
+		path, _, err := s.tree.Path(name)
+		if err != nil {
+			return err
+		}
+		if sum, err = s.folderTakes(rule, path); err != nil {
 			return err
 		}
 	}
@@ -170,9 +174,46 @@ func (s *Store) Rename(ctx context.Context, old, name string) error {
 	}
 	moved, err := s.moveAll(ctx, from.Name, name)
 	if err != nil && !moved {
-		return errors.Join(err, s.Delete(ctx, name))
+		return errors.Join(err, s.takeBack(context.WithoutCancel(ctx), name))
 	}
 	return err
+}
+
+// takeBack removes the folder name, which was made for a command that failed. Others
+// have seen it meanwhile: with mail in it it stays.
+func (s *Store) takeBack(ctx context.Context, name string) error {
+	m, err := s.Mailbox(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer m.Release()
+	lock, err := m.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if empty, err := m.empty(ctx); err != nil || !empty {
+		return err
+	}
+	return s.tree.Delete(name)
+}
+
+// empty reports whether there is no message in the folder, with a UID or without. The
+// lock is held.
+func (m *Mailbox) empty(ctx context.Context) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.slot(ctx); err != nil {
+		return false, err
+	}
+	defer m.leave()
+	none := true
+	for _, d := range []vfs.Dir{m.new, m.cur} {
+		if _, err := scanDir(d.Fd(), func([]byte) { none = false }); err != nil {
+			return false, err
+		}
+	}
+	return none, nil
 }
 
 // renameFolders renames old and the folders below it. What becomes Courier's Trash, or
@@ -305,7 +346,7 @@ func (h *Host) share(s *Store, name, path, control string) (m *Mailbox, stale []
 	if m != nil {
 		return m, stale, nil
 	}
-	m = &Mailbox{host: h, store: s, name: name, refs: 1}
+	m = &Mailbox{host: h, store: s, name: name, path: path, refs: 1}
 	if err := m.openDirs(path, control); err != nil {
 		m.closeDirs()
 		return nil, stale, openError(name, err)

@@ -3,11 +3,15 @@ package maildir
 import (
 	"context"
 	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"imapd/maildir/faultfs"
+	"imapd/maildir/intents"
 )
 
 // Whatever call fails while the messages of INBOX move to a new folder, each is in
@@ -51,6 +55,46 @@ func TestRenameInboxFails(t *testing.T) {
 			t.Fatalf("call %d (%v): %v", call, fault.Hit(), err)
 		case !f.Exists:
 			undone++
+		}
+	}
+}
+
+// The new folder of a RENAME of INBOX that fails is removed, also for a client that has
+// gone, but not with what others have put into it meanwhile.
+func TestRenameInboxTakesBackItsOwn(t *testing.T) {
+	t.Parallel()
+	for what, theirs := range map[string]bool{"nobody has used it": false, "another process has": true} {
+		var fault faultfs.FS
+		b := newBox(t, Options{Open: fault.Open})
+		b.append(b.Mailbox, "one\r\n", FlagSet{})
+		other := *b
+		other.start(Options{})
+		ctx, cancel := context.WithCancel(context.Background())
+		fault.Arm(func(c faultfs.Call) error {
+			switch {
+			case c.Op == "link" && strings.Contains(c.Path, "/cur/"):
+				cancel()
+				return unix.ENOSPC
+			case c.Op == "truncate" && filepath.Base(c.Path) == intents.Name && theirs: // Old is locked no more
+				other.append(other.open("Old"), "theirs\r\n", FlagSet{})
+			}
+			return nil
+		})
+		err := b.st.Rename(ctx, "INBOX", "Old")
+		fault.Disarm()
+		if !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("%s: %v", what, err)
+		}
+		f, err := b.st.Look("Old")
+		if err != nil || f.Exists != theirs {
+			t.Errorf("%s: %+v, %v", what, f, err)
+			continue
+		}
+		if !theirs {
+			continue
+		}
+		if got := bodies(t, b.open("Old")); !slices.Equal(got, []string{"theirs\n"}) {
+			t.Errorf("%s: Old has %q", what, got)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package maildir
 import (
 	"context"
 	"errors"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -16,9 +15,9 @@ import (
 // is no reason to refuse what has been done already: the log has it.
 
 // usageOf returns what the message takes that has the file name in dir, cur/ or new/
-// of a folder, by rule.
-func (s *Store) usageOf(rule quota.Rule, dir vfs.Dir, name string) quota.Usage {
-	if !rule.Counts(s.isTrash(filepath.Dir(dir.Path())), parseFlags(name)&Deleted != 0) {
+// of a folder, which may be the trash, by rule.
+func usageOf(rule quota.Rule, trash bool, dir vfs.Dir, name string) quota.Usage {
+	if !rule.Counts(trash, parseFlags(name)&Deleted != 0) {
 		return quota.Usage{}
 	}
 	return takenBy(dir, name)
@@ -50,6 +49,8 @@ func (s *Store) countingRule() quota.Rule {
 	defer leave()
 	return s.quotaRule()
 }
+
+func (m *Mailbox) isTrash() bool { return m.store.isTrash(m.where()) }
 
 // quotaRule returns which messages of the user count in maildirsize.
 func (s *Store) quotaRule() quota.Rule {
@@ -101,7 +102,7 @@ func (m *Mailbox) reflag(rule quota.Rule, name string, was, is Flags) {
 	if (was^is)&Deleted == 0 {
 		return
 	}
-	trash := m.store.isTrash(m.dir.Path())
+	trash := m.isTrash()
 	switch counted, counts := rule.Counts(trash, was&Deleted != 0), rule.Counts(trash, is&Deleted != 0); {
 	case counted && !counts:
 		m.freed = m.freed.Add(takenBy(m.cur, name))
@@ -197,6 +198,7 @@ func (s *Store) folderTakes(rule quota.Rule, path string) (quota.Usage, error) {
 // folderUsage counts the messages of the folder at path by rule. What is not there
 // takes nothing.
 func (s *Store) folderUsage(rule quota.Rule, path string) (sum quota.Usage, err error) {
+	trash := s.isTrash(path)
 	for _, sub := range []string{"/new", "/cur"} {
 		dir, err := s.host.opt.Open(path + sub)
 		if err != nil {
@@ -205,7 +207,7 @@ func (s *Store) folderUsage(rule quota.Rule, path string) (sum quota.Usage, err 
 			}
 			return sum, err
 		}
-		_, err = scanDir(dir.Fd(), func(name []byte) { sum = sum.Add(s.usageOf(rule, dir, string(name))) })
+		_, err = scanDir(dir.Fd(), func(name []byte) { sum = sum.Add(usageOf(rule, trash, dir, string(name))) })
 		dir.Close()
 		if err != nil {
 			return sum, err

@@ -243,12 +243,12 @@ func (h *Held) Done() {
 	if h == nil || h.file == nil {
 		return
 	}
+	// Close gives up the mutex too, and not before the octets: the next intent may begin
+	// at one of them.
 	defer h.Close()
-	unlock, err := h.mutex()
-	if err != nil {
+	if _, err := h.mutex(); err != nil {
 		return
 	}
-	defer unlock()
 	size, err := h.size()
 	if err != nil {
 		return

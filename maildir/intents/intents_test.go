@@ -102,6 +102,37 @@ func TestIntents(t *testing.T) {
 	(*Held)(nil).Close()
 }
 
+// Who is done lets nobody else in before his octets are free: the next intent may begin
+// at one of them.
+func TestDoneInOne(t *testing.T) {
+	t.Parallel()
+	dir, _ := openDir(t)
+	h := note(t, dir, move)
+	h.file = closing{h.file, func() {
+		next, err := dir.Append(Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer next.Close()
+		if own(next, mutexAt) == nil && own(next, 0) != nil {
+			t.Error("another one is let in who cannot have octet 0")
+		}
+	}}
+	h.Done()
+	note(t, dir, placed).Done()
+}
+
+// closing is a file that calls before when it is closed.
+type closing struct {
+	vfs.File
+	before func()
+}
+
+func (c closing) Close() error {
+	c.before()
+	return c.File.Close()
+}
+
 // An intent that was cut short is none, and does no harm to the next.
 func TestTorn(t *testing.T) {
 	t.Parallel()

@@ -403,6 +403,53 @@ func TestOldControl(t *testing.T) {
 	}
 }
 
+// TestRenameOntoOldControl holds that neither are they in the way of a folder that gets
+// that name, nor become its own.
+func TestRenameOntoOldControl(t *testing.T) {
+	t.Parallel()
+	for _, layout := range []Layout{PlusPlus, FS} {
+		for _, own := range []bool{true, false} { // the folder that is renamed has a list
+			dir := t.TempDir()
+			tree := open(t, Config{Root: dir + "/mail", Control: dir + "/control", Layout: layout})
+			if err := tree.Init(); err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]uint32{}
+			for _, name := range []string{"Gone", "Gone/B", "A", "A/B"} {
+				if err := tree.Create(name); err != nil {
+					t.Fatal(err)
+				}
+				_, control, _ := tree.Path(name)
+				want[name] = listOf(t, control).Validity
+			}
+			for _, name := range []string{"Gone/B", "Gone", "A/B", "A"} {
+				mail, control, _ := tree.Path(name)
+				switch {
+				case strings.HasPrefix(name, "Gone"):
+					os.RemoveAll(mail)
+				case !own:
+					os.RemoveAll(control)
+				}
+			}
+			if err := tree.Rename("A", "Gone"); err != nil {
+				t.Errorf("layout %d: %v", layout, err)
+			}
+			for name, was := range map[string]string{"Gone": "A", "Gone/B": "A/B"} {
+				_, control, _ := tree.Path(name)
+				if _, err := os.Stat(control); !own && errors.Is(err, fs.ErrNotExist) {
+					continue
+				}
+				if got := listOf(t, control).Validity; !own || got != want[was] {
+					t.Errorf("layout %d: %s has UIDVALIDITY %d, %s had %d", layout, name, got, was, want[was])
+				}
+			}
+			if found := leftovers(t, dir); len(found) > 0 {
+				t.Errorf("layout %d: left %q", layout, found)
+			}
+		}
+	}
+}
+
 // TestConcurrentChanges lets goroutines make and remove the same folders.
 func TestConcurrentChanges(t *testing.T) {
 	t.Parallel()

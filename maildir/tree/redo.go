@@ -108,17 +108,15 @@ func (t *Tree) tidy(root vfs.Dir) {
 	}
 }
 
-// intend notes what a rename from one folder to another will do, if that is more
-// than one step.
-func (t *Tree) intend(root vfs.Dir, from, to []string) (close func(error), err error) {
-	moves, err := t.plan(from, to)
-	if err != nil || len(moves) < 2 || t.journal == nil {
-		return func(error) {}, err
+// intend notes what a rename of folders will do, if that is more than one step.
+func (t *Tree) intend(root vfs.Dir, moves []Move) (done func(error)) {
+	if len(moves) < 2 || t.journal == nil {
+		return func(error) {}
 	}
 	end := t.journal.Intend(root, moves)
 	return func(failed error) {
 		end(failed == nil || !t.mixed(moves))
-	}, nil
+	}
 }
 
 // plan returns the renames that make from the folder to.

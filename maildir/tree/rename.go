@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
@@ -35,10 +36,14 @@ func (t *Tree) Rename(old, name string) error {
 	if err := t.checkFamily(old, name, from, to); err != nil {
 		return err
 	}
-	done, err := t.intend(root, from, to)
+	moves, err := t.plan(from, to)
 	if err != nil {
 		return err
 	}
+	if err := t.vacate(root, moves); err != nil {
+		return err
+	}
+	done := t.intend(root, moves)
 	err = t.renameAll(old, name, from, to)
 	done(err)
 	return err
@@ -81,6 +86,47 @@ func (t *Tree) checkFamily(old, name string, from, to []string) error {
 		return nameError(name, "for a mailbox below "+old+" "+fault)
 	}
 	return nil
+}
+
+// vacate discards what folders that are gone have left in the control directory where
+// moves put others, as Create does: no client can see that it is in the way.
+func (t *Tree) vacate(root vfs.Dir, moves []Move) error {
+	if t.control == t.root {
+		return nil
+	}
+	control, err := t.open(t.control)
+	if err != nil {
+		return ignoreNotExist(err)
+	}
+	defer control.Close()
+	for _, m := range moves {
+		if !isThere(control, m.To) || isThere(root, m.To) {
+			continue
+		}
+		if err := throwOut(control, m.To); err != nil {
+			return err
+		}
+	}
+	emptyTrash(control)
+	return nil
+}
+
+// throwOut moves what is at rel below base into its trash, with all that is below.
+func throwOut(base vfs.Dir, rel string) error {
+	to, err := trash(base)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	dir, err := base.OpenDir(path.Dir(rel))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := dir.Rename(path.Base(rel), to, uniqueName("")); err != nil {
+		return err
+	}
+	return dir.Sync()
 }
 
 // renameAll moves the control directories, then the mail, then the indexes: one
