@@ -225,3 +225,21 @@ func TestIdleMemoryAfterwards(t *testing.T) {
 		}
 	}
 }
+
+// A session that sees mail come for weeks does not keep a note of each message.
+func TestRecentStaysSmall(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.deliver("u", "", "new/0.h", note)
+	c := w.login("u")
+	c.must(" OK", "SELECT INBOX")
+	for i := range 10 {
+		w.deliver("u", "", fmt.Sprintf("new/%d.h", i+1), note)
+		c.must(" OK", "NOOP")
+	}
+	w.srv.each(func(s *Session) {
+		if len(s.box.recent) != 1 || s.box.recentTold != 11 {
+			t.Errorf("%d messages are recent: %v", s.box.recentTold, s.box.recent)
+		}
+	})
+}
