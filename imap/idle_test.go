@@ -218,7 +218,8 @@ func TestIdleMemoryAfterwards(t *testing.T) {
 		for _, command := range commands {
 			all(command)
 		}
-		if per := (inUse() - before) / len(clients); per > most {
+		per := (min(inUse(), inUse(), inUse()) - before) / len(clients) // one may not have parked yet
+		if per > most {
 			t.Errorf("%.40s: %d octets a session", commands[0], per)
 		} else {
 			t.Logf("%.40s: %d octets a session", commands[0], per)

@@ -35,7 +35,8 @@ import (
 // A session that has been silent for a moment gives both buffers back and waits
 // for the socket to become readable without reading from it. Under TLS that is
 // safe only when nothing decrypted is left over, which the timed-out Read that
-// went before has just proved.
+// went before has just proved. And what the socket then has may be no input: the
+// session reads it, and waits on if nothing comes of it.
 //
 // Output is collected in out and sent before each Read that would block or
 // when it has grown to flushAt: a pipelined burst of commands costs one Write, and a
@@ -249,12 +250,15 @@ func (l *link) seeWake() bool {
 func (l *link) await(until time.Time) error {
 	l.enter(until)
 	parked, err := l.stay()
-	if parked {
+	for parked {
 		if err = l.readable(); l.seeWake() {
 			err = errWoken
-		} else if err == nil {
-			l.unpark()
 		}
+		if err != nil {
+			break
+		}
+		l.unpark()
+		parked, err = l.stay() // a piece of a TLS record, or one without data, is no input yet
 	}
 	l.leave()
 	return err
