@@ -51,6 +51,8 @@ type link struct {
 	out  []byte          // what will be sent next; append to it freely
 	record
 
+	silent func() // called when the session parks
+
 	input []byte // that another process has read, and r has not
 
 	patience  time.Duration // how long to wait for more input in the middle of a command
@@ -103,9 +105,10 @@ var (
 	outputs = sync.Pool{New: func() any { b := make([]byte, 0, bufferSize); return &b }}
 )
 
-// newLink wraps conn. The caller sets patience, limit and writeWait.
-func newLink(conn net.Conn) *link {
-	return &link{base: conn, conn: conn, raw: control.RawConn(conn), grace: parkAfter}
+// newLink wraps the connection of peer. The caller sets patience, limit and writeWait.
+func newLink(peer *control.Conn) *link {
+	conn := peer.Conn
+	return &link{base: conn, conn: conn, raw: control.RawConn(conn), grace: parkAfter, silent: peer.Parked}
 }
 
 // Read reads for the buffer r. It sends what is to be sent first.
@@ -294,6 +297,7 @@ func (l *link) stay() (parked bool, err error) {
 		}
 	}
 	l.park()
+	l.silent()
 	return true, nil
 }
 

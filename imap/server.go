@@ -203,7 +203,7 @@ func (srv *Server) newSession(ctx context.Context, peer *control.Conn) *Session 
 	}
 	s := &Session{
 		srv: srv, conf: c, ctx: ctx, peer: peer, id: id, tls: peer.TLS,
-		link: newLink(peer.Conn), log: srv.log.With("session", id),
+		link: newLink(peer), log: srv.log.With("session", id),
 	}
 	s.ssf = peer.SSF
 	if t, ok := peer.Conn.(*tls.Conn); ok && peer.TLS {
