@@ -50,6 +50,7 @@ type Conn struct {
 
 	addr     netip.Addr             // of the client, as far as known
 	trusted  bool                   // addr is in login_trusted_networks
+	stir     func()                 // nil where no memory is given back
 	loggedIn func()                 // nil where nobody counts
 	moved    func(netip.Addr) error // counts the client elsewhere; nil where nobody counts
 	once     sync.Once
@@ -74,6 +75,14 @@ type Caller struct {
 func (c *Conn) Authenticated() {
 	if c.loggedIn != nil {
 		c.once.Do(c.loggedIn)
+	}
+}
+
+// Parked says that the session has fallen silent: what it has worked with may be given
+// back once the others have too. It costs next to nothing.
+func (c *Conn) Parked() {
+	if c.stir != nil {
+		c.stir()
 	}
 }
 

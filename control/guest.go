@@ -16,6 +16,7 @@ type guest struct {
 	ctx    context.Context
 	door   door
 	socket net.Conn
+	stir   func() // see rest
 	leave  func() // closes the connection and takes it out of all counts
 }
 
@@ -32,7 +33,7 @@ func (l *Listener) visit(h Handler, g *guest, t *ticket) {
 func (l *Listener) welcome(g *guest, h Handler, t *ticket) *Conn {
 	keepAlive(g.socket, g.conf.TCPKeepalive)
 	conn := newConn(g.socket)
-	conn.loggedIn, conn.moved = t.loggedIn, t.move
+	conn.stir, conn.loggedIn, conn.moved = g.stir, t.loggedIn, t.move
 	ok, err := g.admit(g.ctx, conn, g.door.tls)
 	if err != nil {
 		l.refuse(g.door, g.socket, conn.Host, h, err)

@@ -169,7 +169,7 @@ func later(ctx context.Context, grace func() time.Duration) (context.Context, co
 	return late, cancel
 }
 
-// receive takes connections in, and calls stir for each that comes and goes, until
+// receive takes connections in, and calls stir for each that comes, parks or goes, until
 // ctx is done, another process has taken over or, and then it returns true, this one
 // is idle. The doors are closed then.
 func (l *Listener) receive(ctx context.Context, h Handler, sessions context.Context, serving *sync.WaitGroup, stir func()) bool {
@@ -271,7 +271,7 @@ func (l *Listener) accept(ctx context.Context, d door, h Handler, sessions conte
 		idle.enter()
 		stir()
 		serving.Add(1)
-		go l.visit(h, &guest{admission: now, ctx: one, door: d, socket: c, leave: func() {
+		go l.visit(h, &guest{admission: now, ctx: one, door: d, socket: c, stir: stir, leave: func() {
 			c.Close()
 			ticket.exit()
 			leave(nil)

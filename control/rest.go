@@ -13,7 +13,7 @@ import (
 // to the system over hours. Connections that are idle are to cost little, so it is
 // given back when things have become quiet. That costs the time of three
 // collections, once after each busy time. Nobody looks while no client comes or
-// goes: a server with nothing to do is not woken.
+// goes, and no session falls silent: a server with nothing to do is not woken.
 const (
 	restEvery = 5 * time.Second  // how often to look
 	restLeast = 30 * time.Second // from one giving back to the next
@@ -21,25 +21,29 @@ const (
 	restWorth = 4 << 20          // octets allocated since the last giving back: less is not worth it
 )
 
-// rest gives memory back in quiet times after stir was called, until stop is.
+// rest gives memory back in quiet times after stir was called, until stop is. stir
+// may be called by any goroutine, does not block, and wakes nobody while a look is due.
 func rest() (stir, stop func()) {
 	done, stirred := make(chan struct{}), make(chan struct{}, 1)
 	var ended sync.WaitGroup
 	ended.Go(func() {
-		var look *time.Timer // nil while nobody looks
-		var due <-chan time.Time
 		before, last, when := uint64(0), uint64(0), time.Time{}
-		for {
+		for busy := false; ; {
+			if !busy {
+				select {
+				case <-done:
+					return
+				case <-stirred:
+				}
+			}
 			select {
 			case <-done:
 				return
-			case <-stirred:
-				if due == nil {
-					look = time.NewTimer(restEvery)
-					due = look.C
-				}
-				continue
-			case <-due:
+			case <-time.After(restEvery):
+			}
+			select {
+			case <-stirred: // this look sees what it was for
+			default:
 			}
 			now := allocated()
 			if now-before < restQuiet && now-last > restWorth && time.Since(when) > restLeast {
@@ -49,11 +53,7 @@ func rest() (stir, stop func()) {
 				now = allocated()
 				last, when = now, time.Now()
 			}
-			if now-before < restQuiet && now-last <= restWorth {
-				due = nil
-			} else {
-				look.Reset(restEvery)
-			}
+			busy = now-before >= restQuiet || now-last > restWorth
 			before = now
 		}
 	})

@@ -119,7 +119,7 @@ func (w *Worker) Run(ctx context.Context, h Handler) error {
 			defer w.over()
 			channel, err := privsep.NewChannel(files[0])
 			if err == nil {
-				err = w.serve(ctx, h, identity, channel)
+				err = w.serve(ctx, h, identity, channel, stir)
 			}
 			if err != nil {
 				w.log.Error("a session is not taken over", "err", err)
@@ -136,8 +136,8 @@ func (w *Worker) over() {
 	}
 }
 
-// serve serves one session, whose identity the parent has told.
-func (w *Worker) serve(ctx context.Context, h Handler, identity []byte, channel *privsep.Channel) error {
+// serve serves one session, whose identity the parent has told; see rest for stir.
+func (w *Worker) serve(ctx context.Context, h Handler, identity []byte, channel *privsep.Channel, stir func()) error {
 	defer channel.Close()
 	t := &Taken{Identity: identity, channel: channel}
 	timer := time.AfterFunc(handoverTime, func() { channel.Close() })
@@ -161,7 +161,7 @@ func (w *Worker) serve(ctx context.Context, h Handler, identity []byte, channel 
 		defer end()
 		w.hear(t, end)
 	})
-	h.Serve(ctx, &Conn{Conn: c, Host: t.Host, TLS: t.TLS, Private: t.Private, Taken: t})
+	h.Serve(ctx, &Conn{Conn: c, Host: t.Host, TLS: t.TLS, Private: t.Private, Taken: t, stir: stir})
 	return nil
 }
 

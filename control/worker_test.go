@@ -38,15 +38,16 @@ func TestWorkerNotice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		served := false
-		h := Handler{Serve: func(context.Context, *Conn) {
+		served, stirred := false, false
+		h := Handler{Serve: func(_ context.Context, c *Conn) {
 			served = true
+			c.Parked()
 			if text, down := w.Shutdown(); text != want.Shutdown || down != want.Down {
 				t.Errorf("got %q, %v, want %q, %v", text, down, want.Shutdown, want.Down)
 			}
 		}}
-		if err := w.serve(t.Context(), h, nil, worker); err != nil || !served {
-			t.Errorf("served %v, %v", served, err)
+		if err := w.serve(t.Context(), h, nil, worker, func() { stirred = true }); err != nil || !served || !stirred {
+			t.Errorf("served %v, and has parked %v: %v", served, stirred, err)
 		}
 	}
 }

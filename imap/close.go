@@ -1,8 +1,9 @@
 package imap
 
 // CLOSE and UNSELECT close the mailbox. CLOSE expunges it first and says
-// nothing of that; UNSELECT expunges nothing. See RFC 9051 sections 6.4.1 and
-// 6.4.2, and RFC 3691.
+// nothing of that, unless it fails: the mailbox is closed all the same, and there is
+// no NO for it. UNSELECT expunges nothing. See RFC 9051 sections 6.4.1 and 6.4.2, and
+// RFC 3691.
 var _ = register(Extension{
 	Name: "UNSELECT",
 	RFC:  3691,
@@ -24,5 +25,5 @@ func (s *Session) closeBox(b *Box, _ none) error {
 		return nil
 	}
 	_, err := b.mailbox.Expunge(s.ctx, nil)
-	return err
+	return s.warn(err)
 }

@@ -22,7 +22,7 @@ func (s *Session) command() error {
 	if first && s.user == nil && s.proxyV2() {
 		return s.proxied()
 	}
-	s.done, s.then, s.marks = tagged{}, nil, 0
+	s.then, s.marks = nil, 0
 	s.dec.Begin()
 	s.hold()
 	tag := s.dec.Tag()
@@ -65,7 +65,7 @@ func (s *Session) command() error {
 	if err := s.reply(s.tag, err); err != nil {
 		return err
 	}
-	s.cmd = nil
+	s.cmd, s.done = nil, tagged{} // a response code may be large
 	if s.then != nil {
 		return s.then()
 	}

@@ -13,8 +13,8 @@
 //
 // There is one place for each of these, and no second one may be made:
 //
-//   - an error becomes a tagged reply in Session.reply, BYE is sent by
-//     Session.bye (reply.go);
+//   - an error becomes a tagged reply in Session.reply or, where the command is OK
+//     nevertheless, a warning in Session.warn, BYE is sent by Session.bye (reply.go);
 //   - EXISTS, RECENT, EXPUNGE, VANISHED and FETCH that nobody asked for are written by
 //     Session.report (report.go);
 //   - a session waits in Session.wait (wait.go);

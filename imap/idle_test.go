@@ -181,3 +181,66 @@ func inUse() int {
 	runtime.ReadMemStats(&m)
 	return int(m.HeapInuse + m.StackInuse)
 }
+
+// A session that waits has kept nothing of a large command that it has carried out.
+func TestIdleMemoryAfterwards(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector needs memory too")
+	}
+	w := newWorld(t, nil)
+	w.srv.eager = true
+	const messages, first, most = 10000, 4000000000, 40 << 10
+	w.deliverMany("u", messages, "\nx\n")
+	if err := os.WriteFile(filepath.Join(w.root, "u", "dovecot-uidlist"), fmt.Appendf(nil, "3 V1700000000 N%d\n", first), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var others strings.Builder // every other message
+	for i := 0; i < messages; i += 2 {
+		fmt.Fprintf(&others, "%d,", first+i)
+	}
+	clients := make([]*client, 8)
+	all := func(command string) {
+		for _, c := range clients {
+			c.must(" OK", command)
+		}
+	}
+	for i := range clients {
+		clients[i] = w.login("u")
+	}
+	all("SELECT INBOX (CONDSTORE)")
+	clients[0].must(" OK", `STORE 1:* -FLAGS.SILENT (\Seen)`) // what the mailbox itself needs for an edit stays
+	all("NOOP")
+	before := inUse()
+	for _, commands := range [][]string{
+		{`STORE 1:* +FLAGS.SILENT (\Seen)`, "NOOP"}, // after which all have one view again
+		{"UID STORE " + others.String() + `1 (UNCHANGEDSINCE 1) +FLAGS.SILENT (\Flagged)`},
+	} {
+		for _, command := range commands {
+			all(command)
+		}
+		per := (min(inUse(), inUse(), inUse()) - before) / len(clients) // one may not have parked yet
+		if per > most {
+			t.Errorf("%.40s: %d octets a session", commands[0], per)
+		} else {
+			t.Logf("%.40s: %d octets a session", commands[0], per)
+		}
+	}
+}
+
+// A session that sees mail come for weeks does not keep a note of each message.
+func TestRecentStaysSmall(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.deliver("u", "", "new/0.h", note)
+	c := w.login("u")
+	c.must(" OK", "SELECT INBOX")
+	for i := range 10 {
+		w.deliver("u", "", fmt.Sprintf("new/%d.h", i+1), note)
+		c.must(" OK", "NOOP")
+	}
+	w.srv.each(func(s *Session) {
+		if len(s.box.recent) != 1 || s.box.recentTold != 11 {
+			t.Errorf("%d messages are recent: %v", s.box.recentTold, s.box.recent)
+		}
+	})
+}

@@ -35,7 +35,8 @@ import (
 // A session that has been silent for a moment gives both buffers back and waits
 // for the socket to become readable without reading from it. Under TLS that is
 // safe only when nothing decrypted is left over, which the timed-out Read that
-// went before has just proved.
+// went before has just proved. And what the socket then has may be no input: the
+// session reads it, and waits on if nothing comes of it.
 //
 // Output is collected in out and sent before each Read that would block or
 // when it has grown to flushAt: a pipelined burst of commands costs one Write, and a
@@ -49,6 +50,8 @@ type link struct {
 	r    *bufio.Reader   // over the link itself; nil while parked
 	out  []byte          // what will be sent next; append to it freely
 	record
+
+	silent func() // called when the session parks
 
 	input []byte // that another process has read, and r has not
 
@@ -102,9 +105,10 @@ var (
 	outputs = sync.Pool{New: func() any { b := make([]byte, 0, bufferSize); return &b }}
 )
 
-// newLink wraps conn. The caller sets patience, limit and writeWait.
-func newLink(conn net.Conn) *link {
-	return &link{base: conn, conn: conn, raw: control.RawConn(conn), grace: parkAfter}
+// newLink wraps the connection of peer. The caller sets patience, limit and writeWait.
+func newLink(peer *control.Conn) *link {
+	conn := peer.Conn
+	return &link{base: conn, conn: conn, raw: control.RawConn(conn), grace: parkAfter, silent: peer.Parked}
 }
 
 // Read reads for the buffer r. It sends what is to be sent first.
@@ -249,12 +253,15 @@ func (l *link) seeWake() bool {
 func (l *link) await(until time.Time) error {
 	l.enter(until)
 	parked, err := l.stay()
-	if parked {
+	for parked {
 		if err = l.readable(); l.seeWake() {
 			err = errWoken
-		} else if err == nil {
-			l.unpark()
 		}
+		if err != nil {
+			break
+		}
+		l.unpark()
+		parked, err = l.stay() // a piece of a TLS record, or one without data, is no input yet
 	}
 	l.leave()
 	return err
@@ -290,6 +297,7 @@ func (l *link) stay() (parked bool, err error) {
 		}
 	}
 	l.park()
+	l.silent()
 	return true, nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"imapd/control"
 )
 
 // timed counts the deadlines that a connection is given.
@@ -38,7 +40,7 @@ func linked(t *testing.T) (*link, *timed, net.Conn) {
 		t.Fatal(err)
 	}
 	c := &timed{TCPConn: conn.(*net.TCPConn)}
-	l := newLink(c)
+	l := newLink(&control.Conn{Conn: c})
 	l.patience, l.writeWait = time.Minute, time.Minute
 	t.Cleanup(l.close)
 	return l, c, client
@@ -85,5 +87,36 @@ func TestDeadlines(t *testing.T) {
 	}
 	if d := time.Since(start); d < l.writeWait || d > 10*time.Second {
 		t.Errorf("a Write to a client that does not read took %v: %v", d, l.werr)
+	}
+}
+
+// A session that falls silent says so, and one at work does not.
+func TestSilent(t *testing.T) {
+	t.Parallel()
+	l, _, client := linked(t)
+	l.grace = time.Minute
+	l.unpark()
+	parked, want := 0, 0
+	l.silent = func() {
+		parked++
+		l.grace = time.Minute
+		client.Write([]byte("x"))
+	}
+	for i := range 20 {
+		if i%5 == 4 {
+			l.grace = time.Millisecond
+			want++
+		} else if _, err := client.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.await(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.r.ReadByte(); err != nil {
+			t.Fatal(err)
+		}
+		if parked != want {
+			t.Errorf("command %d: has parked %d times, want %d", i, parked, want)
+		}
 	}
 }

@@ -123,10 +123,16 @@ func ends(err error) bool {
 		errors.Is(err, errCut) || errors.Is(err, errSilent) || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &read)
 }
 
+// fatal reports whether a command has failed with err in such a way that the session
+// is over.
+func (s *Session) fatal(err error) bool {
+	return err != nil && (s.werr != nil || s.ctx.Err() != nil || ends(err))
+}
+
 // reply ends the running command. It is the only place that turns an error into a
 // tagged response. What it returns ends the session.
 func (s *Session) reply(tag string, err error) error {
-	if err != nil && (s.werr != nil || s.ctx.Err() != nil || ends(err)) {
+	if s.fatal(err) {
 		return err
 	}
 	if err2 := s.settle(); err2 != nil {
@@ -148,18 +154,33 @@ func (s *Session) reply(tag string, err error) error {
 		return s.countBad()
 	}
 	s.forgive()
+	s.refuse(tag, err)
+	return nil
+}
+
+// warn tells of err, if there is one, in an untagged NO: it does not keep the running
+// command from its OK (RFC 9051 section 7.1.2). What it returns ends the session.
+func (s *Session) warn(err error) error {
+	if err == nil || s.fatal(err) {
+		return err
+	}
+	s.refuse("*", err)
+	return nil
+}
+
+// refuse answers NO for err, and logs what an administrator should know.
+func (s *Session) refuse(tag string, err error) {
 	r, log, ok := refusal(err)
 	if !ok {
 		id := fmt.Sprintf("%s.%d", s.id, s.ncmd)
 		s.log.Error("internal error", "id", id, "cmd", s.commandName(), "user", s.userName(), "mailbox", s.boxName(), "error", err)
 		s.tagged(tag, "NO", "SERVERBUG", "Internal error "+id)
-		return nil
+		return
 	}
 	if log {
 		s.log.Warn("command refused", "cmd", s.commandName(), "user", s.userName(), "mailbox", s.boxName(), "error", err)
 	}
 	s.tagged(tag, "NO", r.Code, r.Text)
-	return nil
 }
 
 // settle sends the mailbox data that goes before a tagged reply.

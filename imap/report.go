@@ -46,7 +46,7 @@ func (s *Session) report(hold bool) error {
 	s.checkModSeqs()
 	now := b.mailbox.Snapshot()
 	if now == b.view {
-		clear(b.told)
+		b.told = nil
 		return nil
 	}
 	view, d, err := maildir.Advance(b.view, now, hold)
@@ -78,7 +78,7 @@ func (s *Session) report(hold bool) error {
 			return err
 		}
 	}
-	clear(b.told)
+	b.told = nil
 	return s.spill()
 }
 

@@ -134,7 +134,11 @@ func (s *Session) claimRecent() {
 	} else {
 		from, to = b.mailbox.ClaimRecent()
 	}
-	if from < to {
+	switch last := len(b.recent) - 1; {
+	case from >= to:
+	case last >= 0 && b.recent[last].to == from:
+		b.recent[last].to = to
+	default:
 		b.recent = append(b.recent, uidRange{from, to})
 	}
 }

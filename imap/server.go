@@ -95,7 +95,7 @@ type Server struct {
 	opt   Options
 	log   *slog.Logger
 	count atomic.Uint64 // sessions begun
-	eager bool          // sessions park at once, for tests
+	eager bool          // sessions park almost at once, for tests
 
 	mu       sync.Mutex
 	sessions map[*Session]struct{}
@@ -203,7 +203,7 @@ func (srv *Server) newSession(ctx context.Context, peer *control.Conn) *Session 
 	}
 	s := &Session{
 		srv: srv, conf: c, ctx: ctx, peer: peer, id: id, tls: peer.TLS,
-		link: newLink(peer.Conn), log: srv.log.With("session", id),
+		link: newLink(peer), log: srv.log.With("session", id),
 	}
 	s.ssf = peer.SSF
 	if t, ok := peer.Conn.(*tls.Conn); ok && peer.TLS {
@@ -212,7 +212,7 @@ func (srv *Server) newSession(ctx context.Context, peer *control.Conn) *Session 
 	s.writeWait = c.Limits.WriteTime
 	s.patience = c.Timeout
 	if srv.eager {
-		s.grace = 0
+		s.grace = time.Millisecond
 	}
 	s.limit = time.Now().Add(c.Limits.PreauthTime)
 	s.unpark()
@@ -234,7 +234,7 @@ func (srv *Server) add(s *Session) {
 // young is how old the first session gets before anybody watches for it. What a
 // process for one client starts before it greets costs more than many a client
 // asks of it; what changes meanwhile is seen when the watch begins.
-const young = 100 * time.Millisecond
+const young = 100 * 0
 
 // remove takes s out of all lists. The last session takes the goroutine in watch with it.
 func (srv *Server) remove(s *Session) {

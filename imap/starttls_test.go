@@ -187,3 +187,50 @@ func TestImaps(t *testing.T) {
 	c.must(" BAD", "STARTTLS")
 	c.must(" OK", "LOGIN u secret")
 }
+
+// A held connection keeps what is written to it, if on is set.
+type held struct {
+	net.Conn
+	on   bool
+	kept []byte
+}
+
+func (h *held) Write(p []byte) (int, error) {
+	if !h.on {
+		return h.Conn.Write(p)
+	}
+	h.kept = append(h.kept, p...)
+	return len(p), nil
+}
+
+// A piece of a TLS record is no input: the client idles still, and hears of changes.
+func TestStartTLSIdleWithinRecord(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withTLS(t))
+	w.srv.eager = true // a session that is parked must see that it is no input
+	w.deliver("u", "", "cur/1.a:2,", note)
+	c, other := w.dial(), w.dial()
+	wire := &held{Conn: c.conn}
+	c.conn = wire
+	for _, c := range []*client{c, other} {
+		c.line()
+		c.must(" OK", "STARTTLS")
+		if err := c.startTLS(); err != nil {
+			t.Fatal(err)
+		}
+		c.must(" OK", "LOGIN u secret")
+		c.must(" OK", "SELECT INBOX")
+	}
+	c.send("i IDLE\r\n")
+	c.want("+ idling")
+	wire.on = true
+	c.send("DONE\r\n")
+	for i := range wire.kept {
+		other.must(" OK", "STORE 1 "+string("+-"[i%2])+"FLAGS (\\Seen)")
+		c.want("* 1 FETCH")
+		if _, err := wire.Conn.Write(wire.kept[i : i+1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.want("i OK")
+}

@@ -119,6 +119,36 @@ func (kind parking) check(t *testing.T) {
 	served(t, s, names[0])
 }
 
+// TestParkedAfterWork holds that what sessions have needed for hard work is given back
+// when they stay, and nobody comes or goes.
+func TestParkedAfterWork(t *testing.T) {
+	if !soaking() {
+		return // giving back takes its time; see TestRest in package control
+	}
+	const messages, most = 50_000, 40 << 20
+	dir := filepath.Join(peer.TempDir(t), "mail")
+	stock(t, dir, messages)
+	s := peer.Imapd(t, dir, peer.Options{})
+	clients := make([]*peer.Client, 6)
+	for i := range clients {
+		clients[i] = s.Login(t, s.User)
+		clients[i].Do("SELECT INBOX")
+	}
+	time.Sleep(20 * time.Second) // until nobody looks any more because clients have come
+	for i, c := range clients {
+		c.Do("STORE 1:* %sFLAGS.SILENT (\\Flagged)", "+-"[i%2:i%2+1])
+	}
+	high := memory(t, s)
+	now := high
+	for begin := time.Now(); now > most && time.Since(begin) < 90*time.Second; time.Sleep(time.Second) {
+		now = memory(t, s)
+	}
+	t.Logf("%d MiB after work, %d later", high>>20, now>>20)
+	if now > most {
+		t.Errorf("%d sessions that do nothing any more hold %d MiB", len(clients), now>>20)
+	}
+}
+
 // crowdUID is the first uid of users of whom each has a process.
 const crowdUID = 22101
 
