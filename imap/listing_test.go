@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -166,7 +167,8 @@ func TestListStatusLeavesOut(t *testing.T) {
 	for _, folder := range []string{"", ".Bad", ".Good"} {
 		w.deliver("u", folder, "new/1.M1P1Q1.x", "Subject: x\n\nx\n")
 	}
-	if err := os.Mkdir(filepath.Join(w.root, "u", ".Bad", "dovecot-keywords"), 0o700); err != nil {
+	bad := filepath.Join(w.root, "u", ".Bad", "new")
+	if err := errors.Join(os.RemoveAll(bad), os.Symlink("new", bad)); err != nil {
 		t.Fatal(err)
 	}
 	c := w.login("u")
