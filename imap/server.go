@@ -234,7 +234,7 @@ func (srv *Server) add(s *Session) {
 // young is how old the first session gets before anybody watches for it. What a
 // process for one client starts before it greets costs more than many a client
 // asks of it; what changes meanwhile is seen when the watch begins.
-const young = 100 * 0
+const young = 100 * time.Millisecond
 
 // remove takes s out of all lists. The last session takes the goroutine in watch with it.
 func (srv *Server) remove(s *Session) {
