@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -383,13 +383,17 @@ func (w *roam) compare(x *roamer) {
 // fresh returns the flags of the messages of a mailbox, by UID, as a client without a
 // past sees them.
 func (w *roam) fresh(box string) map[uint32]string {
-	conn, err := w.server.Dial()
+	dial := w.server.Dial
 	if w.apart && w.rand.IntN(2) == 0 {
-		var process *exec.Cmd
-		if conn, process, err = w.server.Inetd(w); err == nil {
-			defer process.Wait()
+		dial = func() (net.Conn, error) {
+			conn, process, err := w.server.Inetd(w)
+			if err == nil {
+				w.Cleanup(func() { process.Wait() })
+			}
+			return conn, err
 		}
 	}
+	conn, err := dial()
 	if err != nil {
 		w.Fatal(err)
 	}
