@@ -20,10 +20,11 @@ func (m *Mailbox) own(op eventOp, p place, name string) {
 	if s := m.Snapshot(); s != nil {
 		known = s.Len()
 	}
-	if t.run++; t.following && t.run > max(bulkFrom, known/bulkShare) {
+	if t.run++; t.run > max(bulkFrom, known/bulkShare) && !t.paused.Load() && m.host.hub.has(m) {
+		t.paused.Store(true) // first: followEarly holds nothing
 		m.host.hub.remove(m)
 		t.unsound()
-		t.following, t.paused = false, true
+		t.following = false
 	}
 }
 
@@ -38,8 +39,7 @@ func (m *Mailbox) ownRename(from place, name string, to place, newname string) {
 func (m *Mailbox) resume() {
 	t := &m.track
 	t.run = 0
-	if t.paused {
-		t.paused = false
+	if t.paused.Swap(false) {
 		m.followLocked()
 		m.poke()
 	}

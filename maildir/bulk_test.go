@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -78,12 +79,17 @@ func TestBulk(t *testing.T) {
 					b.followed()
 				}
 				var reached atomic.Int32
+				var early sync.WaitGroup
+				defer early.Wait()
 				b.at(bulkFrom/tt.events-1, func() {
 					if reached.Add(1); !b.host.hub.has(b.Mailbox) {
 						t.Error("not followed from the beginning")
 					}
 				})
 				b.at(bulkFrom/tt.events+1, func() {
+					// The watch that a SELECT has begun may come now.
+					early.Go(b.followEarly)
+					time.Sleep(20 * time.Millisecond)
 					if reached.Add(1); b.host.hub.has(b.Mailbox) {
 						t.Error("followed")
 					}

@@ -85,7 +85,7 @@ func (m *Mailbox) followEarly() {
 	defer m.host.early.Done()
 	defer m.Release()
 	m.await()
-	told := m.host.hub.has(m) || m.host.hub.add(m)
+	told := m.host.hub.has(m) || !m.track.paused.Load() && m.host.hub.add(m)
 	m.leave()
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -51,7 +52,7 @@ type tracker struct {
 	fenced time.Time           // when all that had happened was known; guarded by Mailbox.mu
 	mute   bool                // we have changed since then what makes no event; guarded by Mailbox.mu
 	run    int                 // events of our own in this edit; guarded by Mailbox.mu
-	paused bool                // not followed for the rest of this edit; guarded by Mailbox.mu
+	paused atomic.Bool         // not followed for the rest of this edit; set under Mailbox.mu
 	heard  []hearsay           // what to check at the next look; guarded by Mailbox.mu
 }
 
