@@ -30,9 +30,11 @@ func (m *Mailbox) Expunge(ctx context.Context, in func(UID) bool) ([]UID, error)
 			return nil, err
 		}
 	}
-	err := m.expunges.do(x, 1, func(fn func() error) error { return m.rename(ctx, fn) }, m.expungeAll)
+	waiting, cancel := context.WithTimeout(ctx, m.host.opt.LockWait)
+	defer cancel()
+	err := m.expunges.do(waiting, x, 1, func(fn func() error) error { return m.rename(ctx, fn) }, m.expungeAll)
 	m.chargeFreed()
-	return x.gone, errors.Join(err, x.err)
+	return x.gone, errors.Join(m.kept(ctx, err), x.err)
 }
 
 // expungeAll removes what all want to go.

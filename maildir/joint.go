@@ -3,6 +3,7 @@ package maildir
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -42,10 +43,10 @@ type turn[T any] struct {
 }
 
 // do has of served, with others who wait: serve is called in an edit, for as many as
-// come to mostJoint messages. of has size of them. The error is that of the edit; what
-// became of a request that was served is left to serve. ctx bounds the wait for the
-// lock of whoever leads; where he does not get it, others may be luckier.
-func (j *joint[T]) do(of *T, size int, edit func(fn func() error) error, serve func(all []*T)) error {
+// come to mostJoint messages. of has size of them. The error is that of the edit, or of
+// ctx, which bounds how long others may keep of waiting; what became of a request that was
+// served is left to serve. Where one does not get the lock, others may be luckier.
+func (j *joint[T]) do(ctx context.Context, of *T, size int, edit func(fn func() error) error, serve func(all []*T)) error {
 	t := &turn[T]{of: of, size: size, done: make(chan struct{}), lead: make(chan struct{})}
 	j.mu.Lock()
 	j.queue = append(j.queue, t)
@@ -56,10 +57,35 @@ func (j *joint[T]) do(of *T, size int, edit func(fn func() error) error, serve f
 	j.mu.Unlock()
 	select {
 	case <-t.done:
+		return t.err
+	case <-t.lead:
+	case <-ctx.Done():
+		if j.leave(t) {
+			return ctx.Err()
+		}
+	}
+	select {
+	case <-t.done: // of is being served
 	case <-t.lead:
 		j.goAhead(t, edit, serve)
 	}
 	return t.err
+}
+
+// leave takes t out of the queue. It reports false if it is being served, or leads.
+func (j *joint[T]) leave(t *turn[T]) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	select {
+	case <-t.lead:
+		return false
+	default:
+	}
+	i := slices.Index(j.queue, t)
+	if i >= 0 {
+		j.queue = slices.Delete(j.queue, i, i+1)
+	}
+	return i >= 0
 }
 
 // goAhead gets the lock for t and all who wait, and then has the next one who came too
@@ -130,8 +156,18 @@ type adding struct {
 
 // arrive adds n messages to m, with those of others who wait.
 func (m *Mailbox) arrive(ctx context.Context, n int, a *adding) error {
-	err := m.additions.do(a, n, func(fn func() error) error { return m.edit(ctx, fn) }, m.admitAll)
-	return errors.Join(err, a.err)
+	waiting, cancel := context.WithTimeout(ctx, m.host.opt.LockWait)
+	defer cancel()
+	err := m.additions.do(waiting, a, n, func(fn func() error) error { return m.edit(ctx, fn) }, m.admitAll)
+	return errors.Join(m.kept(ctx, err), a.err)
+}
+
+// kept returns err, of a joint: that others have kept us waiting for too long is ErrBusy.
+func (m *Mailbox) kept(ctx context.Context, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return fmt.Errorf("%s: %w", m.name, ErrBusy)
+	}
+	return err
 }
 
 // admitAll adds the messages of all, and says of each what became of it. The lock and

@@ -276,3 +276,47 @@ func TestAddToTrashed(t *testing.T) {
 		}
 	}
 }
+
+// Who waits for the lock that another program has waits no longer for being behind others,
+// and who is cut off does not wait at all.
+func TestTogetherBusy(t *testing.T) {
+	t.Parallel()
+	const n, wait = 6, 200 * time.Millisecond
+	b := newBox(t, Options{LockWait: wait})
+	b.deliver("cur", "1.h:2,T", "x")
+	b.sync(Serve)
+	b.deliver("", "dovecot-uidlist.lock", "1:elsewhere")
+	ctx, cut := context.WithCancel(context.Background())
+	defer cut()
+	begin := time.Now()
+	errs, took := make([]error, n+1), make([]time.Duration, n+1)
+	var all sync.WaitGroup
+	for i := range n + 1 {
+		all.Go(func() {
+			if i == n {
+				for b.expunges.waiting() < n {
+					runtime.Gosched()
+				}
+				all.Go(func() {
+					for b.expunges.waiting() <= n {
+						runtime.Gosched()
+					}
+					cut()
+				})
+				_, errs[i] = b.Expunge(ctx, nil)
+			} else {
+				_, errs[i] = b.Expunge(context.Background(), nil)
+			}
+			took[i] = time.Since(begin)
+		})
+	}
+	all.Wait()
+	for i, err := range errs[:n] {
+		if !errors.Is(err, ErrBusy) || took[i] > 3*wait {
+			t.Errorf("client %d: %v after %v", i, err, took[i])
+		}
+	}
+	if !errors.Is(errs[n], context.Canceled) || took[n] >= wait {
+		t.Errorf("who was cut off: %v after %v", errs[n], took[n])
+	}
+}
