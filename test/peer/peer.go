@@ -14,12 +14,15 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -195,15 +198,35 @@ func (s *Server) greets() error {
 	return err
 }
 
+// Ports that freeAddr gives are below those that the system gives to whoever dials: one
+// of these may be the near end of another test's connection before anybody listens there.
+const (
+	firstPort = 10_000
+	allPorts  = 22_000
+)
+
+// ports counts those that were tried. No port is given twice, whose server may yet come;
+// another process begins elsewhere.
+var ports = func() *atomic.Uint32 {
+	n := new(atomic.Uint32)
+	n.Store(rand.Uint32N(allPorts))
+	return n
+}()
+
 // freeAddr returns an address of host's on which nobody listens.
 func freeAddr(t testing.TB, host string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Fatal(err)
+	var err error
+	for range allPorts {
+		addr := net.JoinHostPort(host, strconv.Itoa(firstPort+int(ports.Add(1)%allPorts)))
+		var l net.Listener
+		if l, err = net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal(err)
+	return ""
 }
 
 func port(addr string) string {
