@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -75,7 +74,8 @@ type link struct {
 	// a thread that is woken for it: they stay while they are good enough.
 	reading, writing time.Time
 
-	sending atomic.Bool // a Write is under way, or another process sends what it wants
+	sending bool // a Write is under way, or another process sends what it wants
+	hurried bool // cut came during a Write, whose deadline it moved to cutRest
 }
 
 // flushAt is the size at which out is sent although more could be added.
@@ -208,7 +208,7 @@ func (l *link) cut() {
 	l.woken, l.ended = true, true
 	l.interrupt()
 	wait := cutWait
-	if l.sending.Load() {
+	if l.hurried = l.sending; l.hurried {
 		wait = cutRest
 	}
 	l.base.SetWriteDeadline(time.Now().Add(wait))
@@ -380,10 +380,9 @@ func (l *link) Write(p []byte) (int, error) {
 
 // send writes b to the client and returns how much of it went out.
 func (l *link) send(b []byte) int {
-	l.sending.Store(true)
-	l.giveTime(l.writeWait)
+	l.sendBegins()
 	n, err := l.conn.Write(b)
-	l.sending.Store(false)
+	l.sendEnds(err == nil)
 	if l.tap != nil {
 		l.tell()
 		l.tap.Out(l.told(b[:n]))
@@ -395,10 +394,28 @@ func (l *link) send(b []byte) int {
 	return n
 }
 
-// giveTime sets the write deadline: wait from now on, or a little longer.
-func (l *link) giveTime(wait time.Duration) {
+// sendBegins is called before a Write.
+func (l *link) sendBegins() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.sending = true
+	l.giveTime(l.writeWait)
+}
+
+// sendEnds is called after a Write. One that cut has hurried and that the client has taken
+// to its end leaves what follows, such as BYE, the time that it would have had else.
+func (l *link) sendEnds(taken bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sending = false
+	if l.hurried && taken {
+		l.hurried = false
+		l.base.SetWriteDeadline(time.Now().Add(cutWait))
+	}
+}
+
+// giveTime sets the write deadline: wait from now on, or a little longer. l.mu is held.
+func (l *link) giveTime(wait time.Duration) {
 	least := time.Now().Add(wait)
 	most := least.Add(wait / 4)
 	if l.ended || !l.writing.Before(least) && !l.writing.After(most) {
@@ -438,7 +455,9 @@ func (l *link) preload(input []byte) error {
 
 // release gives the buffers back of a session that goes on elsewhere.
 func (l *link) release() {
-	l.sending.Store(true)
+	l.mu.Lock()
+	l.sending = true
+	l.mu.Unlock()
 	if l.r != nil {
 		l.r.Reset(nil)
 	}
@@ -457,7 +476,9 @@ func (l *link) startTLS(c *tls.Config, handshake time.Duration) (tls.ConnectionS
 	if err := l.arm(time.Now().Add(handshake), 0); err != nil {
 		return tls.ConnectionState{}, err
 	}
+	l.mu.Lock()
 	l.giveTime(handshake)
+	l.mu.Unlock()
 	if err := t.Handshake(); err != nil {
 		return tls.ConnectionState{}, err
 	}

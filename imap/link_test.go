@@ -120,3 +120,55 @@ func TestSilent(t *testing.T) {
 		}
 	}
 }
+
+// A stuck is a connection whose Write ends when the test says how.
+type stuck struct {
+	*net.TCPConn
+	writing chan struct{}
+	ends    chan error
+	until   time.Time // deadline of writing
+}
+
+func (c *stuck) Write(p []byte) (int, error)        { c.writing <- struct{}{}; return len(p), <-c.ends }
+func (c *stuck) SetWriteDeadline(t time.Time) error { c.until = t; return nil }
+
+// A Write that is under way at the cut has little time left, and one that the client
+// takes in it leaves what is said afterwards the usual time, once.
+func TestCutWhileSending(t *testing.T) {
+	t.Parallel()
+	_, tcp, _ := linked(t)
+	for _, fails := range []error{nil, os.ErrDeadlineExceeded} {
+		c := &stuck{TCPConn: tcp.TCPConn, writing: make(chan struct{}), ends: make(chan error)}
+		l := newLink(&control.Conn{Conn: c})
+		write := func(meanwhile func(), err error) {
+			wrote := make(chan error)
+			go func() {
+				_, err := l.Write([]byte("x"))
+				wrote <- err
+			}()
+			<-c.writing
+			meanwhile()
+			c.ends <- err
+			if err := <-wrote; (err == nil) != (fails == nil) {
+				t.Fatal(err)
+			}
+		}
+		left := func(want time.Duration) {
+			t.Helper()
+			if d := time.Until(c.until); d > want || d < want-2*time.Second {
+				t.Errorf("time left to write %v, want %v", d, want)
+			}
+		}
+		begin := time.Now()
+		write(func() { l.cut(); left(cutRest) }, fails)
+		if fails != nil {
+			left(cutRest)
+			continue
+		}
+		left(cutWait)
+		until := c.until
+		if write(func() {}, nil); c.until != until {
+			t.Errorf("it is given more time again, %v", c.until.Sub(begin))
+		}
+	}
+}

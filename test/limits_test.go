@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -246,8 +247,9 @@ func TestSlowLogin(t *testing.T) {
 func TestDescriptors(t *testing.T) {
 	t.Parallel()
 	peer.Need(t, "prlimit")
+	const descriptors = 90
 	s := peer.Imapd(t, basic(t), peer.Options{
-		Wrap:  []string{"prlimit", "--nofile=90:90"},
+		Wrap:  []string{"prlimit", fmt.Sprintf("--nofile=%d:%[1]d", descriptors)},
 		Imapd: []string{"limit_preauth_per_address: 1000"},
 	})
 	user := welcome(t, s, 1)
@@ -261,8 +263,11 @@ func TestDescriptors(t *testing.T) {
 		defer conn.Close()
 		others = append(others, &caller{t, conn, bufio.NewReader(conn)})
 	}
-	eventually(t, func() string { return "descriptors did not run out" }, func() bool {
-		return strings.Contains(s.Log(), "too many open files")
+	var held []os.DirEntry
+	eventually(t, func() string { return fmt.Sprintf("%d descriptors of %d are taken", len(held), descriptors) }, func() bool {
+		// The log alone may tell of files that are closed again by now.
+		held, _ = os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.PID))
+		return len(held) >= descriptors && strings.Contains(s.Log(), "too many open files")
 	})
 	if answer := user.ask("SELECT INBOX"); !strings.HasPrefix(answer, "NO [LIMIT]") {
 		t.Errorf("SELECT without descriptors: %s", answer)
