@@ -54,7 +54,7 @@ func (w *works) open() (server func(*config.Config, *control.Certificates, imap.
 			Sessions: &w.sessions,
 			HandOver: w.stdio.HandsOver(),
 		})
-	}, func() { host.Close(); notices.Close() }
+	}, func() { host.Close(); notices.Close(); w.who.Close() }
 }
 
 // changing makes works whose server is another after each reload. prepare makes

@@ -45,6 +45,9 @@ func unprivileged(t *testing.T, pid, uid, gid int) {
 	if got := status(t, pid, "NoNewPrivs"); got != "1" {
 		t.Errorf("%d: NoNewPrivs is %q", pid, got)
 	}
+	if got := status(t, pid, "Name"); got != "imapd" {
+		t.Errorf("%d is called %q where killall and ps look", pid, got)
+	}
 	closed(t, pid)
 }
 

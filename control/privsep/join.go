@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -47,6 +48,9 @@ func Join() (*Member, error) {
 	if err := dropped(); err != nil {
 		return nil, err
 	}
+	// The kernel has called it by the end of self's path. Where it cannot be said, no
+	// more is lost than that.
+	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 	if err := Harden(); err != nil {
 		return nil, err
 	}

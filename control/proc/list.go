@@ -159,7 +159,7 @@ func parse(text string) (i Info, start uint64, ok bool) {
 		}
 	}
 	second, _, _ := strings.Cut(rest, "\n")
-	if f = strings.Split(second, "\t"); len(f) == 3 {
+	if f = strings.Split(strings.TrimRight(second, " "), "\t"); len(f) == 3 {
 		i.Session = f[0]
 		if at, err := strconv.ParseInt(f[1], 10, 64); err == nil {
 			i.Since = time.Unix(at, 0)

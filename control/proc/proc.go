@@ -17,23 +17,20 @@
 // must have none of the plain name: cyr_deny ends the process in whose file it
 // finds the user. Cyrus's programs pass such names over.
 //
-// Files are written aside and renamed, so that a reader sees one line or the
-// other. There are no goroutines: a session that waits costs its file and the
+// The second line ends in spaces: see file.go.
+//
+// Files are written aside, with .new behind their names, and renamed, so that a reader
+// sees one line or the other. There are no goroutines: a session that waits costs its file and the
 // few words of an Entry.
 package proc
 
 import (
-	"errors"
-	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Info is what is known of a session. Text that a client chose is as in the
@@ -56,11 +53,14 @@ type Table struct {
 	dir string
 	log *slog.Logger
 
-	mu      sync.Mutex
-	several bool
-	last    int // n of the last file named PID.n
-	entries map[*Entry]struct{}
-	warned  bool
+	mu        sync.Mutex
+	several   bool
+	last      int // n of the last file named PID.n
+	entries   map[*Entry]struct{}
+	warned    bool
+	closed    bool
+	lastSpare int    // n of the last file named PID.n.new
+	resting   []file // to be written again, that which has rested for longest first
 }
 
 // Open returns the Table of the files in dir, which is made when it is first
@@ -83,6 +83,7 @@ func (t *Table) Several() {
 type Entry struct {
 	table *Table
 	name  string // of the file; empty where there is none
+	file  file   // zero until it is written
 	info  Info   // changed under table.mu, since Count reads it
 }
 
@@ -142,28 +143,8 @@ func (e *Entry) End() {
 	e.table.mu.Lock()
 	delete(e.table.entries, e)
 	e.table.mu.Unlock()
-	// It may be gone: Cyrus's master removes the file of a process that ended.
-	_ = os.Remove(filepath.Join(e.table.dir, e.name))
+	e.leave()
 	e.name = ""
-}
-
-// write brings the file up to date.
-func (e *Entry) write() {
-	t := e.table
-	text := []byte(e.info.text(start()))
-	name := filepath.Join(t.dir, e.name)
-	err := os.WriteFile(name+suffix, text, 0o600)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.MkdirAll(t.dir, 0o700); err == nil {
-			err = os.WriteFile(name+suffix, text, 0o600)
-		}
-	}
-	if err == nil {
-		err = replace(name+suffix, name)
-	}
-	if err != nil {
-		t.warn(err)
-	}
 }
 
 // start is when this process was started, in clock ticks since the system's start; 0,
@@ -172,20 +153,6 @@ var start = sync.OnceValue(func() uint64 {
 	at, _ := started(os.Getpid())
 	return at
 })
-
-// replace makes what is called from be called to. A rename onto a file that is
-// there makes ext4 write the new one to disk at once, which is what programs
-// want that save something, and a hundred times the cost of all else here. It
-// does not where the two change places.
-func replace(from, to string) error {
-	if unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_EXCHANGE) == nil {
-		return os.Remove(from)
-	}
-	return os.Rename(from, to) // the first time, and where a file system cannot exchange
-}
-
-// suffix marks the file that is being written. Cyrus's programs know it.
-const suffix = ".new"
 
 // warn tells once that sessions are not listed.
 func (t *Table) warn(err error) {

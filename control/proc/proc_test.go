@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -77,11 +78,88 @@ func TestNames(t *testing.T) {
 	a, b := table.Begin(Info{}), table.Begin(Info{})
 	a.End()
 	c := table.Begin(Info{})
-	if got, want := files(t, many), []string{pid + ".2", pid + ".3"}; !slices.Equal(got, want) {
+	sessions := func() []string {
+		return slices.DeleteFunc(files(t, many), func(name string) bool { return strings.HasSuffix(name, suffix) })
+	}
+	if got, want := sessions(), []string{pid + ".2", pid + ".3"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	b.End()
 	c.End()
+	if got := sessions(); len(got) != 0 {
+		t.Errorf("left behind: %v", got)
+	}
+}
+
+// A process for several clients makes files only until it has enough of them, and
+// removes them at its end. What is written again has nothing of what was there, and
+// who reads a file that it has opened reads no other session's at once.
+func TestAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	inode := func(name string) uint64 {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Sys().(*syscall.Stat_t).Ino
+	}
+	table := Open(dir, nil)
+	table.Several()
+	made, written := map[uint64]int{}, 0
+	var last *Entry
+	for n := range 200 {
+		e := table.Begin(Info{Service: "imap", Host: "[192.0.2.1]", Session: "sid", Since: time.Unix(1000, 0)})
+		second := fmt.Sprintf("sid\t1000\t%d\n", start())
+		look := func() {
+			written++
+			ino := inode(pid + "." + e.info.ID)
+			if at, ok := made[ino]; ok && written-at <= restFiles {
+				t.Fatalf("a file is written again after %d others", written-at)
+			}
+			made[ino] = written
+		}
+		look()
+		e.Set("alice", strings.Repeat("long", n%3*100), "")
+		look()
+		e.Set("b", "", "")
+		look()
+		expect(t, filepath.Join(dir, pid+"."+e.info.ID), "imap\t[192.0.2.1]\tb\t\t\n"+second)
+		if last != nil {
+			last.End()
+		}
+		last = e
+	}
+	if len(made) > 4*restFiles {
+		t.Errorf("%d files were made for 200 sessions", len(made))
+	}
+	if all, err := table.List(); err != nil || len(all) != 1 || all[0].User != "b" {
+		t.Errorf("got %+v, %v", all, err)
+	}
+	// One that somebody has removed, and a directory that is not there any more.
+	for _, name := range files(t, dir) {
+		_ = os.Remove(filepath.Join(dir, name))
+	}
+	last.Set("carol", "", "")
+	expect(t, filepath.Join(dir, pid+"."+last.info.ID), "imap\t[192.0.2.1]\tcarol\t\t\n"+fmt.Sprintf("sid\t1000\t%d\n", start()))
+	last.End()
+	var many []*Entry
+	for range 2 * keepFiles {
+		many = append(many, table.Begin(Info{}))
+	}
+	for _, e := range many {
+		e.End()
+	}
+	if got := files(t, dir); len(got) > keepFiles {
+		t.Errorf("%d files are kept", len(got))
+	}
+	late := table.Begin(Info{})
+	table.Close()
+	late.Set("alice", "INBOX", "")
+	late.End()
+	if got := files(t, dir); len(got) != 0 {
+		t.Errorf("left behind: %v", got)
+	}
 }
 
 func TestList(t *testing.T) {
@@ -235,7 +313,8 @@ func BenchmarkSet(b *testing.B) {
 func expect(t *testing.T, name, want string) {
 	t.Helper()
 	got, err := os.ReadFile(name)
-	if err != nil || string(got) != want {
+	text := strings.TrimRight(strings.TrimSuffix(string(got), "\n"), " ") + "\n"
+	if err != nil || text != want && string(got) != want {
 		t.Errorf("got %q, %v; want %q", got, err, want)
 	}
 }
