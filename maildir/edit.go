@@ -172,7 +172,7 @@ func (m *Mailbox) changeFlags(ctx context.Context, uids []UID, only *Condition, 
 			return err
 		}
 		done, err = m.setFlags(uids, only, op, marks)
-		return errors.Join(err, m.syncAfterEdit())
+		return err
 	}
 	hold := m.rename
 	if op != RemoveFlags && !m.Snapshot().has(set.Keywords) {
@@ -183,6 +183,10 @@ func (m *Mailbox) changeFlags(ctx context.Context, uids []UID, only *Condition, 
 		err = m.edit(ctx, change)
 	}
 	m.chargeFreed()
+	if err == nil || done.ModSeq != 0 {
+		// Also where nothing was changed: what this one has found may be on no disk yet.
+		err = errors.Join(err, m.syncRenames(ctx))
+	}
 	return done, err
 }
 

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"imapd/maildir/faultfs"
 	"imapd/maildir/index"
 	"imapd/maildir/vfs"
@@ -318,5 +320,138 @@ func TestTogetherBusy(t *testing.T) {
 	}
 	if !errors.Is(errs[n], context.Canceled) || took[n] >= wait {
 		t.Errorf("who was cut off: %v after %v", errs[n], took[n])
+	}
+}
+
+// A syncedDir is a directory whose syncs go on when the test says so.
+type syncedDir struct {
+	vfs.Dir
+	begun chan struct{}
+	goOn  chan error
+}
+
+func (d *syncedDir) Sync() error {
+	d.begun <- struct{}{}
+	return <-d.goOn
+}
+
+func (d *syncedDir) RenameNoReplace(name string, to vfs.Dir, newname string) error {
+	if t, ok := to.(*syncedDir); ok {
+		to = t.Dir
+	}
+	return d.Dir.RenameNoReplace(name, to, newname)
+}
+
+// STOREs that wait for the disk wait for one sync, that begins after all of them. One
+// that gives up leaves the others theirs, and a sync that fails does so for all.
+func TestSyncedTogether(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{Fsync: FsyncAlways})
+	const n = 5
+	for i := range n {
+		b.deliver("cur", fmt.Sprintf("%d.h:2,", i+1), "x")
+	}
+	b.sync(Serve)
+	b.ModSeqs()
+	d := &syncedDir{Dir: b.cur, begun: make(chan struct{}), goOn: make(chan error)}
+	b.cur = d
+	t.Cleanup(func() { b.cur = d.Dir })
+	late := time.After(20 * time.Second)
+	store := func(ctx context.Context, u UID) <-chan error {
+		answer := make(chan error, 1)
+		go func() {
+			_, err := b.SetFlags(ctx, []UID{u}, AddFlags, FlagSet{System: Seen})
+			answer <- err
+		}()
+		return answer
+	}
+	answered := func(answer <-chan error) error {
+		t.Helper()
+		select {
+		case err := <-answer:
+			return err
+		case <-late:
+			t.Fatal("no answer")
+			return nil
+		}
+	}
+	syncs := 0
+	begins := func() {
+		t.Helper()
+		select {
+		case <-d.begun:
+			syncs++
+		case <-late:
+			t.Fatal("nothing is synced")
+		}
+	}
+	waits := func(u UID) { // until u has the flag, and somebody waits for the next sync
+		t.Helper()
+		for {
+			b.renames.mu.Lock()
+			next := b.renames.next != nil
+			b.renames.mu.Unlock()
+			if msg, ok := b.Snapshot().lookup(u); ok && msg.Flags&Seen != 0 && next {
+				return
+			}
+			select {
+			case <-late:
+				t.Fatal("it does not come so far")
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+	first := store(context.Background(), 1)
+	begins()
+	// The second would sync for those that come after it, and gives up.
+	ctx, cancel := context.WithCancel(context.Background())
+	second := store(ctx, 2)
+	waits(2)
+	var rest []<-chan error
+	for u := UID(3); u <= n; u++ {
+		rest = append(rest, store(context.Background(), u))
+		waits(u)
+	}
+	time.Sleep(10 * time.Millisecond) // so that all have come to where they wait
+	cancel()
+	if err := answered(second); !errors.Is(err, context.Canceled) {
+		t.Errorf("given up: %v", err)
+	}
+	time.Sleep(10 * time.Millisecond)
+	d.goOn <- nil
+	if err := answered(first); err != nil {
+		t.Error(err)
+	}
+	begins()
+	for _, r := range rest {
+		select {
+		case err := <-r:
+			t.Fatalf("an answer before it is on disk: %v", err)
+		default:
+		}
+	}
+	d.goOn <- unix.EIO
+	failed, ended := 0, make(chan error)
+	go func() {
+		for _, r := range rest {
+			ended <- <-r
+		}
+		close(ended)
+	}()
+	for done := false; !done; {
+		select {
+		case err, more := <-ended:
+			if done = !more; errors.Is(err, unix.EIO) {
+				failed++
+			}
+		case <-d.begun: // for one that came later than it should have
+			syncs++
+			d.goOn <- unix.EIO
+		case <-late:
+			t.Fatal("a STORE waits for ever")
+		}
+	}
+	if failed != n-2 || syncs > 3 {
+		t.Errorf("%d of %d failed, with %d syncs", failed, n-2, syncs)
 	}
 }

@@ -77,6 +77,7 @@ type Mailbox struct {
 	told, unwatched, claiming bool
 	additions                 joint[adding]
 	expunges                  joint[expunging]
+	renames                   sharedSync
 	spare                     uidlist.Spare // for the lock; safe without mu
 	track                     tracker
 	watch                     watchers
