@@ -2,10 +2,10 @@ package imap
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -195,9 +195,9 @@ func (srv *Server) newSession(ctx context.Context, peer *control.Conn) *Session 
 	if name == "" {
 		name = c.ServerName
 	}
-	var random [8]byte
-	rand.Read(random[:])
-	id := fmt.Sprintf("%s-%d-%d-%d-%x", name, time.Now().Unix(), os.Getpid(), n, random)
+	// The last number is no secret: it tells a session from those of other machines and
+	// of other times. To make crypto/rand ready would cost as much as to load the configuration.
+	id := fmt.Sprintf("%s-%d-%d-%d-%016x", name, time.Now().Unix(), os.Getpid(), n, rand.Uint64())
 	if peer.Taken != nil {
 		id = peer.Taken.Session
 	}

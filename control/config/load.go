@@ -120,8 +120,8 @@ func (l *loader) warn(at place, format string, args ...any) {
 // choose decides for every option which entry counts, and reports the names
 // that do not.
 func (l *loader) choose(entries []entry) {
-	l.chosen = map[string]entry{}
-	seen := map[string]place{}
+	l.chosen = make(map[string]entry, len(entries))
+	seen := make(map[string]place, len(entries))
 	specific := map[string]bool{}
 	var old []entry // under names that were changed since
 	for _, e := range entries {

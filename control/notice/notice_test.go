@@ -75,6 +75,7 @@ func TestWhatIsSaid(t *testing.T) {
 			}
 			w := New(Options{Dir: dir, Service: "imap"})
 			defer w.Close()
+			w.Refresh()
 			if text, ok := w.Motd(); text != tt.motd || ok != tt.greets {
 				t.Errorf("motd: got %q %v, want %q %v", text, ok, tt.motd, tt.greets)
 			}

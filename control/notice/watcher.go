@@ -63,8 +63,9 @@ type Watcher struct {
 // would have cost as much as all that was done for it.
 const young = 100 * time.Millisecond
 
-// New looks at the notices for the first time and starts to watch them a moment
-// later. The Watcher's one goroutine ends with Close.
+// New starts to watch the notices a moment later. Until then they say what they did at
+// the last Refresh, nothing before the first: whoever begins a session calls it
+// anyway. The Watcher's one goroutine ends with Close.
 func New(opt Options) *Watcher {
 	return start(opt, young, fsnotify.NewWatcher)
 }
@@ -79,7 +80,6 @@ func start(opt Options, after time.Duration, watch func() (*fsnotify.Watcher, er
 	if opt.Dir == "" {
 		return w
 	}
-	w.Refresh()
 	w.ended.Add(1)
 	w.begin = time.AfterFunc(after, func() {
 		defer w.ended.Done()
