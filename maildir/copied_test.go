@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,6 +65,59 @@ func TestRestoredIndex(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A folder that is restored on a disk that is full gives no UID again either: not while
+// its list cannot be written, and not afterwards, in this process or another.
+func TestRestoredFull(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{NoNotify: true})
+	b.deliver("cur", "1.h:2,", "x\n")
+	b.sync(Serve)
+	b.remembering()
+	b.calm()
+	b.end()
+	old := b.backUp()
+	b = b.after(0)
+	last := b.append(b.Mailbox, "since\n", FlagSet{})
+	b.calm()
+	b.end()
+	restorers["cp"](b, old)
+	b.remove("cur/" + b.files("cur")[1])
+	var disk faultfs.FS
+	disk.Arm(func(c faultfs.Call) error {
+		if strings.HasSuffix(c.Path, uidlist.Name+".tmp") {
+			return unix.ENOSPC
+		}
+		return nil
+	})
+	full := &box{t: b.t, path: b.path, clock: time.Now}
+	full.start(Options{NoNotify: true, Open: disk.Open})
+	full.sync(Serve)
+	next := full.Snapshot().Next
+	if next < last+restoredGap {
+		t.Errorf("next UID %d, the last one was %d", next, last)
+	}
+	full.remembering()
+	disk.Disarm()
+	full.mendFrom = time.Time{}
+	full.sync(Serve)
+	if full.unlistable {
+		t.Error("the list counts as one that cannot be written")
+	}
+	beside := b.after(0)
+	for i, p := range []*box{full, beside} {
+		p.sync(Serve)
+		if got := p.Snapshot().Next; got < next {
+			t.Errorf("process %d: next UID %d, was %d", i, got, next)
+		}
+	}
+	if l, _, err := uidlist.ReadFile(beside.dir); err != nil || UID(l.Next) < next {
+		t.Errorf("the list goes on with %d, we with %d: %v", l.Next, next, err)
+	}
+	if uid := beside.append(beside.Mailbox, "x\n", FlagSet{}); uid < next {
+		t.Errorf("UID %d, next was %d", uid, next)
 	}
 }
 

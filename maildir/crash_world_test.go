@@ -258,7 +258,7 @@ func (s site) sound(name string, f folder, changed bool) error {
 		return err
 	}
 	if l.Damage.Any() || l.Validity != f.Validity || l.Next != uint32(f.Next) {
-		return fmt.Errorf("the list has V%d N%d and the damage %+v", l.Validity, l.Next, l.Damage)
+		return fmt.Errorf("the list has V%d N%d, must have V%d N%d, and the damage %+v", l.Validity, l.Next, f.Validity, f.Next, l.Damage)
 	}
 	uids := map[string]maildir.UID{}
 	for _, e := range l.Entries {

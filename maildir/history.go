@@ -46,6 +46,7 @@ type history struct {
 	owed   uint64        // below this modseqs may be told without it; see confess
 	retry  time.Time     // when that is tried again
 	others bool          // it held what we did not know: look again
+	skipTo uint32        // next UID of a folder from a backup whose list could not say it; 0: none
 	saved  index.Stamp   // as in the file; zero once more has been recorded
 }
 

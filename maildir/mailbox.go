@@ -55,6 +55,7 @@ type Mailbox struct {
 	unfinished    bool                // the first look found something for redo
 	undone        bool                // what a crash left cannot be finished; said once
 	unlistable    bool                // the UID list cannot be written; said once
+	mendFrom      time.Time           // it is not mended before, while it is so
 	usedUp        bool                // no UID is left for what clients add; said once
 	left          unclaimed           // what the Host remembered
 	recentFrom    UID                 // UIDs from here on are not \Recent to anybody yet

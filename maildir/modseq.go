@@ -150,12 +150,21 @@ func (m *Mailbox) join(img *index.Image, mine index.State, ours *Snapshot, floor
 }
 
 // difference returns what theirs lacks of what we know. Of what they know and we
-// do not, or otherwise, the files say whether it is still so.
+// do not, or otherwise, the files say whether it is still so: those of the messages,
+// and of keywords that no name of theirs can say imapd-keywords.
 func (m *Mailbox) difference(theirs, ours *Snapshot) work {
 	w := work{snap: theirs, next: ours.Next}
+	m.rereadKeywords()
 	for _, old := range theirs.Range(0, theirs.Len()) {
 		msg, ok := ours.lookup(old.UID)
-		if ok && msg.same(old) || !ok && old.UID >= ours.Next || m.isThere(old.place(), string(old.name())) {
+		if ok && msg.same(old) || !ok && old.UID >= ours.Next {
+			continue
+		}
+		if m.isThere(old.place(), string(old.name())) {
+			e := entryOf(old)
+			if e.marks = m.marksOf(old.name()); !e.marks.Equal(old.Marks()) {
+				w.changes = append(w.changes, change{uid: old.UID, entry: e})
+			}
 			continue
 		}
 		if !ok {

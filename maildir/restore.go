@@ -95,10 +95,10 @@ func (m *Mailbox) backup(img *index.Image) bool {
 // it is this folder's: whoever reads it then would give the first ones again.
 func (m *Mailbox) skipUIDs(s *Snapshot, locked bool) error {
 	h, l := &m.past, &m.list
-	if h.saved != (index.Stamp{}) && unpackList(h.saved, uidlist.Header{}).stat == l.stat || m.unlistable {
-		return nil // it was not brought back, or we can give none
+	if h.saved != (index.Stamp{}) && unpackList(h.saved, uidlist.Header{}).stat == l.stat {
+		return nil // it was not brought back
 	}
-	if !locked {
+	if !locked && !m.unlistable {
 		return errUnlocked
 	}
 	passed := uint64(0)
@@ -108,13 +108,22 @@ func (m *Mailbox) skipUIDs(s *Snapshot, locked bool) error {
 	if err := l.load(m.control); err != nil {
 		return err
 	}
-	next := max(uint64(s.Next)+passed, uint64(l.next())) + restoredGap
+	next := uint32(min(max(uint64(s.Next)+passed, uint64(l.next()))+restoredGap, uidlist.MaxUID+1))
 	m.host.opt.Log.Warn("the folder comes from a backup, UIDs are skipped", "mailbox", m.name, "uidnext", next)
-	l.head.Next = uint32(min(next, uidlist.MaxUID+1))
-	if l.damaged {
+	if !locked { // the index says it then, and the list, which is behind, is mended as soon as it can be
+		h.skipTo = next
+		s.Next, h.state.Next = UID(next), next
+		return nil
+	}
+	was := l.head.Next
+	if l.head.Next = next; l.damaged {
 		return nil // it will be mended
 	}
-	return l.rewrite(m.control, func(entries []uidlist.Entry) []uidlist.Entry { return entries })
+	err := l.rewrite(m.control, func(entries []uidlist.Entry) []uidlist.Entry { return entries })
+	if err != nil {
+		l.head.Next = was // as the file has it
+	}
+	return err
 }
 
 // unknown begins a history that goes on from nothing, above all that was told before.
@@ -131,6 +140,7 @@ func (m *Mailbox) unknown() {
 func (m *Mailbox) fromImage(img *index.Image) *Snapshot {
 	h := &m.past
 	h.state, h.gone, h.saved, h.line = img.State, img.Gone, img.State.Stamp, img.Line
+	h.state.Next = max(h.state.Next, h.skipTo)
 	m.recentFrom = max(m.recentFrom, UID(img.State.Recent))
 	var floor uint64
 	for i := range img.Tail {
@@ -155,7 +165,7 @@ func (m *Mailbox) fromImage(img *index.Image) *Snapshot {
 	if img.Order != nil {
 		s.foretold = &foretold{img.Order}
 	}
-	s.Next = max(UID(img.State.Next), s.sum.last+1)
+	s.Next = max(UID(h.state.Next), s.sum.last+1)
 	h.state.ModSeq = max(h.state.ModSeq, floor)
 	if len(img.Tail) > 0 {
 		s = m.replay(s, img.Tail)

@@ -141,21 +141,24 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	defer lock.Unlock()
-	var sum quota.Usage
-	if rule := s.countingRule(); rule != quota.None {
-		path, _, err := s.tree.Path(name)
-		if err != nil {
-			return err
-		}
-		if sum, err = s.folderTakes(rule, path); err != nil {
-			return err
-		}
+	rule := s.countingRule()
+	if rule == quota.None {
+		return s.tree.Delete(name)
 	}
-	if err := s.tree.Delete(name); err != nil {
+	path, _, err := s.tree.Path(name)
+	if err != nil {
 		return err
 	}
-	s.charge(quota.Usage{}.Minus(sum))
-	return nil
+	sum, err := s.folderTakes(rule, path)
+	if err != nil {
+		return err
+	}
+	err = s.tree.Delete(name)
+	var st unix.Stat_t
+	if err == nil || unix.Lstat(path, &st) == unix.ENOENT { // that may not be durable, but it is gone
+		s.charge(quota.Usage{}.Minus(sum))
+	}
+	return err
 }
 
 // Rename gives the folder old, and the folders below it, a new name. Renaming

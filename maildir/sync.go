@@ -71,6 +71,9 @@ func (m *Mailbox) sync(ctx context.Context, access Access) error {
 	if unwritable(err) {
 		return m.noteUnwritable(err)
 	}
+	if err == nil && !m.list.damaged {
+		m.unlistable = false
+	}
 	return err
 }
 
@@ -147,8 +150,17 @@ func (m *Mailbox) withoutLock(ctx context.Context, err error) error {
 	return openError(m.name, err)
 }
 
+// mendable reports whether the list must be written anew, and that may be tried.
+func (m *Mailbox) mendable() bool {
+	return (m.list.file == nil || m.list.damaged) && (!m.unlistable || !time.Now().Before(m.mendFrom))
+}
+
 func (m *Mailbox) noteUnwritable(err error) error {
-	if !m.unlistable {
+	// The first attempt to mend a list is made again at once, as that of an index.
+	m.mendFrom = time.Time{}
+	if m.unlistable {
+		m.mendFrom = time.Now().Add(retryAfter)
+	} else {
 		m.unlistable = true
 		m.host.opt.Log.Warn("cannot record UIDs, new messages are not shown", "mailbox", m.name, "err", err)
 	}
@@ -203,11 +215,11 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 		return false, err
 	}
 	moving := access == Serve && m.waiting() > 0 && !m.stuck
-	if before == m.clean && m.track.quiet() {
+	if mend := m.mendable(); before == m.clean && m.track.quiet() && !(mend && locked) {
 		if moving && locked {
 			err = m.receiveKnown()
 		}
-		return (moving || m.unfinished) && !locked, err
+		return (moving || m.unfinished || mend) && !locked, err
 	}
 	if before.new != m.clean.new {
 		m.stuck = false
@@ -251,7 +263,7 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	if locked {
 		m.compactKeywords(sv.atomic || sv.told)
 	}
-	locking = !locked && (!m.list.known || (m.list.file == nil || m.list.damaged) && !m.unlistable || len(m.importing) > 0 || m.unfinished || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
+	locking = !locked && (!m.list.known || m.mendable() || len(m.importing) > 0 || m.unfinished || len(sv.unknown) > 0 || len(sv.twins) > 0 || m.keys.nameless(sv.letters) != 0 ||
 		sv.held != 0 || m.overdue() || access == Serve && m.waiting() > 0 && !m.stuck)
 	if wrote { // the list only, perhaps
 		now, err := m.stamp()

@@ -89,7 +89,7 @@ func (m *Mailbox) recover() {
 
 // reset begins a new history.
 func (h *history) reset() {
-	h.on, h.lost = false, false
+	h.on, h.lost, h.skipTo = false, false, 0
 	h.gone, h.saved = nil, index.Stamp{}
 	h.state = index.State{ModSeq: max(h.state.ModSeq, h.state.Ceiling), Limit: h.state.Limit}
 }

@@ -1,12 +1,15 @@
 package maildir
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"imapd/maildir/index"
+	"imapd/maildir/keywords"
 )
 
 // keeps has c be the client of a session that has b selected: it has been told all.
@@ -132,6 +135,52 @@ func TestIndexAgainAtOnce(t *testing.T) {
 	b.lose(unix.EIO)
 	if b.ModSeqs() {
 		t.Error("tried again at once, for the second time")
+	}
+}
+
+// Keywords that no file name can say are not what the index says that missed them.
+func TestBeyondWithoutIndex(t *testing.T) {
+	t.Parallel()
+	x := &trip{at: 1, err: unix.ENOSPC, spares: func(what, name string) bool { return what != "write" || name != index.Name }}
+	b := newBox(t, Options{Open: x.open, NoNotify: true})
+	var all strings.Builder
+	for i := range keywords.Letters {
+		fmt.Fprintf(&all, "%d k%d\n", i, i)
+	}
+	b.letters(all.String())
+	b.deliver("cur", "1.h:2,", "x\n")
+	b.deliver("cur", "2.h:2,", "x\n")
+	b.sync(Serve)
+	b.remembering()
+	b.calm()
+	b.end()
+	b.start(Options{Open: x.open, NoNotify: true})
+	b.sync(Serve)
+	beyond := FlagSet{Keywords: []string{"beyond"}}
+	for _, step := range []struct {
+		op   FlagOp
+		want string
+	}{{AddFlags, "beyond"}, {RemoveFlags, ""}} {
+		x.armed, x.n = true, 0
+		if _, err := b.SetFlags(t.Context(), []UID{1}, step.op, beyond); err != nil {
+			t.Fatal(err)
+		}
+		if x.armed = false; !b.past.lost {
+			t.Fatal("the index is not lost")
+		}
+		b.past.retry = time.Time{}
+		b.flag(2) // has an index again
+		if b.past.lost {
+			t.Fatal("the index is lost")
+		}
+		next := b.process(Options{NoNotify: true})
+		for who, p := range map[string]*box{"this process": b, "the next": next} {
+			msg, _ := p.Snapshot().lookup(1)
+			if got := flagsOf(p.Snapshot(), msg); got != step.want {
+				t.Errorf("%s: flags %q, want %q", who, got, step.want)
+			}
+		}
+		b.unflag(2)
 	}
 }
 
