@@ -193,7 +193,7 @@ func TestUserNotices(t *testing.T) {
 	secret.Send("i IDLE")
 	secret.Wait("+ ")
 	listed := func() (n int) {
-		for _, file := range must(filepath.Glob(s.Dir() + "/proc/*"))(t) {
+		for _, file := range must(filepath.Glob(s.Dir() + "/proc/[^.]*"))(t) {
 			if text, err := os.ReadFile(file); err == nil && strings.Contains(string(text), "\talice\tINBOX\t") {
 				n++
 			}

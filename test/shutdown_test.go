@@ -312,7 +312,7 @@ func rest(r *bufio.Reader, line string, long time.Duration) error {
 func onList(t *testing.T, s *peer.Server, user string) int {
 	t.Helper()
 	n := 0
-	for _, file := range must(filepath.Glob(s.Dir() + "/proc/*"))(t) {
+	for _, file := range must(filepath.Glob(s.Dir() + "/proc/[^.]*"))(t) {
 		text, err := os.ReadFile(file)
 		if err == nil && strings.Contains(string(text), "\t"+user+"\t") {
 			n++

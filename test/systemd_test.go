@@ -202,7 +202,7 @@ func (s service) administer() {
 func (s service) gone() {
 	s.Helper()
 	eventually(s.T, func() string { return "sessions that have ended are listed" }, func() bool {
-		return len(must(filepath.Glob(s.room.Dir+"/state/proc/*"))(s.T)) == 0
+		return len(must(filepath.Glob(s.room.Dir+"/state/proc/[^.]*"))(s.T)) == 0
 	})
 }
 

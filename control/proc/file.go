@@ -12,8 +12,8 @@ import (
 // Of a process that serves several clients the files of sessions that have ended,
 // and those that an Entry has put away for newer ones, are kept for the next: to make
 // and to remove files was a quarter of what a session cost that logs in, and several
-// times that on an ext4 where many have just been removed. They have the names that
-// files have while they are written.
+// times that on an ext4 where many have just been removed. They are called as files are
+// while they are written, which neither ls nor the * of a shell shows.
 //
 // A reader may still have one open that it has found by its old name. So the one
 // that has rested for longest is taken first, and only while enough others rest.
@@ -123,7 +123,7 @@ func (e *Entry) leave() {
 func (t *Table) fresh() file {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	name := filepath.Join(t.dir, strconv.Itoa(os.Getpid()))
+	name := filepath.Join(t.dir, hidden+strconv.Itoa(os.Getpid()))
 	if t.several || len(t.entries) > 1 {
 		t.lastSpare++
 		name += "." + strconv.Itoa(t.lastSpare)
@@ -131,8 +131,12 @@ func (t *Table) fresh() file {
 	return file{path: name + suffix}
 }
 
-// suffix marks a file that is no session's, or not yet. Cyrus's programs know it.
-const suffix = ".new"
+// A file that is no session's, or not yet, begins and ends so. Cyrus's programs do not
+// take it for one.
+const (
+	hidden = "."
+	suffix = ".new"
+)
 
 // room reports whether one more file is kept. t.mu is held.
 func (t *Table) room() bool {

@@ -88,11 +88,20 @@ func (t *Table) names() ([]string, error) {
 	}
 	names := all[:0]
 	for _, name := range all {
-		if _, _, ok := parseName(strings.TrimSuffix(name, suffix)); ok {
+		if _, _, ok := parseName(bare(name)); ok {
 			names = append(names, name)
 		}
 	}
 	return names, nil
+}
+
+// bare returns name without what marks a file that is no session's. Those of Cyrus, and
+// of our older versions, have no dot before them.
+func bare(name string) string {
+	if rest, ok := strings.CutSuffix(name, suffix); ok {
+		return strings.TrimPrefix(rest, hidden)
+	}
+	return name
 }
 
 // parseName takes a file's name apart: PID or PID.n, and nothing else.
@@ -174,7 +183,7 @@ type living map[int]uint64
 
 // sweep removes a file that its writer, dead now, was about to rename.
 func (t *Table) sweep(name string, l living) {
-	if pid, _, ok := parseName(strings.TrimSuffix(name, suffix)); ok && !l.has(pid, 0) {
+	if pid, _, ok := parseName(bare(name)); ok && !l.has(pid, 0) {
 		_ = os.Remove(filepath.Join(t.dir, name))
 	}
 }

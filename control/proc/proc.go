@@ -19,7 +19,7 @@
 //
 // The second line ends in spaces: see file.go.
 //
-// Files are written aside, with .new behind their names, and renamed, so that a reader
+// Files are written aside, with a dot before their names and .new behind, and renamed, so that a reader
 // sees one line or the other. There are no goroutines: a session that waits costs its file and the
 // few words of an Entry.
 package proc

@@ -186,6 +186,8 @@ func TestList(t *testing.T) {
 	put(other+".1", "imap\t[192.0.2.2]\t\t\t\ns2\t2000\t1\n")
 	put(pid+".7", "imap\t[192.0.2.3]\t\t\t\ns3\t2000\t1\n") // of an earlier process with our number
 	put(other+".new", "")
+	put("."+other+".1.new", "imap\t[192.0.2.1]\tbob\t\t\n")
+	put("."+other, "imap\t[192.0.2.1]\tbob\t\t\n")
 	put("0"+other, "imap\t[192.0.2.2]\t\t\t\n")
 	put(other+".x", "imap\t[192.0.2.2]\t\t\t\n")
 	put("README", "imap\t[192.0.2.2]\t\t\t\n")
@@ -215,7 +217,7 @@ func TestList(t *testing.T) {
 	if all, err := table.List(); err != nil || len(all) != 1 {
 		t.Errorf("got %+v, %v", all, err)
 	}
-	if got := files(t, dir); slices.Contains(got, other) || slices.Contains(got, other+".new") {
+	if got := files(t, dir); slices.Contains(got, other) || slices.Contains(got, other+".new") || slices.Contains(got, "."+other+".1.new") {
 		t.Errorf("files of the dead are left: %v", got)
 	}
 	e.End()
