@@ -108,7 +108,7 @@ func (a admission) header(ctx context.Context, c *Conn) (bool, error) {
 	}
 	_ = c.SetReadDeadline(time.Time{})
 	if !h.local {
-		c.Private, c.SSF = h.tls, 0 // the client's way, not that of the proxy's own socket
+		c.Private, c.ProxyTLS, c.SSF = h.tls, h.tls, 0 // the client's way, not that of the proxy's own socket
 	}
 	switch {
 	case h.client.IsValid():

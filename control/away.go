@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,7 +35,13 @@ type Handover struct {
 	Host    string // Conn.Host
 	TLS     bool   // the client is under TLS
 	Private bool
-	Input   []byte // what the client has sent behind the command
+	// ProxyTLS is that of Conn.
+	ProxyTLS bool
+	// What the session has come to, for the line that tells of its end: octets of
+	// Input are not counted in In.
+	Commands int
+	In, Out  int64
+	Input    []byte // what the client has sent behind the command
 	// Preauth is set where there was no command: the client has to be greeted,
 	// with the message of the day behind the greeting.
 	Preauth bool
@@ -50,6 +57,7 @@ const (
 	sayOpening  = 'o' // front: the Handover, with the connection
 	sayTaken    = 'y' // worker: the session goes on here
 	sayNo       = 'n' // worker: it cannot; the client is the front's again
+	sayEnded    = 'e' // worker: the session has ended, and the log says so
 	sayPresent  = 'p' // worker: mailbox, NUL, command, for the list of who is on
 	sayShutdown = 'S' // front: the shutdown notice's text
 	sayOpen     = 's' // front: there is none any more
@@ -77,6 +85,8 @@ type Away struct {
 	plain   net.Conn // our end of the pair that the worker reads; nil without TLS
 	client  net.Conn
 	linger  time.Duration // see listen
+	told    bool          // the worker has said that it has ended; set before ended is closed
+	severed atomic.Bool   // it is we who have closed the channel
 }
 
 // A Home is what stays in the front of a session that has gone away.
@@ -198,6 +208,9 @@ func (a *Away) hear(present func(mailbox, command string)) {
 		if err != nil {
 			return
 		}
+		if message[0] == sayEnded {
+			a.told = true
+		}
 		if message[0] == sayPresent && len(message) <= 1+maxPresent && present != nil {
 			mailbox, command, _ := strings.Cut(string(message[1:]), "\x00")
 			present(mailbox, command)
@@ -207,6 +220,10 @@ func (a *Away) hear(present func(mailbox, command string)) {
 
 // Ended is closed when the session is over and its connection closed.
 func (a *Away) Ended() <-chan struct{} { return a.ended }
+
+// Lost tells, of a session that is over, whether its process has died with it and
+// left nothing about it in the log.
+func (a *Away) Lost() bool { return !a.told && !a.severed.Load() }
 
 // End has the session say goodbye after the command that it runs.
 func (a *Away) End() {
@@ -222,6 +239,7 @@ func (a *Away) Kick() {
 func (a *Away) Cut() {
 	_ = a.channel.TrySend([]byte{sayCut}) // fails where it has ended
 	time.AfterFunc(cutTime/2, func() {
+		a.severed.Store(true)
 		a.channel.Close()
 		if a.plain != nil { // the copying ends, whatever the worker does
 			a.plain.Close()
@@ -237,6 +255,7 @@ func (a *Away) Shutdown(text string, down bool) {
 		message = append([]byte{sayShutdown}, text...)
 	}
 	if err := a.channel.TrySend(message); errors.Is(err, unix.EAGAIN) {
+		a.severed.Store(true)
 		a.channel.Close() // it does not listen
 	}
 }

@@ -32,6 +32,9 @@ type Conn struct {
 	// TLS is true where the connection was under TLS from its first octet
 	// (imaps, or imapd -s): STARTTLS is not offered.
 	TLS bool
+	// ProxyTLS is true where a proxy that is trusted with it says that the client
+	// came to it by TLS. Between the proxy and us the octets are in the clear.
+	ProxyTLS bool
 	// Private is true where nobody on the way can read what passes: under TLS,
 	// ours or a trusted proxy's, on a unix socket that is no proxy's, with an external
 	// layer (imapd -p with 2 or more), or from a network that is trusted with that.

@@ -54,7 +54,7 @@ func keepAlive(c net.Conn, idle time.Duration) {
 }
 
 // startTLS does the handshake of a connection that is under TLS from its first
-// octet, and tells whether it is.
+// octet, and tells whether it is. The session logs it, with its id.
 func (c *Conn) startTLS(ctx context.Context, conf *tls.Config, limit time.Duration, log *slog.Logger) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -67,7 +67,6 @@ func (c *Conn) startTLS(ctx context.Context, conf *tls.Config, limit time.Durati
 		log.Log(ctx, level, "TLS handshake", "host", c.Host, "err", err)
 		return false
 	}
-	LogTLS(log, t.ConnectionState())
 	c.Conn, c.TLS = t, true
 	return true
 }

@@ -44,13 +44,14 @@ type Log struct {
 // or not there is a daemon yet.
 //
 // A line is what Cyrus writes: the message, then the attributes as key=value.
-// With log_format: json it is a JSON object.
+// With log_format: json it is a JSON object; see logjson.go.
 func OpenLog(conf *config.Config, start Start, stdio *Stdio) *Log {
 	l := &Log{}
 	inJournal := !stdio.Hidden && journal()
 	daemon := (start == StartListen || start == StartSystemd) && !stdio.Hidden
 	l.Stderr = inJournal || daemon && foreground()
-	system := newSyslogSink(conf, ident(conf, start), syslogPaths)
+	name := ident(conf, start)
+	system := newSyslogSink(conf, name, syslogPaths)
 	var s sink = system
 	l.closer = system.close
 	if l.Stderr {
@@ -58,11 +59,11 @@ func OpenLog(conf *config.Config, start Start, stdio *Stdio) *Log {
 		if err != nil {
 			f = os.Stderr
 		}
-		files := newFileSink(f, ident(conf, start), conf.LogFormat == config.LogJSON)
+		files := newFileSink(f, name, conf.LogFormat == config.LogJSON)
 		files.journal = inJournal
 		s, l.closer = files, func() { f.Close() }
 	}
-	h := newHandler(conf, &lossy{sink: s})
+	h := newHandler(conf, name, &lossy{sink: s, told: lostText(conf, name)})
 	l.Logger, l.page = slog.New(h), h.page
 	return l
 }
@@ -168,24 +169,17 @@ type handler struct {
 	inner slog.Handler
 }
 
-func newHandler(conf *config.Config, s sink) *handler {
+func newHandler(conf *config.Config, name string, s sink) *handler {
 	h := &handler{page: &page{sink: s}, level: slog.LevelInfo}
 	if conf.Debug {
 		h.level = slog.LevelDebug
 	}
 	if conf.LogFormat == config.LogJSON {
-		h.inner = slog.NewJSONHandler(&h.page.text, &slog.HandlerOptions{Level: h.level, ReplaceAttr: nameLevel})
+		h.inner = newObjects(&h.page.text, name)
 	} else {
 		h.inner = &classic{w: &h.page.text}
 	}
 	return h
-}
-
-func nameLevel(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && a.Key == slog.LevelKey && a.Value.Any() == LevelNotice {
-		a.Value = slog.StringValue("NOTICE")
-	}
-	return a
 }
 
 func (h *handler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
@@ -284,6 +278,11 @@ func text(prefix string, a slog.Attr) string {
 			all += text(prefix, b)
 		}
 		return all
+	}
+	if v.Kind() == slog.KindAny {
+		if g, ok := v.Any().(Given); ok {
+			return " " + prefix + a.Key + "=" + g.text()
+		}
 	}
 	s := v.String()
 	if s == "" || strings.ContainsFunc(s, odd) || !utf8.ValidString(s) {

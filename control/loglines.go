@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -27,13 +28,35 @@ func line(log *slog.Logger, level slog.Level, message string, f ...slog.Attr) {
 // maxName is how many octets of what a client calls itself are logged.
 const maxName = 128
 
+// Given is what a client has said, as an attribute of a line: a name of a mailbox,
+// for example. It is written as Escape writes it but to its end, in quotes where it
+// could be taken for more than one word; in JSON as it is.
+type Given string
+
+// Name returns s as an attribute, and no more of it than Escape would.
+func Name(s string) Given { return Given(s[:min(len(s), maxName)]) }
+
+// text returns g for a line that is text.
+func (g Given) text() string {
+	s := strings.ReplaceAll(escape(string(g)), `"`, `\x22`)
+	if s == "" || strings.ContainsAny(s, " =") {
+		s = `"` + s + `"`
+	}
+	return s
+}
+
 // Escape returns what a client said, a user name for example, fit for a log
 // line: at most 128 octets of it, and nothing in it that could end the line,
 // move a terminal's cursor or pass for another part of the line; those octets
 // are written \xHH.
 func Escape(s string) string {
-	if len(s) > maxName {
-		s = s[:maxName]
+	return escape(s[:min(len(s), maxName)])
+}
+
+// escape is Escape for texts of any length.
+func escape(s string) string {
+	if plain(s) {
+		return s
 	}
 	var b strings.Builder
 	for i := 0; i < len(s); {
@@ -48,6 +71,21 @@ func Escape(s string) string {
 		i += n
 	}
 	return b.String()
+}
+
+// plain tells, of nearly all that is to be logged, that nothing in it is odd.
+func plain(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; c {
+		case '<', '>', '[', ']', '(', ')', '\\':
+			return false
+		default:
+			if c < ' ' || c >= 0x7f {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // A Login is who came in, how and from where.
@@ -81,6 +119,7 @@ const (
 	InvalidUser                          // no user can have such a name
 	BrokenExchange                       // the SASL dialogue was not completed
 	LoginUnavailable                     // nobody can be asked now
+	LoginInClear                         // refused unread, since others could have read it
 )
 
 // A BadLogin is a login that failed. User is what the client sent, empty where
@@ -108,6 +147,8 @@ func LogBadLogin(log *slog.Logger, b BadLogin) {
 		user = Escape(b.As)
 	case InvalidUser:
 		why = "invalid user"
+	case LoginInClear:
+		why = "[SASL(-16): encryption needed to use mechanism: no sufficient layer]"
 	case BrokenExchange:
 		why = "[SASL(-6): can't request information until later in exchange: ]"
 	default:
@@ -131,16 +172,46 @@ func Bits(s tls.ConnectionState) int {
 	return 128
 }
 
-// LogTLS logs that a connection came under TLS, by imaps or STARTTLS.
-func LogTLS(log *slog.Logger, s tls.ConnectionState) {
+// LogTLS logs that the connection of a session came under TLS, by imaps or
+// STARTTLS. What Cyrus does not say stands behind what it says.
+func LogTLS(log *slog.Logger, host, session string, s tls.ConnectionState) {
 	name := tls.CipherSuiteName(s.CipherSuite)
 	bits, kind := Bits(s), "new"
 	if s.DidResume {
 		kind = "reused"
 	}
 	version := strings.Replace(tls.VersionName(s.Version), "TLS ", "TLSv", 1)
-	line(log, LevelNotice, fmt.Sprintf("starttls: %s with cipher %s (%d/%d bits %s) no authentication", version, name, bits, bits, kind),
-		slog.String("version", version), slog.String("cipher", name))
+	line(log, LevelNotice,
+		fmt.Sprintf("starttls: %s with cipher %s (%d/%d bits %s) no authentication host=%s SESSIONID=<%s>", version, name, bits, bits, kind, host, Escape(session)),
+		slog.String("version", version), slog.String("cipher", name), slog.String("host", host), slog.String("session", session))
+}
+
+// An End is how a session came to its end. Octets are counted in the clear.
+type End struct {
+	Host     string // Conn.Host
+	User     string // empty where nobody has logged in
+	Why      string
+	Commands int
+	In, Out  int64  // octets from the client and to it
+	Session  string // the session id
+}
+
+// LogEnd logs that a session has ended: for an administrator where somebody had
+// logged in, else, since also those end who only look whether the server lives, for
+// whoever debugs it.
+func LogEnd(log *slog.Logger, e End) {
+	level, user := slog.LevelInfo, Escape(e.User)
+	if user == "" {
+		level, user = slog.LevelDebug, "-"
+	}
+	if !log.Enabled(context.Background(), level) {
+		return
+	}
+	line(log, level,
+		"session ended: "+e.Host+" "+user+" ("+Escape(e.Why)+") commands=<"+strconv.Itoa(e.Commands)+"> bytes_in=<"+strconv.FormatInt(e.In, 10)+
+			"> bytes_out=<"+strconv.FormatInt(e.Out, 10)+"> SESSIONID=<"+Escape(e.Session)+">",
+		slog.String("host", e.Host), slog.String("user", e.User), slog.String("why", e.Why), slog.Int("commands", e.Commands),
+		slog.Int64("bytes_in", e.In), slog.Int64("bytes_out", e.Out), slog.String("session", e.Session))
 }
 
 // LogCommand logs a command's tag and name, for chatty: yes.

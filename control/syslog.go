@@ -33,8 +33,9 @@ const (
 // lossy gives lines to a sink that may fail or be slow.
 type lossy struct {
 	sink
-	rest time.Time // no try before
-	lost int       // lines, since one was written
+	told func(lost int) string // how that is said; nil: as text
+	rest time.Time             // no try before
+	lost int                   // lines, since one was written
 }
 
 func (l *lossy) line(level slog.Level, text string) error {
@@ -43,7 +44,7 @@ func (l *lossy) line(level slog.Level, text string) error {
 		l.lost++
 		return nil
 	}
-	if l.lost > 0 && l.sink.line(slog.LevelWarn, strconv.Itoa(l.lost)+" log lines were lost") == nil {
+	if l.lost > 0 && l.sink.line(slog.LevelWarn, l.lostLine()) == nil {
 		l.lost = 0
 	}
 	err := l.sink.line(level, text)
@@ -52,6 +53,13 @@ func (l *lossy) line(level slog.Level, text string) error {
 		l.rest = time.Now().Add(logRest)
 	}
 	return err
+}
+
+func (l *lossy) lostLine() string {
+	if l.told != nil {
+		return l.told(l.lost)
+	}
+	return lost(l.lost)
 }
 
 // severity returns the number that syslog has for level.

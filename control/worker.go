@@ -161,7 +161,7 @@ func (w *Worker) serve(ctx context.Context, h Handler, identity []byte, channel 
 		defer end()
 		w.hear(t, end)
 	})
-	h.Serve(ctx, &Conn{Conn: c, Host: t.Host, TLS: t.TLS, Private: t.Private, Taken: t, stir: stir})
+	h.Serve(ctx, &Conn{Conn: c, Host: t.Host, TLS: t.TLS, ProxyTLS: t.ProxyTLS, Private: t.Private, Taken: t, stir: stir})
 	return nil
 }
 
@@ -284,6 +284,11 @@ func (t *Taken) Accept() error { return t.channel.Send([]byte{sayTaken}) }
 // Decline gives the session back: the front answers the client.
 func (t *Taken) Decline(why string) error {
 	return t.channel.Send(append([]byte{sayNo}, why...))
+}
+
+// Ended tells the front that the log says of the session's end.
+func (t *Taken) Ended() {
+	_ = t.channel.TrySend([]byte{sayEnded}) // the front is gone, or far behind: nothing depends on it
 }
 
 // Log returns the telemetry of the session.

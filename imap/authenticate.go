@@ -63,10 +63,15 @@ func (s *Session) authenticate(d *wire.Decoder) error {
 	if err := d.End(); err != nil {
 		return err
 	}
+	known := slices.Contains(s.conf.Mechanisms, mech)
 	if err := s.protected(); err != nil {
+		if !known {
+			mech = "" // whatever it is
+		}
+		s.logInClear(mech)
 		return err
 	}
-	if !slices.Contains(s.conf.Mechanisms, mech) {
+	if !known {
 		return no("CANNOT", "Unsupported authentication mechanism")
 	}
 	tried := attempt{mech: mech}

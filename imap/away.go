@@ -41,8 +41,8 @@ func (s *Session) handOver(who sasl.Identity, mech string) error {
 		return err
 	}
 	h := control.Handover{
-		Session: s.id, Tag: s.tag, Mech: mech, Host: s.peer.Host, TLS: s.tls, Private: s.peer.Private, Input: input,
-		Preauth: s.peer.Preauth != nil,
+		Session: s.id, Tag: s.tag, Mech: mech, Host: s.peer.Host, TLS: s.tls, ProxyTLS: s.peer.ProxyTLS, Private: s.peer.Private, Input: input,
+		Preauth: s.peer.Preauth != nil, Commands: s.ncmd, In: s.in - int64(len(input)), Out: s.sent,
 	}
 	if h.Preauth {
 		h.Motd = s.motd()
@@ -59,7 +59,7 @@ func (s *Session) handOver(who sasl.Identity, mech string) error {
 	away, err := s.srv.opt.HandOver(s.ctx, who.Ticket, s.conn, h, home)
 	if err != nil {
 		s.present("")
-		s.log.Error("cannot hand the session over", "user", who.Name, "error", err)
+		s.log.Error("cannot hand the session over", "user", control.Name(who.Name), "error", err)
 		return no("UNAVAILABLE", "Mail is not available, try again later")
 	}
 	s.user, s.away = &User{Identity: who}, away
@@ -88,6 +88,9 @@ func (s *Session) follow() {
 		}
 		select {
 		case <-s.away.Ended():
+			if s.away.Lost() {
+				s.logged(s.userName(), "the process of the user has died")
+			}
 			return
 		case <-ending:
 			s.away.End()

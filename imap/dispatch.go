@@ -178,7 +178,7 @@ func (s *Session) proxyV2() bool {
 //
 //go:noinline
 func (s *Session) proxied() error {
-	s.log.Log(s.ctx, control.LevelNotice, "PROXY header from a peer that is not in haproxy_trusted_networks", "host", s.peer.Host)
+	s.log.Log(s.ctx, control.LevelNotice, "PROXY header from a peer that is not in haproxy_trusted_networks")
 	return errProxied
 }
 

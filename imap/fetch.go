@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"imapd/control"
 	"imapd/imap/wire"
 	"imapd/maildir"
 )
@@ -273,7 +274,7 @@ func (s *Session) see(b *Box, batch []numbered) error {
 		if s.ctx.Err() != nil {
 			return err
 		}
-		s.log.Warn("cannot mark messages as seen", "user", s.userName(), "mailbox", s.boxName(), "error", err)
+		s.log.Warn("cannot mark messages as seen", "user", control.Name(s.userName()), "mailbox", control.Name(s.boxName()), "error", err)
 	}
 	now := b.mailbox.Snapshot()
 	for _, uid := range uids {
@@ -373,7 +374,7 @@ func (f *Fetching) item(p *FetchPart, first bool) error {
 		if errors.Is(err, errCut) || errors.Is(err, errGone) {
 			return err
 		}
-		s.log.Error("message cannot be sent to its end", "user", s.userName(), "mailbox", s.boxName(), "uid", f.Msg.UID, "error", err)
+		s.log.Error("message cannot be sent to its end", "user", control.Name(s.userName()), "mailbox", control.Name(s.boxName()), "uid", f.Msg.UID, "error", err)
 		err = fmt.Errorf("%w: %w", errSilent, err)
 	}
 	return err

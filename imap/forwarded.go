@@ -30,7 +30,8 @@ func (s *Session) forwarded(pairs []idPair) error {
 			return &byeError{Code: "UNAVAILABLE", Text: refusalText(why)}
 		}
 		if ok {
-			s.log.Info("client forwarded", "host", s.peer.Host, "via", via)
+			s.openLog()
+			s.log.Info("client forwarded", "via", via)
 			if s.entry != nil {
 				s.entry.Move(s.peer.Host)
 			}

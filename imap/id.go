@@ -1,9 +1,9 @@
 package imap
 
 import (
-	"strconv"
 	"strings"
 
+	"imapd/control"
 	"imapd/control/config"
 	"imapd/imap/wire"
 )
@@ -22,6 +22,9 @@ const (
 	idField = 30
 	idValue = 1024
 )
+
+// idLogMax is how many octets of it are logged.
+const idLogMax = 512
 
 // idPair is a field and its value; NIL is the empty value.
 type idPair struct{ field, value string }
@@ -84,13 +87,13 @@ func (s *Session) logID(pairs []idPair) {
 	var b strings.Builder
 	for i, p := range pairs {
 		if i > 0 {
-			b.WriteByte(' ')
+			b.WriteString("; ")
 		}
-		b.WriteString(strconv.Quote(p.field) + "=" + strconv.Quote(p.value))
-		if b.Len() > 512 {
-			b.WriteString(" ...")
-			break
-		}
+		b.WriteString(p.field + "=" + p.value)
 	}
-	s.log.Info("client id", "host", s.peer.Host, "user", s.userName(), "id", b.String())
+	id := b.String()
+	if len(id) > idLogMax {
+		id = id[:idLogMax] + "..."
+	}
+	s.log.Info("client id", "user", control.Name(s.userName()), "id", control.Given(id))
 }

@@ -2,15 +2,21 @@ package imap
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // Sessions are those of several Servers, which follow each other when the
 // configuration is read again, by their ids. The zero value is ready for use.
 type Sessions struct {
+	begun atomic.Uint64
+
 	mu  sync.Mutex
 	all map[string]*Session
 }
+
+// number returns the number of one more session.
+func (l *Sessions) number() uint64 { return l.begun.Add(1) }
 
 // End ends the session of that id for the administrator: with BYE, after the
 // command that it runs, between two of its responses, or while it searches; one that

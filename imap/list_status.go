@@ -3,6 +3,7 @@ package imap
 import (
 	"errors"
 
+	"imapd/control"
 	"imapd/imap/wire"
 	"imapd/maildir"
 )
@@ -28,7 +29,7 @@ func (s *Session) listStatus(u *User, name string, items []*StatusItem) error {
 		return err
 	}
 	if !errors.Is(err, maildir.ErrNotFound) {
-		s.log.Warn("cannot look at mailbox", "user", u.Name, "mailbox", name, "error", err)
+		s.log.Warn("cannot look at mailbox", "user", control.Name(u.Name), "mailbox", control.Name(name), "error", err)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"imapd/control"
 	"imapd/imap/wire"
 	"imapd/sasl"
 )
@@ -20,7 +21,7 @@ var _ = register(Extension{
 		return []string{"LOGINDISABLED"}
 	},
 	// Asked before the password is: a client that is refused has not sent it.
-	Commands: []Command{unauthed("LOGIN", parseLogin, (*Session).loginCommand).with(Silent).unless((*Session).private)},
+	Commands: []Command{unauthed("LOGIN", parseLogin, (*Session).loginCommand).with(Silent).unless((*Session).mayLogin)},
 })
 
 type loginArgs struct{ user, password string }
@@ -39,6 +40,16 @@ func (s *Session) private() error {
 		return nil
 	}
 	return no("PRIVACYREQUIRED", "Login only available under a layer")
+}
+
+// mayLogin is private, and has the log say of a client that is refused: it may have
+// sent the password all the same.
+func (s *Session) mayLogin() error {
+	err := s.private()
+	if err != nil {
+		s.logInClear("plaintext")
+	}
+	return err
 }
 
 func (s *Session) loginCommand(a loginArgs) error {
@@ -72,7 +83,7 @@ func (s *Session) login(who sasl.Identity, mech string) error {
 	store, err := s.srv.openStore(s.ctx, who.User)
 	if err != nil {
 		s.present("")
-		s.log.Error("cannot open the user's mail", "user", who.Name, "error", err)
+		s.log.Error("cannot open the user's mail", "user", control.Name(who.Name), "error", err)
 		return no("UNAVAILABLE", "Mail is not available, try again later")
 	}
 	s.user = &User{Identity: who, Store: store}

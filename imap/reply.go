@@ -173,12 +173,12 @@ func (s *Session) refuse(tag string, err error) {
 	r, log, ok := refusal(err)
 	if !ok {
 		id := fmt.Sprintf("%s.%d", s.id, s.ncmd)
-		s.log.Error("internal error", "id", id, "cmd", s.commandName(), "user", s.userName(), "mailbox", s.boxName(), "error", err)
+		s.log.Error("internal error", "id", id, "cmd", s.commandName(), "user", control.Name(s.userName()), s.about(), "error", err)
 		s.tagged(tag, "NO", "SERVERBUG", "Internal error "+id)
 		return
 	}
 	if log {
-		s.log.Warn("command refused", "cmd", s.commandName(), "user", s.userName(), "mailbox", s.boxName(), "error", err)
+		s.log.Warn("command refused", "cmd", s.commandName(), "user", control.Name(s.userName()), s.about(), "error", r.Err)
 	}
 	s.tagged(tag, "NO", r.Code, r.Text)
 }
@@ -279,7 +279,7 @@ func (s *Session) bye(err error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		bye = errIdleTooLong
 	case !ends(err):
-		s.log.Error("session failed", "user", s.userName(), "error", err)
+		s.log.Error("session failed", "user", control.Name(s.userName()), "error", err)
 		bye = &byeError{Code: "SERVERBUG", Text: "Internal error, see the log for session " + s.id}
 	}
 	if bye == errIdleTooLong {

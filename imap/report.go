@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 
+	"imapd/control"
 	"imapd/imap/wire"
 	"imapd/maildir"
 )
@@ -27,7 +28,7 @@ func (s *Session) lookBy(look func(context.Context, maildir.Access) error) {
 		s.box.gone = true
 		return
 	}
-	s.log.Warn("cannot look at mailbox", "user", s.userName(), "mailbox", s.boxName(), "error", err)
+	s.log.Warn("cannot look at mailbox", "user", control.Name(s.userName()), "mailbox", control.Name(s.boxName()), "error", err)
 }
 
 // report tells the client what it does not know yet of its mailbox, and is the
@@ -51,7 +52,7 @@ func (s *Session) report(hold bool) error {
 	}
 	view, d, err := maildir.Advance(b.view, now, hold)
 	if err != nil {
-		s.log.Error("mailbox went back", "user", s.userName(), "mailbox", s.boxName(), "error", err)
+		s.log.Error("mailbox went back", "user", control.Name(s.userName()), "mailbox", control.Name(s.boxName()), "error", err)
 		return &byeError{Code: "UNAVAILABLE", Text: "Selected mailbox has changed, please reconnect"}
 	}
 	old := b.view

@@ -10,7 +10,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"imapd/control"
@@ -37,7 +36,7 @@ type Options struct {
 	HandOver HandOver
 	Lend     func(user, session string, give func(*os.File)) (end func())
 
-	// Sessions, where not nil, are to know those of this server too.
+	// Sessions, where not nil, are to know those of this server too, and number them.
 	Sessions *Sessions
 
 	// Enter lists a session among those who are on, from its first moment.
@@ -94,8 +93,7 @@ type Tap interface {
 type Server struct {
 	opt   Options
 	log   *slog.Logger
-	count atomic.Uint64 // sessions begun
-	eager bool          // sessions park almost at once, for tests
+	eager bool // sessions park almost at once, for tests
 
 	mu       sync.Mutex
 	sessions map[*Session]struct{}
@@ -109,6 +107,9 @@ func New(o Options) *Server {
 	s := &Server{opt: o, log: o.Log, sessions: map[*Session]struct{}{}}
 	if s.log == nil {
 		s.log = slog.Default()
+	}
+	if s.opt.Sessions == nil {
+		s.opt.Sessions = &Sessions{}
 	}
 	return s
 }
@@ -141,6 +142,7 @@ func (srv *Server) Serve(ctx context.Context, conn *control.Conn) {
 // begin counts s in, unless a shutdown notice keeps it out. stop ends the watch
 // for the end of its context.
 func (srv *Server) begin(s *Session) (stop func() bool) {
+	s.logTLS()
 	if srv.opt.Notices != nil {
 		srv.opt.Notices.Refresh()
 	}
@@ -148,9 +150,7 @@ func (srv *Server) begin(s *Session) (stop func() bool) {
 		s.bye(&byeError{Code: "ALERT", Text: text})
 		return nil
 	}
-	if l := srv.opt.Sessions; l != nil {
-		l.add(s)
-	}
+	srv.opt.Sessions.add(s)
 	srv.add(s)
 	return context.AfterFunc(s.ctx, s.cut)
 }
@@ -189,7 +189,7 @@ func (s *Session) recover() {
 }
 
 func (srv *Server) newSession(ctx context.Context, peer *control.Conn) *Session {
-	n := srv.count.Add(1)
+	n := srv.opt.Sessions.number()
 	c := srv.opt.Config
 	name := c.SyslogPrefix
 	if name == "" {
@@ -203,7 +203,11 @@ func (srv *Server) newSession(ctx context.Context, peer *control.Conn) *Session 
 	}
 	s := &Session{
 		srv: srv, conf: c, ctx: ctx, peer: peer, id: id, tls: peer.TLS,
-		link: newLink(peer), log: srv.log.With("session", id),
+		link: newLink(peer),
+	}
+	s.openLog()
+	if t := peer.Taken; t != nil {
+		s.ncmd, s.in, s.sent = t.Commands, t.In, t.Out
 	}
 	s.ssf = peer.SSF
 	if t, ok := peer.Conn.(*tls.Conn); ok && peer.TLS {
@@ -241,9 +245,7 @@ func (srv *Server) remove(s *Session) {
 	if s.entry != nil {
 		s.entry.End()
 	}
-	if l := srv.opt.Sessions; l != nil {
-		l.remove(s)
-	}
+	srv.opt.Sessions.remove(s)
 	srv.mu.Lock()
 	delete(srv.sessions, s)
 	stop, stopped := srv.stop, srv.stopped

@@ -28,8 +28,8 @@ type Session struct {
 	srv  *Server
 	conf *config.Config
 	ctx  context.Context // done when the session is cut short; as in http.Request
-	log  *slog.Logger
-	id   string // session id, as in the log and in the reply to LOGIN
+	log  *slog.Logger    // says host and session in each line
+	id   string          // session id, as in the log and in the reply to LOGIN
 	peer *control.Conn
 	tls  bool // octets are encrypted on the wire
 	ssf  int  // strength in bits of what protects the wire, 0 for nothing
@@ -53,6 +53,7 @@ type Session struct {
 	bad      int // bad commands: before login in all, after it in a row
 	tries    int // failed logins
 	idLogged bool
+	inClear  bool // the log has said of a login that was refused in the clear
 
 	giveUp time.Time // when wait gives a silent client up,
 	alive  time.Time // and when it tells an idle one that it is there

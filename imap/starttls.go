@@ -38,14 +38,14 @@ func (s *Session) startTLS(none) error {
 	s.then = func() error {
 		c, err := s.link.startTLS(s.srv.opt.TLS, s.conf.Limits.HandshakeTime)
 		if err != nil {
-			s.log.Info("starttls failed", "host", s.peer.Host, "error", err)
+			s.log.Info("starttls failed", "error", err)
 			return errors.Join(errSilent, err)
 		}
 		s.tls = true
 		s.ssf = max(s.ssf, control.Bits(c))
 		s.idLogged = false
 		s.dec = newDecoder(s)
-		control.LogTLS(s.log, c)
+		control.LogTLS(s.log, s.peer.Host, s.id, c)
 		return nil
 	}
 	return nil

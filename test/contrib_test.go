@@ -268,7 +268,7 @@ func TestContribHAProxy(t *testing.T) {
 	}
 	c := s.LoginOn(t, tls.Client(peer.Dial(t, "tcp", secure, "127.0.0.7"), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"imap"}}), s.User)
 	c.Do("SELECT INBOX")
-	if !strings.Contains(s.Log(), "login: [127.0.0.7] jane plaintext User logged in") {
+	if !strings.Contains(s.Log(), "login: [127.0.0.7] jane plaintext+TLS User logged in") {
 		t.Errorf("the log says\n%s", s.Log())
 	}
 	conn := peer.Dial(t, "tcp", plain, "127.0.0.7")

@@ -139,6 +139,11 @@ func receive(fd int, buffer []byte) (message []byte, files []*os.File, again boo
 		return nil, nil, true, nil
 	}
 	if errors.Is(err, unix.ECONNRESET) {
+		// The other side has closed without reading all that we said. The kernel says so
+		// once, and before it gives what the other side has said: that is there still.
+		n, oobn, flags, _, err = unix.Recvmsg(fd, buffer, oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
+	}
+	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EAGAIN) {
 		err = io.EOF
 	}
 	if err != nil {

@@ -190,3 +190,19 @@ func TestFixed(t *testing.T) {
 		}
 	}
 }
+
+// What was said before the other side closed is heard, also where that side has not
+// heard everything.
+func TestChannelLastWord(t *testing.T) {
+	t.Parallel()
+	a, b := channels(t)
+	if err := errors.Join(b.Send([]byte("not heard")), a.Send([]byte("last word")), a.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if message, _, err := b.Recv(); string(message) != "last word" {
+		t.Errorf("%q, %v", message, err)
+	}
+	if message, _, err := b.Recv(); !errors.Is(err, io.EOF) {
+		t.Errorf("%q, %v", message, err)
+	}
+}

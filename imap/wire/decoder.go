@@ -45,10 +45,11 @@ type Decoder struct {
 
 	err     error
 	nameErr *NameError
-	ended   bool     // the command, its line end included, has been read
-	pending int64    // octets of a literal that are coming and are not read yet
-	lit     *Literal // the literal that is streamed
-	tail    header   // how far the octets read last match a literal's header
+	names   [2]string // of mailboxes, the first two
+	ended   bool      // the command, its line end included, has been read
+	pending int64     // octets of a literal that are coming and are not read yet
+	lit     *Literal  // the literal that is streamed
+	tail    header    // how far the octets read last match a literal's header
 
 	line     int64 // octets read outside literals
 	args     int64 // octets held

@@ -30,6 +30,7 @@ func (d *Decoder) MailboxAsSent() (name, sent string) {
 	if d.err != nil {
 		return "", ""
 	}
+	defer func() { d.noteName(name) }()
 	if strings.EqualFold(raw, "INBOX") {
 		return "INBOX", raw
 	}
@@ -49,6 +50,18 @@ func (d *Decoder) MailboxAsSent() (name, sent string) {
 	}
 	return name, name
 }
+
+func (d *Decoder) noteName(name string) {
+	if d.names[0] == "" {
+		d.names[0] = name
+	} else if d.names[1] == "" {
+		d.names[1] = name
+	}
+}
+
+// Named returns the first two mailboxes that the arguments of this command have named
+// so far, empty where there is none: for the log.
+func (d *Decoder) Named() (first, second string) { return d.names[0], d.names[1] }
 
 // decodeName decodes a name of a client that has not enabled UTF-8. Some clients
 // (go-imap's) send UTF-8 as soon as they see that the server knows IMAP4rev2, with
