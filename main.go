@@ -51,11 +51,12 @@ func run(stdio *control.Stdio, args []string) int {
 		return control.ExitOK
 	}
 	start := stdio.FindStart(o)
-	conf, problems, err := control.LoadConfig(o, start, stdio.Open)
+	conf, problems, err := control.LoadConfig(o, start, stdio.Open, stdio.Remark)
 	if o.Test {
 		return control.Test(conf, problems, stdio.Open, os.Stdout, os.Stderr)
 	}
 	if err != nil {
+		stdio.Narrow(conf)
 		control.Complain(stdio, control.Explain(conf, problems, stdio.Open, err)...)
 		return control.ExitConfig
 	}

@@ -75,7 +75,7 @@ func (r *Reloader) Close() {
 
 // read returns the configuration if nothing is wrong with it.
 func (r *Reloader) read() (*config.Config, error) {
-	conf, problems, err := LoadConfig(r.Options, r.Start, r.Stdio.Open)
+	conf, problems, err := LoadConfig(r.Options, r.Start, r.Stdio.Open, nil)
 	var wrong []error
 	for _, p := range problems {
 		if p.Warning {
