@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"imapd/control/proc"
 )
 
 // How long a client waits for a daemon to answer, and to take a connection.
@@ -41,7 +43,7 @@ func (c *call) daemons() ([]remote, error) {
 	var all []remote
 	for _, e := range entries {
 		pid, ok := socketPID(e.Name())
-		if ok && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		if ok && proc.Alive(pid) {
 			all = append(all, remote{pid, filepath.Join(dir, e.Name())})
 		}
 	}

@@ -10,10 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"imapd/control"
+	"imapd/control/proc"
 	"imapd/sasl"
 
 	"golang.org/x/sys/unix"
@@ -128,7 +128,7 @@ func sweep(dir string) {
 		return
 	}
 	for _, e := range entries {
-		if pid, ok := socketPID(e.Name()); ok && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		if pid, ok := socketPID(e.Name()); ok && !proc.Alive(pid) {
 			_ = os.Remove(filepath.Join(dir, e.Name())) // who may not need not
 		}
 	}
