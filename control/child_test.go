@@ -91,7 +91,7 @@ func serveAs(what string, stdio *Stdio) int {
 		fmt.Fprintln(os.Stderr, err)
 		return code
 	}
-	daemon, ctx := NewDaemon(context.Background(), log.Logger, stdio.Reloading(certs.Reload))
+	daemon, ctx := NewDaemon(context.Background(), log.Logger, stdio.Reloading(func() ([]string, error) { return nil, certs.Reload() }))
 	if start != StartMaster {
 		defer Signals(daemon, start)()
 	}

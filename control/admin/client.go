@@ -109,7 +109,7 @@ func request1(conn net.Conn, word, argument string) (*bufio.Reader, string, erro
 		kind, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		switch kind {
 		case "OK":
-			return r, text, conn.SetDeadline(time.Time{})
+			return r, strings.Join(append(details, text), "\n"), conn.SetDeadline(time.Time{})
 		case "*":
 			details = append(details, text)
 		default:

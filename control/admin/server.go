@@ -31,7 +31,7 @@ type Options struct {
 	Dir string
 	// Daemon is asked to reload and to drain.
 	Daemon interface {
-		Reload() error
+		Reload() (kept []string, err error)
 		Drain()
 	}
 	// End ends the session of that id, and tells whether there was one.
@@ -285,17 +285,18 @@ func read(c net.Conn) (word, argument string, err error) {
 
 // answer ends a request. A client that has gone need not hear.
 func answer(c net.Conn, text string, err error) {
-	out := "OK " + text + "\n"
+	kind := "OK "
 	if err != nil {
-		lines := strings.Split(strings.ToValidUTF8(err.Error(), "?"), "\n")
-		last := len(lines) - 1
-		out = ""
-		for _, line := range lines[:last] {
-			out += "* " + line + "\n"
-		}
-		out += "NO " + lines[last] + "\n"
+		kind, text = "NO ", strings.ToValidUTF8(err.Error(), "?")
 	}
+	lines := strings.Split(text, "\n")
+	last := len(lines) - 1
+	var out strings.Builder
+	for _, line := range lines[:last] {
+		out.WriteString("* " + line + "\n")
+	}
+	out.WriteString(kind + lines[last] + "\n")
 	if c.SetWriteDeadline(time.Now().Add(requestTime)) == nil {
-		_, _ = c.Write([]byte(out))
+		_, _ = c.Write([]byte(out.String()))
 	}
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -21,6 +22,7 @@ import (
 type daemon struct {
 	mu    sync.Mutex
 	asked []string
+	kept  []string
 	err   error
 }
 
@@ -31,8 +33,8 @@ func (d *daemon) say(what string) error {
 	return d.err
 }
 
-func (d *daemon) Reload() error { return d.say("reload") }
-func (d *daemon) Drain()        { _ = d.say("drain") }
+func (d *daemon) Reload() ([]string, error) { return d.kept, d.say("reload") }
+func (d *daemon) Drain()                    { _ = d.say("drain") }
 
 type users struct{}
 
@@ -112,6 +114,18 @@ func TestReloadFault(t *testing.T) {
 	serve(t, dir, &daemon{err: errors.New("imapd.conf:1: no\nimapd.conf:2: neither")})
 	out, complaints, code := imapctl("-C", conf, "reload")
 	if code != 69 || out != "" || !strings.Contains(complaints, "imapd.conf:1: no") || !strings.Contains(complaints, "imapd.conf:2: neither") {
+		t.Errorf("exit %d, %q, %q", code, out, complaints)
+	}
+}
+
+// TestReloadKept holds that the administrator is told what a reload has not changed.
+func TestReloadKept(t *testing.T) {
+	t.Parallel()
+	dir, conf := site(t)
+	serve(t, dir, &daemon{kept: []string{"imapd.conf:3: landlock: has changed and needs a restart", "umask: has too"}})
+	out, complaints, code := imapctl("-C", conf, "reload")
+	me := fmt.Sprintf("process %d: ", os.Getpid())
+	if want := me + "imapd.conf:3: landlock: has changed and needs a restart\n" + me + "umask: has too\n" + me + "reloaded\n"; code != 0 || out != want || complaints != "" {
 		t.Errorf("exit %d, %q, %q", code, out, complaints)
 	}
 }
