@@ -17,9 +17,11 @@ import (
 	"imapd/control/proc"
 )
 
-// How long a client waits for a daemon to answer, and to take a connection.
+// How long a client waits for a daemon to answer, to answer what can be done
+// without, and to take a connection.
 const (
 	answerTime  = time.Minute
+	briefTime   = 5 * time.Second
 	connectTime = 5 * time.Second
 )
 
@@ -78,22 +80,27 @@ func (r remote) dial() (*net.UnixConn, error) {
 
 // ask sends one request and returns the text of the answer, if that is OK.
 func (r remote) ask(word, argument string) (string, error) {
+	return r.within(answerTime, word, argument)
+}
+
+// within is ask with another time for the answer.
+func (r remote) within(limit time.Duration, word, argument string) (string, error) {
 	conn, err := r.dial()
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
-	_, text, err := request1(conn, word, argument)
+	_, text, err := request1(conn, limit, word, argument)
 	return text, err
 }
 
 // request1 sends a request on conn and reads its answer. What follows the answer
 // is in the reader.
-func request1(conn net.Conn, word, argument string) (*bufio.Reader, string, error) {
+func request1(conn net.Conn, limit time.Duration, word, argument string) (*bufio.Reader, string, error) {
 	if argument != "" {
 		word += "\t" + argument
 	}
-	if err := conn.SetDeadline(time.Now().Add(answerTime)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
 		return nil, "", err
 	}
 	if _, err := conn.Write([]byte(word + "\n")); err != nil {

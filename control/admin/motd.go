@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"unicode"
 )
@@ -28,7 +29,7 @@ var _ = register(Command{
 const maxNotice = 4096
 
 // notice writes the file name below msg/, or removes it where there is no text.
-func (c *call) notice(name string) error {
+func (c *call) notice(name string) (err error) {
 	text := strings.Join(c.args, " ")
 	switch {
 	case c.set["off"] && len(c.args) > 0:
@@ -48,6 +49,7 @@ func (c *call) notice(name string) error {
 		return err
 	}
 	defer msg.Close()
+	defer func() { err = named(err, msg, filepath.Join(c.conf.ConfigDirectory, "msg")) }()
 	if len(c.args) > 0 {
 		return put(msg, name, text+"\n")
 	}

@@ -36,6 +36,11 @@ type Options struct {
 	}
 	// End ends the session of that id, and tells whether there was one.
 	End func(session string) bool
+	// Service is the name of the service of all sessions.
+	Service string
+	// Complete returns all sessions, and true, where the files that list them may
+	// not; see proc.Table.
+	Complete func() ([]proc.Info, bool)
 	// Users returns who knows for whom sessions may be; nil where nobody does.
 	Users func() Users
 	// Serve serves a session; see control.Handler.
@@ -237,7 +242,9 @@ func (s *Server) serve(c *net.UnixConn) {
 		answer(c, "", errors.New("unknown request"))
 		return
 	}
-	s.opt.Log.Log(s.ctx, control.LevelNotice, "imapctl", "request", word, "for", argument, "uid", cred.Uid, "pid", cred.Pid)
+	if !command.Quiet {
+		s.opt.Log.Log(s.ctx, control.LevelNotice, "imapctl", "request", word, "for", argument, "uid", cred.Uid, "pid", cred.Pid)
+	}
 	// A request takes what it takes; the client has had its time.
 	if c.SetDeadline(time.Time{}) != nil {
 		return
