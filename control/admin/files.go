@@ -74,7 +74,7 @@ func (c *call) subdir(name string, mode fs.FileMode) (*os.Root, error) {
 	}
 	defer top.Close()
 	if err := c.mkdir(top, name, mode); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
+		return nil, named(err, top, c.conf.ConfigDirectory)
 	}
 	return openDir(top, name)
 }

@@ -136,6 +136,37 @@ func TestReloadKept(t *testing.T) {
 	}
 }
 
+// TestShutdownService holds that who shuts a service down that the daemon has not is
+// told so.
+func TestShutdownService(t *testing.T) {
+	t.Parallel()
+	dir, conf := site(t)
+	shutdown := func(code int, args ...string) {
+		t.Helper()
+		out, complaints, got := imapctl(append([]string{"-C", conf}, args...)...)
+		if got != code || out != "" || (code != 0) != strings.Contains(complaints, fmt.Sprintf("no daemon that runs is of the service imaps: process %d serves imap\n", os.Getpid())) {
+			t.Errorf("%q: exit %d, %q, %q", args, got, out, complaints)
+		}
+	}
+	shutdown(0, "-S", "imaps", "shutdown", "bye") // nobody runs
+	serve(t, dir, &daemon{})
+	shutdown(69, "-S", "imaps", "shutdown", "bye")
+	if text, err := os.ReadFile(dir + "/msg/shutdown.imaps"); string(text) != "bye\n" {
+		t.Errorf("the notice is %q, %v", text, err)
+	}
+	shutdown(0, "-S", "imap", "shutdown", "bye")
+	shutdown(0, "-S", "imaps", "shutdown", "--off")
+	shutdown(0, "shutdown", "bye")
+	// Somebody is on by that service, in a process that a launcher has started.
+	if err := os.Mkdir(dir+"/proc", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(fmt.Sprintf("%s/proc/%d", dir, os.Getppid()), []byte("imaps\th\tbob\t\t\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shutdown(0, "-S", "imaps", "shutdown", "bye")
+}
+
 // TestWhoComplete holds that a daemon is believed, and not its files, where it could
 // not write one.
 func TestWhoComplete(t *testing.T) {
