@@ -21,7 +21,6 @@ import (
 var (
 	ErrNotFound    = tree.ErrNotFound
 	ErrExists      = tree.ErrExists
-	ErrName        = tree.ErrName
 	ErrHasChildren = tree.ErrHasChildren
 	ErrLimit       = tree.ErrLimit // too many mailboxes
 	ErrInbox       = errors.New("INBOX cannot be deleted")
