@@ -81,6 +81,7 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 		if err := who.reaches(conf); err != nil {
 			return nil, code, err
 		}
+		who.warnUnusable(conf, log)
 	}
 	stdio.await(start, conf, log)
 	switch start {

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"imapd/control"
 	"imapd/control/proc"
 )
 
@@ -51,6 +52,9 @@ func (c *call) daemons() ([]remote, error) {
 	}
 	slices.SortFunc(all, func(a, b remote) int { return a.pid - b.pid })
 	if len(all) == 0 {
+		if why := control.Unusable(c.conf, dir); why != nil {
+			return nil, fail(exitUnavailable, "no daemon can be asked, whether or not one runs; start it again after this:\n%w", why)
+		}
 		return nil, fail(exitUnavailable, "no daemon runs with configdirectory %s", c.conf.ConfigDirectory)
 	}
 	return all, nil

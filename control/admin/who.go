@@ -14,6 +14,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"imapd/control"
 	"imapd/control/proc"
 )
 
@@ -131,6 +132,9 @@ func (c *call) list() ([]proc.Info, error) {
 		err = asErr
 	}
 	if err != nil {
+		if why := control.Unusable(c.conf, c.conf.ProcPath); why != nil {
+			err = &failure{exitNoPerm, why}
+		}
 		return nil, err
 	}
 	all = c.unlisted(all)
