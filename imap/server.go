@@ -202,9 +202,10 @@ func (srv *Server) newSession(ctx context.Context, peer *control.Conn) *Session 
 		id = peer.Taken.Session
 	}
 	s := &Session{
-		srv: srv, conf: c, ctx: ctx, peer: peer, id: id, tls: peer.TLS,
+		srv: srv, conf: c, peer: peer, id: id, tls: peer.TLS,
 		link: newLink(peer), log: srv.log.With("session", id),
 	}
+	s.ctx = maildir.OnWait(ctx, s.locked)
 	s.ssf = peer.SSF
 	if t, ok := peer.Conn.(*tls.Conn); ok && peer.TLS {
 		s.ssf = max(s.ssf, control.Bits(t.ConnectionState()))

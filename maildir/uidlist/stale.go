@@ -53,6 +53,7 @@ func (l *Lock) breakStale() error {
 	case err != nil && !errors.Is(err, unix.EFBIG):
 		return err // a directory or a link: an administrator has to look
 	}
+	l.met = meet(content, st)
 	if age := time.Since(time.Unix(st.Mtim.Unix())); age > -deadAge && age < deadAge {
 		return lockedError(l.dir, name)
 	}
@@ -176,6 +177,7 @@ func (l *Lock) remove(old unix.Stat_t) error {
 		}
 		return lockedError(l.dir, l.key.name)
 	}
+	l.log("a lock was taken away, its owner is gone")
 	return l.dir.Unlink(name)
 }
 
