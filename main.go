@@ -51,10 +51,11 @@ func run(stdio *control.Stdio, args []string) int {
 		return control.ExitOK
 	}
 	start := stdio.FindStart(o)
-	conf, problems, err := control.LoadConfig(o, start, stdio.Open)
+	conf, problems, err := control.LoadConfig(o, start, stdio.Open, stdio.Remark)
 	if o.Test {
 		return control.Test(conf, problems, stdio.Open, os.Stdout, os.Stderr)
 	}
+	stdio.Narrow(conf)
 	if err != nil {
 		control.Complain(stdio, control.Explain(conf, problems, stdio.Open, err)...)
 		return control.ExitConfig
@@ -64,7 +65,6 @@ func run(stdio *control.Stdio, args []string) int {
 	for _, p := range problems {
 		log.Warn(p.String())
 	}
-	stdio.Narrow(conf)
 	code, err := serve(start, stdio, conf, o, log.Logger)
 	if err == nil {
 		return code

@@ -85,6 +85,7 @@ func (w *works) changing(start control.Start, checker func(*config.Config) (sasl
 func (w *works) listen(d *control.Daemon, now func() *imap.Server) *admin.Server {
 	return admin.Listen(admin.Options{
 		Dir: w.conf.ConfigDirectory, Daemon: d, End: w.sessions.End, Grace: w.conf.ShutdownGrace, Log: w.log,
+		Service: w.conf.Service, Complete: w.who.Complete,
 		Users: func() admin.Users {
 			users, _ := now().Auth().(admin.Users)
 			return users

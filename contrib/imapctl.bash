@@ -25,7 +25,7 @@ _imapctl() {
 	if [[ -z $command ]]; then
 		case $prev in
 		-C) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
-		-S) words=(imap imaps) ;;
+		-S) mapfile -t words < <({ echo imap; "${imapctl[@]}" who 2>/dev/null | awk '$2 != "-" { print $2 }'; } | sort -u) ;;
 		*) words=(-C -S check drain help kick motd reload session shutdown telemetry version who) ;;
 		esac
 	elif [[ $cur == -* ]]; then

@@ -115,6 +115,9 @@ func (id identity) reaches(conf *config.Config) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {
 		path.Path = filepath.Clean(path.Path)
+		if errors.Is(err, fs.ErrPermission) && path.Path == filepath.Join(conf.ConfigDirectory, "msg") { // see unusable
+			err = id.remedy(conf, path.Path, path.Err, "")
+		}
 	}
 	if err != nil {
 		return at(conf, "configdirectory", err)

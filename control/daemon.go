@@ -12,7 +12,7 @@ import (
 // imapctl ask of it. The methods may be called from any number of goroutines.
 type Daemon struct {
 	log    *slog.Logger
-	reload func() error
+	reload Reload
 	drain  context.CancelFunc
 	// Replace has a new process of the program take over; nil where none can.
 	Replace func() error
@@ -20,27 +20,32 @@ type Daemon struct {
 	mu sync.Mutex // one reload at a time
 }
 
+// A Reload reads the configuration again. Its error has a line for each fault; kept
+// says, a line each, what counts only after a restart.
+type Reload func() (kept []string, err error)
+
 // NewDaemon returns a Daemon whose configuration is read again by reload, and a
 // context that is done when it is to end.
-func NewDaemon(parent context.Context, log *slog.Logger, reload func() error) (*Daemon, context.Context) {
+func NewDaemon(parent context.Context, log *slog.Logger, reload Reload) (*Daemon, context.Context) {
 	ctx, cancel := context.WithCancel(parent)
 	return &Daemon{log: log, reload: reload, drain: cancel}, ctx
 }
 
 // Reload reads the configuration and all that it names again, and serves new
 // connections by it. Where anything is wrong nothing changes; the error, which
-// is logged too, then says all that is, a line each.
-func (d *Daemon) Reload() error {
+// is logged too, then says all that is, a line each. kept is what has changed and
+// counts only after a restart.
+func (d *Daemon) Reload() (kept []string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.reload(); err != nil {
+	if kept, err = d.reload(); err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			d.log.Error("not reloaded: " + line)
 		}
-		return err
+		return nil, err
 	}
 	d.log.Log(context.Background(), LevelNotice, "reloaded")
-	return nil
+	return kept, nil
 }
 
 // HandOver has a new process of the program take over all that comes in. This

@@ -117,13 +117,18 @@ func (s *Stdio) hold() error {
 }
 
 // Narrow takes out of the configuration what is for other processes: the parent
-// would not give them to this one.
+// would not give them to this one. A tunnel, whose client has come in already, reads
+// neither passwords nor, without -s, keys, which its caller may not read. conf may
+// be nil.
 func (s *Stdio) Narrow(conf *config.Config) {
-	session := s.member != nil && s.Start == StartTunnel // that needs no login
-	if s.is(RoleFront) || s.is(RoleWorker) || session {
+	if conf == nil {
+		return
+	}
+	tunnel := s.Start == StartTunnel
+	if s.is(RoleFront) || s.is(RoleWorker) || tunnel {
 		conf.PasswdFile = ""
 	}
-	if s.is(RoleAuth) || s.is(RoleWorker) || session {
+	if s.is(RoleAuth) || s.is(RoleWorker) || tunnel && !s.underTLS {
 		conf.TLSServerCert, conf.TLSServerKey, conf.TLSServerNames = nil, nil, ""
 	}
 }

@@ -157,8 +157,8 @@ func (n *notifier) live(done <-chan struct{}) {
 
 // reloading wraps a function that reads the configuration again: systemd
 // (Type=notify-reload) waits for its end.
-func (n *notifier) reloading(reload func() error) func() error {
-	return func() error {
+func (n *notifier) reloading(reload Reload) Reload {
+	return func() ([]string, error) {
 		var now unix.Timespec
 		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err == nil {
 			n.tell(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", now.Nano()/1000))
@@ -170,4 +170,4 @@ func (n *notifier) reloading(reload func() error) func() error {
 
 // Reloading returns reload as a function that tells systemd, where that wants
 // to know, when it begins and ends.
-func (s *Stdio) Reloading(reload func() error) func() error { return s.notify.reloading(reload) }
+func (s *Stdio) Reloading(reload Reload) Reload { return s.notify.reloading(reload) }

@@ -123,6 +123,9 @@ func Parent(start Start, stdio *Stdio, conf *config.Config, o *Options, log *slo
 	}
 	forgetLauncher()
 	furnish(conf, id)
+	if start.Many() { // the others have no time
+		id.warnUnusable(conf, log)
+	}
 
 	// Before there is a child: a signal must not be lost between the two.
 	got := make(chan os.Signal, 8)

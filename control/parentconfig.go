@@ -111,7 +111,7 @@ func (p *parent) load() error {
 			return nil, &fs.PathError{Op: "read", Path: path, Err: err}
 		}
 		return f, nil
-	})
+	}, nil)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if conf == nil {

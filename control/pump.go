@@ -174,6 +174,14 @@ func HungUp(fd uintptr) (shut, gone bool) {
 	return true, p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
 }
 
+// Takes tells whether a socket has room for output: where the system says so there is
+// some more than for a line.
+func Takes(fd uintptr) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	n, err := unix.Poll(p, 0)
+	return n > 0 && err == nil && p[0].Revents&(unix.POLLOUT|unix.POLLHUP|unix.POLLERR) == unix.POLLOUT
+}
+
 // RawConn returns the socket below c, or nil if there is none.
 func RawConn(c net.Conn) syscall.RawConn {
 	for c != nil {

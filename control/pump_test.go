@@ -7,6 +7,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // pumped returns the two ends of a session that is pumped: the client's, under
@@ -120,3 +122,24 @@ func TestPumpHalf(t *testing.T) {
 }
 
 var last = bytes.Repeat([]byte("* BYE\r\n"), 50000)
+
+// TestTakes holds that a socket that is full takes no more.
+func TestTakes(t *testing.T) {
+	t.Parallel()
+	here, there := socketPair(t)
+	defer here.Close()
+	defer there.Close()
+	if !Takes(there.Fd()) {
+		t.Error("an empty socket takes nothing")
+	}
+	fd := int(there.Fd())
+	if err := unix.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	for err := error(nil); err == nil; {
+		_, err = unix.Write(fd, make([]byte, 4096))
+	}
+	if Takes(there.Fd()) {
+		t.Error("a full socket takes more")
+	}
+}

@@ -29,26 +29,26 @@ type Reloader struct {
 	mu sync.Mutex // one reload at a time
 }
 
-// Reload is for NewDaemon. Its error has a line for each fault.
-func (r *Reloader) Reload() error {
+// Reload is for NewDaemon.
+func (r *Reloader) Reload() (kept []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	conf, err := r.read()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	kept := conf.Succeed(r.Config)
+	changed := conf.Succeed(r.Config)
 	certs, err := LoadCertificates(conf, r.Stdio.Open, r.Log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	apply, err := r.Prepare(conf, certs)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if l, ok := r.Source.(*Listener); ok {
 		if err := l.change(newAdmission(conf, r.Options, certs, r.Log)); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	apply()
@@ -60,11 +60,15 @@ func (r *Reloader) Reload() error {
 	}
 	r.Certificates.Close()
 	r.Config, r.Certificates = conf, certs
-	for _, name := range kept {
+	for _, name := range changed {
 		r.Log.Warn("option has changed and needs a restart", "option", name, "at", conf.Where(name))
+		kept = append(kept, at(conf, name, errNeedsRestart).Error())
 	}
-	return nil
+	return kept, nil
 }
+
+// errNeedsRestart is what a reload says of an option that the process keeps.
+var errNeedsRestart = errors.New("has changed and needs a restart")
 
 // Close ends the watch of the certificates that count now.
 func (r *Reloader) Close() {
@@ -75,7 +79,7 @@ func (r *Reloader) Close() {
 
 // read returns the configuration if nothing is wrong with it.
 func (r *Reloader) read() (*config.Config, error) {
-	conf, problems, err := LoadConfig(r.Options, r.Start, r.Stdio.Open)
+	conf, problems, err := LoadConfig(r.Options, r.Start, r.Stdio.Open, nil)
 	var wrong []error
 	for _, p := range problems {
 		if p.Warning {

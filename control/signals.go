@@ -56,7 +56,7 @@ func obey(d *Daemon, got chan os.Signal, done <-chan struct{}) {
 		case s := <-got:
 			switch s { // each logs what comes of it
 			case syscall.SIGHUP:
-				taking.Go(func() { _ = d.Reload() }) // it waits for a hand-over
+				taking.Go(func() { _, _ = d.Reload() }) // it waits for a hand-over
 			case syscall.SIGUSR2:
 				taking.Go(func() { _ = d.HandOver() })
 			default:

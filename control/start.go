@@ -14,14 +14,18 @@ import (
 // LoadConfig reads the configuration for a process that was started as start:
 // config.Load of the file that o names. Who starts imapd for himself may have
 // none: without -C a file that is missing or unreadable means the defaults
-// then.
-func LoadConfig(o *Options, start Start, open config.Opener) (*config.Config, []config.Problem, error) {
+// then. Of one that is there and unreadable he is told by remark, unless that is nil:
+// whoever else reads the same mail goes by it.
+func LoadConfig(o *Options, start Start, open config.Opener, remark func(string)) (*config.Config, []config.Problem, error) {
 	service := o.Service
 	if service == "" {
 		service = serviceName(start)
 	}
 	conf, problems, err := config.Load(o.Config, service, open)
 	if start == StartTunnel && !o.ConfigGiven && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) && conf == nil {
+		if remark != nil && errors.Is(err, fs.ErrPermission) {
+			remark(err.Error() + ": every option has its default, and mailboxes may have other names than elsewhere")
+		}
 		return config.Default(), nil, nil
 	}
 	return conf, problems, err
@@ -30,7 +34,7 @@ func LoadConfig(o *Options, start Start, open config.Opener) (*config.Config, []
 // Rereader returns a LoadConfig for later, which wants no faults.
 func Rereader(o *Options, start Start, s *Stdio) func() (*config.Config, error) {
 	return func() (*config.Config, error) {
-		conf, _, err := LoadConfig(o, start, s.Open)
+		conf, _, err := LoadConfig(o, start, s.Open, nil)
 		return conf, err
 	}
 }
@@ -77,6 +81,7 @@ func Open(start Start, stdio *Stdio, conf *config.Config, o *Options, certs *Cer
 		if err := who.reaches(conf); err != nil {
 			return nil, code, err
 		}
+		who.warnUnusable(conf, log)
 	}
 	stdio.await(start, conf, log)
 	switch start {

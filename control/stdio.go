@@ -40,6 +40,7 @@ type Stdio struct {
 	// there now goes nowhere.
 	Hidden bool
 
+	underTLS  bool             // -s
 	socket    *os.File         // the socket that was on 0, or nil
 	both      bool             // it was on 1 as well
 	behind    bool             // another client's socket is on 1 or 2
@@ -155,6 +156,7 @@ func ownPeer(fd int) bool {
 // what systemd passes, and is called once.
 func (s *Stdio) FindStart(o *Options) Start {
 	passed := takePassed()
+	s.underTLS = o.TLS
 	if s.notify = openNotifier(); s.member != nil {
 		s.notify = s.member.notifier()
 	}
@@ -258,7 +260,7 @@ func (s *Stdio) tunnel() (net.Conn, error) {
 	if s.socket != nil && s.both {
 		return s.connection()
 	}
-	hide := sameFile(0, 2) || sameFile(1, 2)
+	hide := mixed()
 	var in reader
 	var err error
 	if s.socket != nil {
@@ -283,6 +285,17 @@ func (s *Stdio) tunnel() (net.Conn, error) {
 	}
 	s.Hidden = s.Hidden || hide
 	return &stream{in: in, out: out}, nil
+}
+
+// mixed tells whether standard error is the client's as well.
+func mixed() bool { return sameFile(0, 2) || sameFile(1, 2) }
+
+// Remark tells the caller of a tunnel something, on standard error, where that is
+// not what the client reads. A person at a terminal of this machine reads both.
+func (s *Stdio) Remark(text string) {
+	if !s.Hidden && (!mixed() || person()) {
+		fmt.Fprintln(os.Stderr, "imapd:", text)
+	}
 }
 
 // connection returns the client whose socket was on descriptor 0.
@@ -344,10 +357,13 @@ func terminal(n int) bool {
 	return err == nil
 }
 
-// hint tells a person at a terminal what this is. Through ssh it may be a
-// program that reads what we say.
+// person tells whether a person is at a terminal of this machine. Through ssh it
+// may be a program that reads what we say.
+func person() bool { return terminal(0) && terminal(2) && os.Getenv("SSH_CONNECTION") == "" }
+
+// hint tells a person at a terminal what this is.
 func hint(who *Caller) {
-	if terminal(0) && terminal(2) && os.Getenv("SSH_CONNECTION") == "" {
+	if person() {
 		fmt.Fprintf(os.Stderr, "imapd: this is IMAP with the mail of %s; \"a LOGOUT\" ends it\r\n", who.Name)
 	}
 }

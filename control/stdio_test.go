@@ -190,6 +190,35 @@ func TestTunnelFiles(t *testing.T) {
 	})
 }
 
+// A configuration that the caller may not read is not passed over in silence, and
+// what is said of it does not come between what the client reads.
+func TestDeniedConfig(t *testing.T) {
+	t.Parallel()
+	for name, withStderr := range map[string]bool{"of its own": false, "the client's": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := command(t, " ", "DENIED=1")
+			in, err := c.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var said bytes.Buffer
+			c.Stdout, c.Stderr = w, &said
+			if withStderr {
+				c.Stderr = w
+			}
+			checkTunnel(t, talk(t, c, in, r, w)) // which wants the greeting on the first line
+			if got := said.String(); !withStderr && (strings.Count(got, "\n") != 1 || !strings.Contains(got, DefaultConfig+": permission denied")) {
+				t.Errorf("said %q", got)
+			}
+		})
+	}
+}
+
 // Starts that are refused, with the exit code and a word of the reason.
 func TestRefusedStarts(t *testing.T) {
 	t.Parallel()

@@ -237,6 +237,11 @@ func (l *link) hungUp() (shut, gone bool) {
 	return shut, gone
 }
 
+// takes tells whether the client's socket takes some output at once.
+func (l *link) takes() (yes bool) {
+	return l.raw != nil && l.raw.Control(func(fd uintptr) { yes = control.Takes(fd) }) == nil && yes
+}
+
 // seeWake reports whether wake was called since the last time, and forgets it.
 func (l *link) seeWake() bool {
 	l.mu.Lock()

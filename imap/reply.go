@@ -59,7 +59,6 @@ var refusals = []struct {
 }{
 	{maildir.ErrNotFound, "NONEXISTENT", "No such mailbox"},
 	{maildir.ErrExists, "ALREADYEXISTS", "Mailbox already exists"},
-	{maildir.ErrName, "CANNOT", "Invalid mailbox name"},
 	{maildir.ErrHasChildren, "HASCHILDREN", "Mailbox has children"},
 	{maildir.ErrLimit, "LIMIT", "Too many mailboxes"},
 	{maildir.ErrInbox, "CANNOT", "INBOX cannot be deleted"},
@@ -96,13 +95,16 @@ var refusals = []struct {
 func refusal(err error) (r *Refusal, log, ok bool) {
 	var big *wire.TooBigError
 	var name *wire.NameError
+	var impossible *tree.NameError
 	switch {
 	case errors.As(err, &r):
 		return r, r.Err != nil, true
 	case errors.As(err, &big):
 		return &Refusal{Code: "TOOBIG", Text: "Argument is too big"}, false, true
 	case errors.As(err, &name):
-		return &Refusal{Code: "CANNOT", Text: "Invalid mailbox name"}, false, true
+		return &Refusal{Code: "CANNOT", Text: "Invalid mailbox name: " + name.Err.Error()}, false, true
+	case errors.As(err, &impossible):
+		return &Refusal{Code: "CANNOT", Text: "Invalid mailbox name: " + impossible.Why, Err: err}, false, true
 	}
 	for _, row := range refusals {
 		if errors.Is(err, row.err) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"imapd/maildir"
+	"imapd/maildir/tree"
 )
 
 // TestRefusals holds that the session outlives what goes wrong with the disk,
@@ -35,6 +36,11 @@ func TestRefusals(t *testing.T) {
 		if r, _, ok := refusal(tt.err); ends(tt.err) || !ok || r.Code != tt.code {
 			t.Errorf("%v: ends %v, answered %+v, want [%s]", tt.err, ends(tt.err), r, tt.code)
 		}
+	}
+	// What is wrong with a name is told.
+	impossible := fmt.Errorf("create: %w", &tree.NameError{Name: "~a", Why: "it begins with '~'"})
+	if r, log, ok := refusal(impossible); !ok || log || r.Code != "CANNOT" || r.Text != "Invalid mailbox name: it begins with '~'" {
+		t.Errorf("a name is refused with %+v", r)
 	}
 	for _, err := range []error{
 		io.EOF,

@@ -202,13 +202,14 @@ func (srv *Server) newSession(ctx context.Context, peer *control.Conn) *Session 
 		id = peer.Taken.Session
 	}
 	s := &Session{
-		srv: srv, conf: c, ctx: ctx, peer: peer, id: id, tls: peer.TLS,
+		srv: srv, conf: c, peer: peer, id: id, tls: peer.TLS,
 		link: newLink(peer),
 	}
 	s.openLog()
 	if t := peer.Taken; t != nil {
 		s.ncmd, s.in, s.sent = t.Commands, t.In, t.Out
 	}
+	s.ctx = maildir.OnWait(ctx, s.locked)
 	s.ssf = peer.SSF
 	if t, ok := peer.Conn.(*tls.Conn); ok && peer.TLS {
 		s.ssf = max(s.ssf, control.Bits(t.ConnectionState()))

@@ -135,6 +135,22 @@ func (s *Session) heed(between bool) error {
 	return nil
 }
 
+// locked tells the client that its command waits for the lock of a mailbox, and for how
+// long it will yet: it would take us for dead. Whoever waits says nothing else, and does
+// not wait in the middle of a response (RFC 9051 section 7.1.2 has NO for warnings). The
+// client is told only what its socket takes at once, since others wait for the lock.
+func (s *Session) locked(left time.Duration) {
+	if len(s.out) > mostWithNotice || len(s.out) > 0 && s.out[len(s.out)-1] != '\n' || !s.takes() {
+		return
+	}
+	s.untagged(fmt.Sprintf("NO Mailbox is locked, will abort in %.0f seconds", left.Seconds()))
+	_ = s.flush() // the error stays with the link
+}
+
+// mostWithNotice is how much other output goes with such a notice, in octets: less than
+// any socket takes that takes anything.
+const mostWithNotice = 1 << 10
+
 // shutdown returns the text of the shutdown notice, if there is one.
 func (s *Session) shutdown() (string, bool) {
 	if s.srv.opt.Notices == nil {

@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -21,7 +22,6 @@ import (
 var (
 	ErrNotFound    = tree.ErrNotFound
 	ErrExists      = tree.ErrExists
-	ErrName        = tree.ErrName
 	ErrHasChildren = tree.ErrHasChildren
 	ErrLimit       = tree.ErrLimit // too many mailboxes
 	ErrInbox       = errors.New("INBOX cannot be deleted")
@@ -92,6 +92,14 @@ func (o *Options) cut(t int64) int64 {
 		return t
 	}
 	return t - t%int64(o.granule)
+}
+
+// OnWait returns a context under which commands that have to wait for the lock of a
+// mailbox call tell, after some seconds and again from time to time, with how long they
+// will wait before they give up. It is called by the goroutine that waits, and must
+// not block, since others wait behind it.
+func OnWait(ctx context.Context, tell func(left time.Duration)) context.Context {
+	return uidlist.OnWait(ctx, tell)
 }
 
 // A Host is everything that this process holds of Maildirs: the open
@@ -185,7 +193,7 @@ func NewHost(o Options) *Host {
 		name = "localhost"
 	}
 	h := &Host{
-		opt: o, locks: new(uidlist.Locks), slots: make(chan struct{}, max(o.Slots, mostSlots)), name: fileHost(name),
+		opt: o, locks: &uidlist.Locks{Log: o.Log}, slots: make(chan struct{}, max(o.Slots, mostSlots)), name: fileHost(name),
 		boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, disks: map[uint64]*disk{}, homes: map[string]uint64{},
 		unclaimed: map[folderID]unclaimed{}, blamed: map[folderID]struct{}{}, mostKept: mostKept(),
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"imapd/maildir/quota"
+	"imapd/maildir/uidlist"
 )
 
 // What makes a change durable costs a disk several times what the change itself does:
@@ -55,14 +56,8 @@ func (j *joint[T]) do(ctx context.Context, of *T, size int, edit func(fn func() 
 		close(t.lead)
 	}
 	j.mu.Unlock()
-	select {
-	case <-t.done:
-		return t.err
-	case <-t.lead:
-	case <-ctx.Done():
-		if j.leave(t) {
-			return ctx.Err()
-		}
+	if err := j.await(ctx, t); err != nil {
+		return err
 	}
 	select {
 	case <-t.done: // of is being served
@@ -70,6 +65,34 @@ func (j *joint[T]) do(ctx context.Context, of *T, size int, edit func(fn func() 
 		j.goAhead(t, edit, serve)
 	}
 	return t.err
+}
+
+// await waits until t is done, leads or is about to be served, or for as long as ctx
+// lets it: then t has left.
+func (j *joint[T]) await(ctx context.Context, t *turn[T]) error {
+	select {
+	case <-t.lead:
+		return nil // mostly
+	default:
+	}
+	r := uidlist.Reminder{Ctx: ctx}
+	for {
+		due, stop := r.Due()
+		select {
+		case <-t.done:
+		case <-t.lead:
+		case <-ctx.Done():
+			if j.leave(t) {
+				stop()
+				return ctx.Err()
+			}
+		case <-due:
+			r.Look()
+			continue
+		}
+		stop()
+		return nil
+	}
 }
 
 // leave takes t out of the queue. It reports false if it is being served, or leads.

@@ -130,7 +130,8 @@ func (m *Mailbox) withFile(ctx context.Context, msg Message, fn func(vfs.Dir, st
 			return m.unsteady()
 		}
 		m.distrust(try)
-		if serr := m.Sync(ctx, Look); serr != nil {
+		// Whoever reads a message may be in the middle of a response.
+		if serr := m.Sync(OnWait(ctx, nil), Look); serr != nil {
 			return serr
 		}
 		now, ok := m.Snapshot().lookup(msg.UID)

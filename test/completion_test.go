@@ -33,7 +33,7 @@ func TestCompletion(t *testing.T) {
 		{[]string{"r"}, []string{"reload"}},
 		{[]string{"-S", "imap", "dr"}, []string{"drain"}},
 		{[]string{"-"}, []string{"-C", "-S"}},
-		{[]string{"-S", "i"}, []string{"imap", "imaps"}},
+		{[]string{"-S", "i"}, []string{"imap"}}, // a daemon has no other service
 		{[]string{"-C", s.ConfFile()[:len(s.ConfFile())-3]}, []string{s.ConfFile()}},
 		{[]string{"who", "--"}, []string{"--json"}},
 		{[]string{"telemetry", "ann", ""}, []string{"on", "off", "tail"}},

@@ -210,6 +210,9 @@ func TestImapctlNotices(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	askctl(t, s, 0, "-Simap", "shutdown", "--off")
+	if r := askctl(t, s, 69, "-S", "imaps", "shutdown", "Not this one"); !strings.Contains(r.err, fmt.Sprintf("process %d serves imap", s.PID)) {
+		t.Errorf("shutdown of another service: %+v", r)
+	}
 	s.Login(t, s.User).Do("NOOP")
 }
 

@@ -103,3 +103,24 @@ func mailFiles(t *testing.T, dir string) []string {
 	}
 	return names
 }
+
+// TestLockTold has another program hold the lock of a folder: the log says which, once,
+// when new mail is not shown for it.
+func TestLockTold(t *testing.T) {
+	t.Parallel()
+	dir := basic(t)
+	s := peer.Imapd(t, dir, peer.Options{})
+	c := s.Login(t, s.User)
+	c.Do("SELECT INBOX")
+	c.Do("CLOSE")
+	write(t, dir+"/dovecot-uidlist.lock", "4711:oldhost")
+	write(t, dir+"/new/1700000000.x.y", "Subject: new\n\n")
+	peer.Own(t, dir)
+	for range 2 {
+		c.Do("SELECT INBOX")
+	}
+	want := "a lock is not given back, what needed it is not done lock=" + dir + "/dovecot-uidlist.lock holder=4711:oldhost age="
+	if got := s.Log(); strings.Count(got, want) != 1 {
+		t.Errorf("logged:\n%s", got)
+	}
+}

@@ -2,6 +2,7 @@ package test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,41 @@ func TestDiskFull(t *testing.T) {
 			t.Parallel()
 			diskFull(t, volume(t, kind, size))
 		})
+	}
+}
+
+// TestListDiskFull holds that an administrator sees who is on, and can end their
+// sessions, where the list cannot be written, and is told the name of the file that he
+// cannot write either.
+func TestListDiskFull(t *testing.T) {
+	t.Parallel()
+	disk := volume(t, "tmpfs", 1<<20)
+	must(0, os.Mkdir(disk+"/proc", 0o755))(t)
+	peer.Own(t, disk+"/proc")
+	s := peer.Imapd(t, basic(t), peer.Options{Imapd: []string{"proc_path: " + disk + "/proc"}})
+	early := s.Login(t, s.User)
+	fill(t, disk)
+	early.Do("SELECT INBOX")
+	late := s.Login(t, s.User)
+	late.Do("SELECT INBOX")
+	if !strings.Contains(s.Log(), "who is on is not listed dir="+disk+"/proc err=\"write ") {
+		t.Error("the disk is not full")
+	}
+	all := who(t, s)
+	if len(all) != 2 || all[0].User != s.User || all[0].Mailbox != "INBOX" || all[1].User != s.User || all[1].Mailbox != "INBOX" {
+		t.Errorf("who is on: %+v", all)
+	}
+	askctl(t, s, 0, "kick", s.User)
+	early.Wait("* BYE")
+	late.Wait("* BYE")
+	eventually(t, func() string { return fmt.Sprintf("%+v", who(t, s)) }, func() bool { return len(who(t, s)) == 0 })
+
+	write(t, s.Dir()+"/elsewhere.conf", "configdirectory: "+disk+"\n")
+	c := ctl(t, s, "motd", "x")
+	c.Args = append(c.Args[:1:1], "-C", s.Dir()+"/elsewhere.conf", "motd", "x")
+	must(0, os.Mkdir(disk+"/msg", 0o755))(t)
+	if got := finish(t, c); got.code != 71 || !strings.Contains(got.err, ": write "+disk+"/msg/.motd.") && !strings.Contains(got.err, ": openat "+disk+"/msg/.motd.") {
+		t.Errorf("exit %d: %s", got.code, got.err)
 	}
 }
 

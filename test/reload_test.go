@@ -60,6 +60,10 @@ func TestReload(t *testing.T) {
 	}
 	c.Do("NOOP")
 
+	if got := askctl(t, s, 0, "reload"); !strings.Contains(got.out, "syslog_prefix: has changed and needs a restart\n") || !strings.Contains(got.out, ": reloaded\n") {
+		t.Errorf("imapctl says %q", got.out)
+	}
+
 	// Every fault is told, with its line, and nothing else changes.
 	edit(t, s, "servername: second", "timuot: 5\nlimit_literals: many\nservername: third")
 	notify(t, s, syscall.SIGHUP, "not reloaded: "+s.ConfFile()+":")

@@ -13,11 +13,16 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"imapd/control"
+	"imapd/control/proc"
 )
 
-// How long a client waits for a daemon to answer, and to take a connection.
+// How long a client waits for a daemon to answer, to answer what can be done
+// without, and to take a connection.
 const (
 	answerTime  = time.Minute
+	briefTime   = 5 * time.Second
 	connectTime = 5 * time.Second
 )
 
@@ -41,12 +46,15 @@ func (c *call) daemons() ([]remote, error) {
 	var all []remote
 	for _, e := range entries {
 		pid, ok := socketPID(e.Name())
-		if ok && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		if ok && proc.Alive(pid) {
 			all = append(all, remote{pid, filepath.Join(dir, e.Name())})
 		}
 	}
 	slices.SortFunc(all, func(a, b remote) int { return a.pid - b.pid })
 	if len(all) == 0 {
+		if why := control.Unusable(c.conf, dir); why != nil {
+			return nil, fail(exitUnavailable, "no daemon can be asked, whether or not one runs; start it again after this:\n%w", why)
+		}
 		return nil, fail(exitUnavailable, "no daemon runs with configdirectory %s", c.conf.ConfigDirectory)
 	}
 	return all, nil
@@ -76,22 +84,27 @@ func (r remote) dial() (*net.UnixConn, error) {
 
 // ask sends one request and returns the text of the answer, if that is OK.
 func (r remote) ask(word, argument string) (string, error) {
+	return r.within(answerTime, word, argument)
+}
+
+// within is ask with another time for the answer.
+func (r remote) within(limit time.Duration, word, argument string) (string, error) {
 	conn, err := r.dial()
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
-	_, text, err := request1(conn, word, argument)
+	_, text, err := request1(conn, limit, word, argument)
 	return text, err
 }
 
 // request1 sends a request on conn and reads its answer. What follows the answer
 // is in the reader.
-func request1(conn net.Conn, word, argument string) (*bufio.Reader, string, error) {
+func request1(conn net.Conn, limit time.Duration, word, argument string) (*bufio.Reader, string, error) {
 	if argument != "" {
 		word += "\t" + argument
 	}
-	if err := conn.SetDeadline(time.Now().Add(answerTime)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
 		return nil, "", err
 	}
 	if _, err := conn.Write([]byte(word + "\n")); err != nil {
@@ -107,7 +120,7 @@ func request1(conn net.Conn, word, argument string) (*bufio.Reader, string, erro
 		kind, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		switch kind {
 		case "OK":
-			return r, text, conn.SetDeadline(time.Time{})
+			return r, strings.Join(append(details, text), "\n"), conn.SetDeadline(time.Time{})
 		case "*":
 			details = append(details, text)
 		default:

@@ -2,10 +2,10 @@
 // and what it talks to in a running daemon.
 //
 // Most of it needs no daemon, because a site where a launcher starts a process
-// for each client has none: who reads the files of control/proc, motd and
-// shutdown write files below msg/, telemetry makes directories below log/, and
-// kick sends a signal to a process that serves one client. What only a daemon
-// can do (end one of its sessions, reload, drain) goes over a socket, and so does
+// for each client has none: who reads the files of control/proc, and asks daemons
+// only for what they could not write there, motd and shutdown write files below
+// msg/, telemetry makes directories below log/, and kick sends a signal to a process
+// that serves one client. What only a daemon can do (end one of its sessions, reload, drain) goes over a socket, and so does
 // a session for the administrator where there is a daemon. Each subcommand is one
 // file with one register row, which holds the client's half and, if there is one,
 // the daemon's.
@@ -23,8 +23,10 @@
 //	request = word [TAB argument] LF          at most 1024 octets, within 10 s
 //	answer  = *("* " text LF) ("OK" / "NO") SP text LF
 //
-// The request session is answered with OK, and the connection is then that of
-// an IMAP client who is greeted with PREAUTH.
+// The request who is answered with "OK listed" where the files of control/proc are
+// right, else with all sessions, a line of JSON each, and "OK complete"; the request
+// shutdown with the name of the service. The request session is answered with OK,
+// and the connection is then that of an IMAP client who is greeted with PREAUTH.
 //
 // Each connection has a goroutine of the Server's, which Close waits for. There
 // are at most 64 at a time.
@@ -52,6 +54,8 @@ type Command struct {
 	// Serve is the daemon's half, nil where there is none: the answer's text,
 	// or why it is NO.
 	Serve func(context.Context, *Server, *request) (string, error)
+	// Quiet says that Serve changes nothing, and is not logged.
+	Quiet bool
 }
 
 // An option of a subcommand.

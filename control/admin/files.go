@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -73,7 +74,7 @@ func (c *call) subdir(name string, mode fs.FileMode) (*os.Root, error) {
 	}
 	defer top.Close()
 	if err := c.mkdir(top, name, mode); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
+		return nil, named(err, top, c.conf.ConfigDirectory)
 	}
 	return openDir(top, name)
 }
@@ -101,6 +102,29 @@ func openDir(top *os.Root, name string) (*os.Root, error) {
 	}
 	defer unix.Close(fd)
 	return os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", fd))
+}
+
+// named returns err, of something done in the directory in, with the names that
+// files have below dir, where an administrator finds them; see openDir.
+func named(err error, in *os.Root, dir string) error {
+	to := func(path string) string {
+		if rest, ok := strings.CutPrefix(path, in.Name()); ok {
+			return dir + rest
+		}
+		if filepath.IsAbs(path) {
+			return path
+		}
+		return filepath.Join(dir, path)
+	}
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path):
+		path.Path = to(path.Path)
+	case errors.As(err, &link):
+		link.Old, link.New = to(link.Old), to(link.New)
+	}
+	return err
 }
 
 // linkOf returns where the symbolic link name leads to.

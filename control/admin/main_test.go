@@ -212,6 +212,36 @@ func TestForeignList(t *testing.T) {
 	}
 }
 
+// TestFormerUser has directories that belong to whom the server was before: root is
+// told what to do.
+func TestFormerUser(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: only root can")
+	}
+	dir, conf := site(t)
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(conf, []byte("configdirectory: "+dir+"\ncyrus_user: 12345\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if _, complaints, code := imapctl("-C", conf, "reload"); code != 69 || !strings.Contains(complaints, "no daemon runs with configdirectory") {
+		t.Errorf("reload: exit %d, %s", code, complaints)
+	}
+	for _, name := range []string{"proc", "socket"} {
+		if err := errors.Join(os.Mkdir(filepath.Join(dir, name), 0o700), os.Chown(filepath.Join(dir, name), 12346, 12346)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		word, dir string
+		code      int
+	}{{"who", "/proc", 77}, {"reload", "/socket", 69}} {
+		_, complaints, code := imapctl("-C", conf, tt.word)
+		if code != tt.code || !strings.Contains(complaints, ": chown -R 12345 "+dir+tt.dir+"\n") {
+			t.Errorf("%s: exit %d, %s", tt.word, code, complaints)
+		}
+	}
+}
+
 // TestGive holds that root gives away only what it has just made, whatever the
 // server's user has put in its place meanwhile.
 func TestGive(t *testing.T) {

@@ -4,16 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 var _ = register(Command{
 	Name: "reload", Help: "have daemons read their configuration again",
 	Run: func(c *call) error { return c.askAll("reload") },
 	Serve: func(_ context.Context, s *Server, _ *request) (string, error) {
-		if err := s.opt.Daemon.Reload(); err != nil {
-			return "", err
-		}
-		return "reloaded", nil
+		kept, err := s.opt.Daemon.Reload()
+		return strings.Join(append(kept, "reloaded"), "\n"), err
 	},
 })
 
@@ -47,7 +46,9 @@ func (c *call) askAll(word string) error {
 			err = &failure{exitCode(askErr), errSaid}
 			continue
 		}
-		fmt.Fprintf(c.out, "process %d: %s\n", d.pid, printable(text))
+		for line := range strings.SplitSeq(text, "\n") {
+			fmt.Fprintf(c.out, "process %d: %s\n", d.pid, printable(line))
+		}
 	}
 	if answers == 0 {
 		return &failure{exitUnavailable, errNoDaemon}

@@ -10,10 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"imapd/control"
+	"imapd/control/proc"
 	"imapd/sasl"
 
 	"golang.org/x/sys/unix"
@@ -31,11 +31,16 @@ type Options struct {
 	Dir string
 	// Daemon is asked to reload and to drain.
 	Daemon interface {
-		Reload() error
+		Reload() (kept []string, err error)
 		Drain()
 	}
 	// End ends the session of that id, and tells whether there was one.
 	End func(session string) bool
+	// Service is the name of the service of all sessions.
+	Service string
+	// Complete returns all sessions, and true, where the files that list them may
+	// not; see proc.Table.
+	Complete func() ([]proc.Info, bool)
 	// Users returns who knows for whom sessions may be; nil where nobody does.
 	Users func() Users
 	// Serve serves a session; see control.Handler.
@@ -128,7 +133,7 @@ func sweep(dir string) {
 		return
 	}
 	for _, e := range entries {
-		if pid, ok := socketPID(e.Name()); ok && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		if pid, ok := socketPID(e.Name()); ok && !proc.Alive(pid) {
 			_ = os.Remove(filepath.Join(dir, e.Name())) // who may not need not
 		}
 	}
@@ -237,7 +242,9 @@ func (s *Server) serve(c *net.UnixConn) {
 		answer(c, "", errors.New("unknown request"))
 		return
 	}
-	s.opt.Log.Log(s.ctx, control.LevelNotice, "imapctl", "request", word, "for", argument, "uid", cred.Uid, "pid", cred.Pid)
+	if !command.Quiet {
+		s.opt.Log.Log(s.ctx, control.LevelNotice, "imapctl", "request", word, "for", argument, "uid", cred.Uid, "pid", cred.Pid)
+	}
 	// A request takes what it takes; the client has had its time.
 	if c.SetDeadline(time.Time{}) != nil {
 		return
@@ -285,17 +292,18 @@ func read(c net.Conn) (word, argument string, err error) {
 
 // answer ends a request. A client that has gone need not hear.
 func answer(c net.Conn, text string, err error) {
-	out := "OK " + text + "\n"
+	kind := "OK "
 	if err != nil {
-		lines := strings.Split(strings.ToValidUTF8(err.Error(), "?"), "\n")
-		last := len(lines) - 1
-		out = ""
-		for _, line := range lines[:last] {
-			out += "* " + line + "\n"
-		}
-		out += "NO " + lines[last] + "\n"
+		kind, text = "NO ", strings.ToValidUTF8(err.Error(), "?")
 	}
+	lines := strings.Split(text, "\n")
+	last := len(lines) - 1
+	var out strings.Builder
+	for _, line := range lines[:last] {
+		out.WriteString("* " + line + "\n")
+	}
+	out.WriteString(kind + lines[last] + "\n")
 	if c.SetWriteDeadline(time.Now().Add(requestTime)) == nil {
-		_, _ = c.Write([]byte(out))
+		_, _ = c.Write([]byte(out.String()))
 	}
 }

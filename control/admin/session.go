@@ -48,7 +48,7 @@ func (c *call) session() error {
 	if err != nil {
 		return err
 	}
-	r, _, err := request1(conn, "session", name)
+	r, _, err := request1(conn, answerTime, "session", name)
 	if err != nil {
 		conn.Close()
 		return err

@@ -38,12 +38,13 @@ func (c *call) telemetry() error {
 }
 
 // telemetryOn makes the directory that turns the log on.
-func (c *call) telemetryOn(user string) error {
+func (c *call) telemetryOn(user string) (err error) {
 	log, err := c.subdir("log", 0o700)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
+	defer func() { err = named(err, log, filepath.Join(c.conf.ConfigDirectory, "log")) }()
 	if err := c.mkdir(log, user, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -52,12 +53,13 @@ func (c *call) telemetryOn(user string) error {
 
 // telemetryOff takes the directory away: under another name, which is printed,
 // where there is something in it.
-func (c *call) telemetryOff(user string) error {
+func (c *call) telemetryOff(user string) (err error) {
 	log, err := c.subdir("log", 0o700)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
+	defer func() { err = named(err, log, filepath.Join(c.conf.ConfigDirectory, "log")) }()
 	err = log.Remove(user)
 	switch {
 	case err == nil || errors.Is(err, fs.ErrNotExist):

@@ -2,14 +2,19 @@ package admin
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
+	"imapd/control"
 	"imapd/control/proc"
 )
 
@@ -17,7 +22,25 @@ var _ = register(Command{
 	Name: "who", Args: "[--json]", Help: "list who is on",
 	Options: []option{{long: "json"}},
 	Run:     (*call).who,
+	Quiet:   true,
+	Serve: func(_ context.Context, s *Server, _ *request) (string, error) {
+		all, ok := s.opt.Complete()
+		if !ok {
+			return "listed", nil
+		}
+		var lines strings.Builder
+		e := json.NewEncoder(&lines)
+		for _, i := range all {
+			if err := e.Encode(i); err != nil {
+				return "", err
+			}
+		}
+		return lines.String() + complete, nil
+	},
 })
+
+// complete is the last line of a daemon's own list.
+const complete = "complete"
 
 // A person is one session as who --json has it.
 type person struct {
@@ -70,6 +93,33 @@ func name(i proc.Info) string {
 	return strconv.Itoa(i.PID) + "." + i.ID
 }
 
+// unlisted puts what daemons say in the place of what their files say, where a
+// daemon could not write one: on a full disk there is nobody in them.
+func (c *call) unlisted(all []proc.Info) []proc.Info {
+	daemons, err := c.daemons()
+	if err != nil {
+		return all // there is none, or none that this user may ask
+	}
+	for _, d := range daemons {
+		text, err := d.within(briefTime, "who", "")
+		lines := strings.Split(text, "\n")
+		if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+			c.complain(fmt.Errorf("process %d does not answer: its sessions are listed as far as its files tell", d.pid))
+		}
+		if err != nil || lines[len(lines)-1] != complete {
+			continue
+		}
+		all = slices.DeleteFunc(all, func(i proc.Info) bool { return i.PID == d.pid })
+		for _, line := range lines[:len(lines)-1] {
+			var i proc.Info
+			if json.Unmarshal([]byte(line), &i) == nil && i.PID == d.pid {
+				all = append(all, i)
+			}
+		}
+	}
+	return all
+}
+
 // list returns who is on, of the service of -S if there is one, in the order
 // of their processes and arrival.
 func (c *call) list() ([]proc.Info, error) {
@@ -82,8 +132,12 @@ func (c *call) list() ([]proc.Info, error) {
 		err = asErr
 	}
 	if err != nil {
+		if why := control.Unusable(c.conf, c.conf.ProcPath); why != nil {
+			err = &failure{exitNoPerm, why}
+		}
 		return nil, err
 	}
+	all = c.unlisted(all)
 	if c.service != "" {
 		all = slices.DeleteFunc(all, func(i proc.Info) bool { return i.Service != c.service })
 	}

@@ -194,9 +194,13 @@ func (l living) has(pid int, start uint64) bool {
 	at, ok := l[pid]
 	if !ok {
 		if err := syscall.Kill(pid, 0); err != syscall.ESRCH {
-			at = unknown
-			if s, ok := started(pid); ok {
+			s, dead, ok := status(pid)
+			switch {
+			case dead:
+			case ok:
 				at = s
+			default:
+				at = unknown
 			}
 		}
 		l[pid] = at
@@ -208,19 +212,30 @@ func (l living) has(pid int, start uint64) bool {
 // nothing but that it lives.
 const unknown = ^uint64(0)
 
+// Alive tells whether the process pid lives. One that has ended and that its parent
+// does not wait for, as in a container whose first process is no init, does not.
+func Alive(pid int) bool { return living{}.has(pid, 0) }
+
 // started returns when the process pid was started, in clock ticks since the
-// start of the system. See proc_pid_stat(5), field 22.
+// start of the system.
 func started(pid int) (uint64, bool) {
+	at, _, ok := status(pid)
+	return at, ok
+}
+
+// status returns when the process pid was started, and whether it has ended and is
+// only there to be waited for. See proc_pid_stat(5), fields 3 and 22.
+func status(pid int) (started uint64, dead, ok bool) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return 0, false
+		return 0, false, false
 	}
 	// The second field, the program's name, may hold anything.
 	s := string(text)
 	f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
 	if len(f) < 20 {
-		return 0, false
+		return 0, false, false
 	}
 	n, err := strconv.ParseUint(f[19], 10, 64)
-	return n, err == nil
+	return n, f[0] == "Z" || f[0] == "X", err == nil
 }

@@ -164,6 +164,26 @@ func (t *Table) warn(err error) {
 	}
 }
 
+// Complete returns all sessions of this process, and true, where the files may not
+// tell of all of them, because one could not be written since the start. It returns
+// nothing where they do.
+func (t *Table) Complete() ([]Info, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.warned {
+		return nil, false
+	}
+	all := make([]Info, 0, len(t.entries))
+	for e := range t.entries {
+		i := e.info
+		for _, s := range []*string{&i.Service, &i.Host, &i.User, &i.Mailbox, &i.Command, &i.Session} {
+			*s = field(*s)
+		}
+		all = append(all, i)
+	}
+	return all, true
+}
+
 // text returns the content of the file. start is that of the process.
 func (i *Info) text(start uint64) string {
 	return strings.Join([]string{field(i.Service), field(i.Host), field(i.User), field(i.Mailbox), field(i.Command)}, "\t") + "\n" +

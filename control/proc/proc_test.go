@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var pid = strconv.Itoa(os.Getpid())
@@ -213,7 +215,11 @@ func TestList(t *testing.T) {
 		}
 	}
 	_ = child.Process.Kill()
-	_ = child.Wait()
+	// It has ended as soon as it could be waited for, whether or not somebody does.
+	if err := unix.Waitid(unix.P_PID, child.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	defer child.Wait()
 	if all, err := table.List(); err != nil || len(all) != 1 {
 		t.Errorf("got %+v, %v", all, err)
 	}

@@ -48,7 +48,7 @@ func (e *TooBigError) Error() string {
 // with NO [CANNOT], as Dovecot answers NO; the command has been read to its end.
 type NameError struct {
 	Name string // as sent
-	Err  error
+	Err  error  // its text is for the client
 }
 
 func (e *NameError) Error() string { return "mailbox name: " + e.Err.Error() }

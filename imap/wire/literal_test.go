@@ -337,7 +337,7 @@ func TestErrorText(t *testing.T) {
 		{&SyntaxError{Want: "space"}, "expected space"},
 		{&SyntaxError{Want: "space", Text: "bad date"}, "bad date"},
 		{&TooBigError{Size: 5, Max: 4}, "argument of 5 octets exceeds the limit of 4"},
-		{&NameError{Name: "x\r\ny", Err: errUTF7Octet}, "mailbox name: octet outside of printable ASCII"},
+		{&NameError{Name: "x\r\ny", Err: errUTF7Octet}, "mailbox name: not modified UTF-7: octet outside of printable ASCII"},
 	} {
 		if got := tt.err.Error(); got != tt.want {
 			t.Errorf("got %q, want %q", got, tt.want)

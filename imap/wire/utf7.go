@@ -15,11 +15,11 @@ import (
 // otherwise be reached under several names, and checks on a name be passed by.
 
 var (
-	errUTF7Octet     = errors.New("octet outside of printable ASCII")
-	errUTF7Open      = errors.New("unterminated shift sequence")
-	errUTF7Base64    = errors.New("bad base64 in a shift sequence")
-	errUTF7Canonical = errors.New("not the canonical encoding")
-	errUTF7Surrogate = errors.New("unpaired surrogate")
+	errUTF7Octet     = errors.New("not modified UTF-7: octet outside of printable ASCII")
+	errUTF7Open      = errors.New("not modified UTF-7: nothing ends what '&' begins")
+	errUTF7Base64    = errors.New("not modified UTF-7: bad base64 in a shift sequence")
+	errUTF7Canonical = errors.New("not modified UTF-7: there is another way to write it")
+	errUTF7Surrogate = errors.New("not modified UTF-7: unpaired surrogate")
 )
 
 const utf7Alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,"

@@ -57,7 +57,7 @@ func (t *Tree) Create(name string) error {
 // blocked explains an error of making parents.
 func (t *Tree) blocked(name string, err error) error {
 	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTDIR) {
-		return nameError(name, "a file is in the way")
+		return nameError(name, "something else has its place")
 	}
 	return err
 }

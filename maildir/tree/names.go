@@ -12,7 +12,14 @@ import (
 // The parts of a mailbox name, in UTF-8, identify it inside this package; INBOX
 // has none. They are without prefix; a first part INBOX is in upper case.
 
-func nameError(name, why string) error { return fmt.Errorf("%q: %w: %s", name, ErrName, why) }
+// A NameError is an ErrName. Why is for the client, in ASCII: what is wrong with the
+// name, and nothing of the disk.
+type NameError struct{ Name, Why string }
+
+func (e *NameError) Error() string { return fmt.Sprintf("%q: %v: %s", e.Name, ErrName, e.Why) }
+func (e *NameError) Unwrap() error { return ErrName }
+
+func nameError(name, why string) error { return &NameError{name, why} }
 
 // parse returns the parts of a name that a folder may have. Control characters
 // are allowed, because other programs may have made such a folder, but for
@@ -31,7 +38,7 @@ func (t *Tree) parse(name string) ([]string, error) {
 	}
 	rel, ok := t.cutPrefix(name)
 	if !ok {
-		return nil, nameError(name, "it must begin with "+t.prefix)
+		return nil, nameError(name, "it does not begin with "+wire.EncodeUTF7(t.prefix))
 	}
 	parts := strings.Split(rel, string(t.separator))
 	if strings.EqualFold(parts[0], "INBOX") {
@@ -62,7 +69,7 @@ func (t *Tree) faults(parts []string) string {
 		return "it has too many levels"
 	}
 	if len(parts) == 1 && parts[0] == "INBOX" {
-		return "INBOX is the root"
+		return "INBOX has no prefix"
 	}
 	length := 0
 	for _, p := range parts {
@@ -85,12 +92,14 @@ func (t *Tree) partFault(p string) string {
 	switch {
 	case p == "":
 		return "a part of it is empty"
-	case strings.ContainsAny(p, "/\x00\r\n"):
-		return "it contains a character that no name can"
+	case strings.Contains(p, "/"):
+		return "it contains a '/'"
+	case strings.ContainsAny(p, "\x00\r\n"):
+		return controlFault
 	case t.layout != FS && strings.Contains(p, "."):
 		return "it contains a '.'"
 	case t.layout == FS && (p == "." || strings.HasPrefix(p, "..") || p == "cur" || p == "new" || p == "tmp"):
-		return "a part of it is reserved"
+		return "a part of it is '.', 'cur', 'new' or 'tmp', or begins with '..'"
 	case !utf8.ValidString(p):
 		return "it is not UTF-8"
 	}
@@ -118,18 +127,20 @@ func (t *Tree) parseNew(name string) ([]string, error) {
 		return nil, nameError(name, "it is too long")
 	}
 	if strings.IndexFunc(name, control) >= 0 {
-		return nil, nameError(name, "it contains a control character")
+		return nil, nameError(name, controlFault)
 	}
 	for i, p := range parts {
 		if i == 0 && p[0] == '~' {
 			return nil, nameError(name, "it begins with '~'")
 		}
 		if t.layout == FS && isFile(p) {
-			return nil, nameError(name, "a part of it is the name of a file")
+			return nil, nameError(name, "a part of it is the name of a file of the server")
 		}
 	}
 	return parts, nil
 }
+
+const controlFault = "it contains a control character"
 
 // control reports whether r is a control character or ends a line or a
 // paragraph: none may be in a name (RFC 5198 section 2).

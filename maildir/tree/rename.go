@@ -83,7 +83,7 @@ func (t *Tree) checkFamily(old, name string, from, to []string) error {
 	case !found:
 		return fmt.Errorf("%s: %w", old, ErrNotFound)
 	case fault != "":
-		return nameError(name, "for a mailbox below "+old+" "+fault)
+		return nameError(name, "of a mailbox below the old one: "+fault)
 	}
 	return nil
 }
@@ -223,7 +223,7 @@ func (t *Tree) moveFlat(src place, base, old, name string, to []string) (undo fu
 	}
 	for _, m := range moves {
 		if len(m.to) > maxPart {
-			return nil, nameError(name, "for "+m.from+" it is too long")
+			return nil, nameError(name, "of a mailbox below the old one: it is too long")
 		}
 		if isThere(src.dir, m.to) {
 			return nil, fmt.Errorf("%s: %w", name, ErrExists)

@@ -310,6 +310,35 @@ func TestPath(t *testing.T) {
 	}
 }
 
+// TestNameFaults holds what a client is told of a name that cannot be, and that it is
+// text that any client can show.
+func TestNameFaults(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		cfg       Config
+		name, why string
+	}{
+		{Config{Layout: PlusPlus}, "a.b", "it contains a '.'"},
+		{Config{Layout: PlusPlus, Separator: '.'}, "a/b", "it contains a '/'"},
+		{Config{Layout: PlusPlus}, "a\nb", "it contains a control character"},
+		{Config{Layout: PlusPlus}, "a\tb", "it contains a control character"},
+		{Config{Layout: PlusPlus}, "a//b", "a part of it is empty"},
+		{Config{Layout: PlusPlus}, "~a", "it begins with '~'"},
+		{Config{Layout: PlusPlus}, "a\xff", "it is not UTF-8"},
+		{Config{Layout: PlusPlus}, strings.Repeat("x", 300), "it is too long"},
+		{Config{Layout: PlusPlus}, strings.Repeat("x/", 80) + "x", "it has too many levels"},
+		{Config{Layout: PlusPlus, Separator: '.', Prefix: "Entwürfe."}, "a", "it does not begin with Entw&APw-rfe."},
+		{Config{Layout: FS}, "a/cur", "a part of it is '.', 'cur', 'new' or 'tmp', or begins with '..'"},
+		{Config{Layout: FS}, "dovecot-uidlist", "a part of it is the name of a file of the server"},
+	} {
+		tt.cfg.Root = t.TempDir()
+		var fault *NameError
+		if err := open(t, tt.cfg).Create(tt.name); !errors.As(err, &fault) || !errors.Is(err, ErrName) || fault.Why != tt.why {
+			t.Errorf("%q: %v, want %s", tt.name, err, tt.why)
+		}
+	}
+}
+
 // TestLook looks at names that are there in every way that a name can be.
 func TestLook(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 	"sync"
@@ -33,8 +34,13 @@ var ErrLocked = errors.New("locked")
 // chain the file goes whoever waits here, and for rest nobody here makes it again.
 // Dovecot waits for an event of the file that it has met, and then tries at once.
 type Locks struct {
+	// Log is told of locks that keep somebody waiting, and of those that are taken
+	// away because their owner is gone; nil: nobody is.
+	Log *slog.Logger
+
 	mu    sync.Mutex
 	slots map[lockKey]*slot
+	told  map[lockKey]time.Time // when the log was told of a lock that was not to be had
 }
 
 // A lockKey is a lock file, whatever path leads to its directory.
@@ -75,6 +81,7 @@ type Lock struct {
 	slot  *slot
 	dir   vfs.Dir
 	spare *Spare // nil: none is kept
+	met   met    // what is in the way
 
 	mu    sync.Mutex // held by touch and by Unlock
 	pulse *time.Timer
@@ -121,13 +128,12 @@ func (t *Locks) AcquireWith(ctx context.Context, dir vfs.Dir, name string, s *Sp
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case l.slot.taken <- struct{}{}:
-	case <-ctx.Done():
+	r := Reminder{Ctx: ctx}
+	if err := l.queue(ctx, &r); err != nil {
 		t.leave(l)
-		return nil, fmt.Errorf("%w: %w", lockedError(dir, name), ctx.Err())
+		return nil, fmt.Errorf("%w: %w", lockedError(dir, name), err)
 	}
-	if err := l.poll(ctx); err != nil {
+	if err := l.poll(ctx, &r); err != nil {
 		l.release()
 		return nil, err
 	}
@@ -208,11 +214,36 @@ func (l *Lock) release() {
 	l.locks.leave(l)
 }
 
-// poll tries to create the file, first often, then 20 times a second.
-func (l *Lock) poll(ctx context.Context) error {
-	wait := time.Millisecond
+// queue waits until it is our turn in this process.
+func (l *Lock) queue(ctx context.Context, r *Reminder) error {
+	select {
+	case l.slot.taken <- struct{}{}:
+		return nil // mostly
+	default:
+	}
 	for {
+		due, stop := r.Due()
+		select {
+		case l.slot.taken <- struct{}{}:
+			stop()
+			return nil
+		case <-ctx.Done():
+			stop()
+			return ctx.Err()
+		case <-due:
+			r.Look()
+		}
+	}
+}
+
+// poll tries to create the file, first often, then 20 times a second.
+func (l *Lock) poll(ctx context.Context, r *Reminder) error {
+	began := time.Now()
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		err := l.attempt(ctx)
+		if err == nil {
+			l.had()
+		}
 		if !errors.Is(err, ErrLocked) || errors.Is(err, ctx.Err()) {
 			return err
 		}
@@ -221,9 +252,15 @@ func (l *Lock) poll(ctx context.Context) error {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(began) >= vainWait {
+				l.tell("a lock is not given back, what needed it is not done")
+			}
 			return fmt.Errorf("%w: %w", err, ctx.Err())
 		}
-		wait = min(2*wait, 50*time.Millisecond)
+		if time.Since(began) >= longWait {
+			l.tell("waiting for a lock")
+		}
+		r.Look()
 	}
 }
 

@@ -98,6 +98,15 @@ func TestStale(t *testing.T) {
 	host, self := hostname(), strconv.Itoa(os.Getpid())
 	parent := strconv.Itoa(os.Getppid())
 	dead := strconv.Itoa(deadPid(t))
+	child := exec.Command("/bin/true")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer child.Wait()
+	if err := unix.Waitid(unix.P_PID, child.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	zombie := strconv.Itoa(child.Process.Pid)
 	sinceBoot := time.Since(bootTime())
 	for _, tt := range []struct {
 		content string
@@ -107,6 +116,7 @@ func TestStale(t *testing.T) {
 		{dead + ":" + host, -time.Second, false}, // too young, for 3 seconds from now
 		{dead + ":" + host, 3 * time.Second, true},
 		{dead + ":" + host, -time.Hour, true}, // the clock was set
+		{zombie + ":" + host, 3 * time.Second, true},
 		{self + ":" + host, 3 * time.Second, true},
 		{parent + ":" + host, 3 * time.Second, false},
 		{parent + ":" + host, sinceBoot + time.Hour, true},

@@ -1,6 +1,7 @@
 package uidlist
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -52,6 +53,7 @@ func (l *Lock) breakStale() error {
 	case err != nil && !errors.Is(err, unix.EFBIG):
 		return err // a directory or a link: an administrator has to look
 	}
+	l.met = meet(content, st)
 	if age := time.Since(time.Unix(st.Mtim.Unix())); age > -deadAge && age < deadAge {
 		return lockedError(l.dir, name)
 	}
@@ -70,7 +72,7 @@ func (l *Lock) stale(content string, st unix.Stat_t) (bool, error) {
 	mtime := time.Unix(st.Mtim.Unix())
 	pid, host, ok := owner(content)
 	if ok && host == hostname() {
-		if pid == os.Getpid() || unix.Kill(pid, 0) == unix.ESRCH {
+		if pid == os.Getpid() || dead(pid) {
 			return true, nil
 		}
 		boot := bootTime()
@@ -93,6 +95,21 @@ func (l *Lock) stale(content string, st unix.Stat_t) (bool, error) {
 		return false, err
 	}
 	return now.Sub(changed) > foreignAge, nil
+}
+
+// dead tells whether the process pid has ended, also where its parent does not wait
+// for it, as in a container whose first process is no init.
+func dead(pid int) bool {
+	if unix.Kill(pid, 0) == unix.ESRCH {
+		return true
+	}
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return false
+	}
+	// The second field, the program's name, may hold anything; the third is the state.
+	_, state, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " ")
+	return strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
 }
 
 func latest(first time.Time, more ...time.Time) time.Time {
@@ -160,6 +177,7 @@ func (l *Lock) remove(old unix.Stat_t) error {
 		}
 		return lockedError(l.dir, l.key.name)
 	}
+	l.log("a lock was taken away, its owner is gone")
 	return l.dir.Unlink(name)
 }
 
