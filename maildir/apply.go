@@ -24,6 +24,7 @@ type change struct {
 	uid    UID
 	remove bool
 	entry  entry // where remove is false
+	shows  bool  // clients see another message, though its marks are as they were
 }
 
 // apply returns the snapshot in which changes (ascending by UID, each of a

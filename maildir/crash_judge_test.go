@@ -86,7 +86,7 @@ func (r *run) judge(s site, h *session, k *belief.Known, what string, changed bo
 	r.mirrors.Add(int64(asked))
 	bad = append(bad, stale...)
 	for name, f := range all {
-		if err := s.sound(name, f, changed); err != nil {
+		if err := s.sound(name, f, changed, k.Unsaid); err != nil {
 			bad = append(bad, fmt.Sprintf("%s: %v", name, err))
 		}
 	}

@@ -268,7 +268,7 @@ func (r *run) fault(f func(faultfs.Call) error, what string, full bool) {
 	fs.Disarm()
 	hit := fs.Hit()
 	what += " at " + hit.String()
-	if !strings.Contains(hit.Path, quota.Name) && !full {
+	if !strings.Contains(hit.Path, quota.Name) && hit.Path != s.root() && !full {
 		r.counted(s, what)
 	}
 	// The same process goes on, and another one finds the same.

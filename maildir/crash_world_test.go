@@ -239,7 +239,8 @@ func read(m *maildir.Mailbox, modseqs bool) (folder, error) {
 
 // sound holds that other programs find the folder as we do: a list without
 // damage that names each file, and no lock if somebody has changed it since.
-func (s site) sound(name string, f folder, changed bool) error {
+// A list that could not be written may be behind for a while; see mendable.
+func (s site) sound(name string, f folder, changed, behind bool) error {
 	t, err := tree.Open(s.config())
 	if err != nil {
 		return err
@@ -257,7 +258,7 @@ func (s site) sound(name string, f folder, changed bool) error {
 	if err != nil {
 		return err
 	}
-	if l.Damage.Any() || l.Validity != f.Validity || l.Next != uint32(f.Next) {
+	if l.Damage.Any() || l.Validity != f.Validity || l.Next != uint32(f.Next) && !(behind && l.Next < uint32(f.Next)) {
 		return fmt.Errorf("the list has V%d N%d, must have V%d N%d, and the damage %+v", l.Validity, l.Next, f.Validity, f.Next, l.Damage)
 	}
 	uids := map[string]maildir.UID{}

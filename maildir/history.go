@@ -190,7 +190,7 @@ func (m *Mailbox) stampChanges(w *work) ModSeq {
 		switch {
 		case c.remove:
 			visible = true
-		case !ok || !old.Marks().Equal(c.entry.marks):
+		case !ok || c.shows || !old.Marks().Equal(c.entry.marks):
 			c.entry.modseq = mod
 			visible = true
 		default:

@@ -97,11 +97,12 @@ func (m *Mailbox) reconcile(w *work, base *Snapshot) {
 		if !ok {
 			continue
 		}
-		if !c.remove && now.is(&c.entry) {
+		old, had := w.snap.lookup(c.uid)
+		if !c.remove && now.is(&c.entry) && !(c.shows && had && old.ModSeq == now.ModSeq) {
 			w.done = max(w.done, now.ModSeq)
 			continue
 		}
-		if old, ok := w.snap.lookup(c.uid); !ok || !old.same(now) {
+		if !had || !old.same(now) {
 			if c.remove && m.isThere(now.place(), string(now.name())) || !c.remove && !m.isThere(c.entry.place, c.entry.name) {
 				m.past.others = true
 				continue

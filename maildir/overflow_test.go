@@ -510,6 +510,59 @@ func TestOverflowCompaction(t *testing.T) {
 	}
 }
 
+// A program may rename a file first and write the name of its letter then. Whoever was
+// told of the one is told of the other, also by a process that comes later.
+func TestLetterNamedLater(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, Options{NoNotify: true, LockWait: 50 * time.Millisecond})
+	b.letters("0 first\n")
+	for _, f := range []string{"1.h:2,a", "2.h:2,", "3.h:2,S"} {
+		b.deliver("cur", f, "x\n")
+	}
+	b.sync(Serve)
+	b.remembering()
+	beside := b.process(Options{NoNotify: true}).remembering()
+	c := mirror{}
+	if err := c.reconnect(b.Mailbox); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := beside.lock(t.Context()) // as Dovecot, for the time of both
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.renamed("2.h:2,", "2.h:2,b")
+	b.renamed("3.h:2,S", "3.h:2,FSb")
+	b.sync(Serve)
+	if err := c.reconnect(b.Mailbox); err != nil {
+		t.Fatal(err)
+	}
+	first := b.Snapshot()
+	b.letters("0 first\n1 urgent\n")
+	lock.Unlock()
+	for _, who := range []func() *box{
+		func() *box { return b },
+		func() *box { return beside },
+		func() *box { return b.process(Options{NoNotify: true}).remembering() },
+	} {
+		p := who()
+		p.sync(Serve)
+		again := mirror{validity: c.validity, flags: maps.Clone(c.flags), modseq: c.modseq}
+		if err := again.reconnect(p.Mailbox); err != nil {
+			t.Error(err)
+		}
+		if again.flags[2] != "urgent" || again.flags[3] != `\Seen \Flagged urgent` {
+			t.Errorf("a client knows %v", again.flags)
+		}
+	}
+	for u, changes := range map[UID]bool{1: false, 2: true, 3: true} {
+		was, _ := first.lookup(u)
+		is, _ := b.Snapshot().lookup(u)
+		if is.ModSeq > was.ModSeq != changes {
+			t.Errorf("UID %d has modseq %d, had %d", u, is.ModSeq, was.ModSeq)
+		}
+	}
+}
+
 // letters replaces dovecot-keywords as another program does.
 func (b *box) letters(content string) {
 	b.t.Helper()

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"imapd/maildir/index"
+	"imapd/maildir/keywords"
 )
 
 // A UID is the unique identifier of a message in its mailbox, 1 to
@@ -47,6 +48,19 @@ func keywordFlag(i int) Flags { return 1 << (firstKeyword + i) }
 type keywordTable struct {
 	names []string
 	full  bool // there is no room for another one
+}
+
+// renamed returns the letters that are called otherwise in now, or were not called anything.
+func (t *keywordTable) renamed(now *keywordTable) (f Flags) {
+	if t == now {
+		return 0
+	}
+	for i := range min(keywords.Letters, len(t.names), len(now.names)) {
+		if t.names[i] != now.names[i] {
+			f |= keywordFlag(i)
+		}
+	}
+	return f
 }
 
 func (t *keywordTable) equal(o *keywordTable) bool {

@@ -257,6 +257,8 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	// may have happened behind it.
 	calm := before == after && m.settled(after, begin)
 	m.departed(snap, &sv, calm, locked)
+	m.showNames(snap, &sv)
+
 	if err := m.commit(snap, &sv); err != nil {
 		return false, err
 	}
@@ -272,6 +274,33 @@ func (m *Mailbox) look(access Access, locked bool) (locking bool, err error) {
 	}
 	m.settleLook(after, calm, !locking && len(sv.unknown) == 0 && !sv.double)
 	return locking, nil
+}
+
+// showNames has messages count as changed whose letters are called otherwise than they
+// were: another program may rename the file first and write the name of its letter then,
+// and who was told of the one must be told of the other.
+func (m *Mailbox) showNames(snap *Snapshot, sv *survey) {
+	renamed := snap.keywords.renamed(m.keys.names())
+	if renamed == 0 {
+		return
+	}
+	known := map[UID]int{} // in changes; -1: it is gone
+	for i, c := range sv.changes {
+		known[c.uid] = i
+	}
+	for _, u := range sv.gone {
+		known[u] = -1
+	}
+	for _, msg := range snap.Range(0, snap.Len()) {
+		if msg.Flags&renamed == 0 {
+			continue
+		}
+		if i, ok := known[msg.UID]; !ok {
+			sv.changes = append(sv.changes, change{uid: msg.UID, entry: entryOf(msg), shows: true})
+		} else if i >= 0 {
+			sv.changes[i].shows = true
+		}
+	}
 }
 
 // errUnlisted says that without a list nothing can be said of the folder: the lock

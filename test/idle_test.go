@@ -91,7 +91,10 @@ func idleBeside(t *testing.T, s, dovecot *peer.Server, dir string) {
 	beside.Do("APPEND INBOX %s", peer.Literal("Subject: by Dovecot\r\n\r\nx\r\n"))
 	idle.Wait("* 5 EXISTS")
 	beside.Do(`UID STORE 2 +FLAGS.SILENT (urgent \Deleted)`)
-	hears("$Forwarded", `\Deleted`, "urgent")
+	// Dovecot names the letter when the file has it already.
+	if r := idle.Wait("* 1 FETCH"); !slices.Equal(flags(strings.Fields(first(fetchFlag, r.Text))), []string{"$Forwarded", `\Deleted`, "urgent"}) {
+		hears("$Forwarded", `\Deleted`, "urgent")
+	}
 	beside.Do("EXPUNGE")
 	idle.Wait("* 1 EXPUNGE")
 	beside.Do("UID MOVE 4 Sent")
