@@ -130,6 +130,21 @@ func TestProblems(t *testing.T) {
 		{"umask: 1777", []string{`imapd.conf:2: umask: "1777" must be an octal file mode`}},
 		{"maildir: /var/mail/%x", []string{`imapd.conf:2: maildir: "/var/mail/%x" has a % that is none of %u, %n, %d and %%`}},
 		{"maildir: Maildir", []string{`imapd.conf:2: maildir: "Maildir" must start with / or ~/`}},
+		{"maildir: /var/vmail/%d/%n:LAYOUT=fs", []string{`imapd.conf:2: maildir: "/var/vmail/%d/%n:LAYOUT=fs" is Dovecot's mail_location: ` +
+			"the value here is /var/vmail/%d/%n; LAYOUT=fs is maildir_layout: fs"}},
+		{"maildir: maildir:~/Maildir:INDEX=/i/%u:CONTROL=/c/%u:UTF-8:INBOX=~/in:NO-NOSELECT:LAYOUT=index", []string{
+			`imapd.conf:2: maildir: "maildir:~/Maildir:INDEX=/i/%u:CONTROL=/c/%u:UTF-8:INBOX=~/in:NO-NOSELECT:LAYOUT=index" is Dovecot's mail_location: ` +
+				"the value here is ~/Maildir; INDEX=/i/%u is indexdirectory: /i/%u; CONTROL=/c/%u is maildir_control: /c/%u; " +
+				"UTF-8 is maildir_names: utf8; INBOX=~/in has no counterpart here; NO-NOSELECT has no counterpart here; LAYOUT=index is not in this version, see maildir_layout"}},
+		{"maildir: maildir:~/Maildir", []string{`imapd.conf:2: maildir: "maildir:~/Maildir" is Dovecot's mail_location: the value here is ~/Maildir`}},
+		{"indexdirectory: /i/%u:INDEX=MEMORY", []string{`imapd.conf:2: indexdirectory: "/i/%u:INDEX=MEMORY" is Dovecot's mail_location: the value here is /i/%u; INDEX=MEMORY has no counterpart here`}},
+		{"maildir: /var/mail:old/LAYOUT/%u:x", nil},
+		{"maildir: /var/vmail/~/Maildir", []string{`imapd.conf:2: maildir: "/var/vmail/~/Maildir" has a ~ behind a /, where it is no home directory; ~ stands at the very start, as in ~/Maildir`}},
+		{"maildir: /var/vmail~/%u", nil},
+		{"admins: jane@example.org, bob", []string{`imapd.conf:2: admins: "jane@example.org, bob" has commas; words have blanks between them: jane@example.org bob`}},
+		{"suppress_capabilities: IDLE,MOVE", []string{`imapd.conf:2: suppress_capabilities: "IDLE,MOVE" has commas; words have blanks between them: IDLE MOVE`}},
+		{"listen: imap://:143, imaps://:993", []string{`imapd.conf:2: listen: "imap://:143, imaps://:993" has commas; words have blanks between them: imap://:143 imaps://:993`}},
+		{"listen: unix:/a,b", nil},
 		{"listen: imap://:143 pop://", []string{`imapd.conf:2: listen: "pop://" must be an imap://, imaps:// or unix: address`}},
 		{"tls_server_cert: /a,/b\ntls_server_key: /k", []string{"imapd.conf:3: tls_server_key: 1 files for 2 of tls_server_cert"}},
 		{"tls_server_cert: a", []string{`imapd.conf:2: tls_server_cert, tls_server_key: "a" must be an absolute path`}},
@@ -268,6 +283,16 @@ func TestRenamed(t *testing.T) {
 	}
 }
 
+// TestMark holds that the octets which some editors put before UTF-8 belong to no name.
+func TestMark(t *testing.T) {
+	t.Parallel()
+	file := conf(t, "\ufeffconfigdirectory: /x\n@include: DIR/1.conf\n", "\ufeff# text\nservername: y\n")
+	c, problems, err := Load(file, "imap", nil)
+	if err != nil || problems != nil || c.ConfigDirectory != "/x" || c.ServerName != "y" {
+		t.Errorf("%v, %v", problems, err)
+	}
+}
+
 // TestDerived covers the fields that are more than the text of their option.
 func TestDerived(t *testing.T) {
 	t.Parallel()
@@ -288,6 +313,7 @@ func TestDerived(t *testing.T) {
 		{"admins: Root  cyrus", func(c *Config) any { return c.Admins }, []string{"root", "cyrus"}},
 		{"admins: Root\nusername_tolower: no", func(c *Config) any { return c.IsAdmin("Root") }, true},
 		{"suppress_capabilities: idle Move", func(c *Config) any { return c.SuppressCapabilities }, []string{"IDLE", "MOVE"}},
+		{"listen: imap://*:1143 imaps://*", func(c *Config) any { return c.Listen }, []Address{{"tcp", ":1143", false}, {"tcp", ":993", true}}},
 		{"syslog_facility: LOCAL3", func(c *Config) any { return c.SyslogFacility }, "local3"},
 		{"serverinfo: no", func(c *Config) any { return c.ServerInfo }, ServerInfoOff},
 		{"maildir_layout: fs", func(c *Config) any { return c.MaildirLayout }, LayoutFS},
