@@ -53,7 +53,7 @@ func run(stdio *control.Stdio, args []string) int {
 	start := stdio.FindStart(o)
 	conf, problems, err := control.LoadConfig(o, start, stdio.Open)
 	if o.Test {
-		return control.Test(conf, problems, stdio.Open, os.Stdout, os.Stderr)
+		return control.Test(conf, o.Config, problems, stdio.Open, sasl.Inspect, os.Stdout, os.Stderr)
 	}
 	if err != nil {
 		control.Complain(stdio, control.Explain(conf, problems, stdio.Open, err)...)
