@@ -53,7 +53,7 @@ func run(stdio *control.Stdio, args []string) int {
 	start := stdio.FindStart(o)
 	conf, problems, err := control.LoadConfig(o, start, stdio.Open, stdio.Remark)
 	if o.Test {
-		return control.Test(conf, problems, stdio.Open, os.Stdout, os.Stderr)
+		return control.Test(conf, o.Config, problems, stdio.Open, sasl.Inspect, os.Stdout, os.Stderr)
 	}
 	stdio.Narrow(conf)
 	if err != nil {

@@ -362,8 +362,8 @@ func TestAnswers(t *testing.T) {
 		stdout, errs []string
 	}{
 		{good, "imapd -V", 0, []string{"imapd devel"}, nil},
-		{good, "imapd -t -C CONF", 0, []string{"configdirectory: " + good.dir, "allowplaintext: yes"}, nil},
-		{bad, "imapd -tCCONF", 78, []string{"allowplaintext: yes"}, []string{"imapd.conf:1: ", "timeout", "imapd.conf:2: ", "imapd.conf:3: "}},
+		{good, "imapd -t -C CONF", 0, []string{"configdirectory: " + good.dir, "allowplaintext: yes"}, []string{"warning", "all users would have one"}},
+		{bad, "imapd -tCCONF", 78, nil, []string{"imapd.conf:1: ", "timeout", "imapd.conf:2: ", "imapd.conf:3: "}},
 		{bad, "imapd -l -C CONF", 78, nil, []string{"imapd.conf:1: ", "imapd.conf:2: "}},
 		{good, "imapd -x", 64, nil, []string{"-x", "usage: imapd"}},
 		{good, "imapd -lHCCONF", 78, nil, []string{"haproxy_trusted_networks"}},

@@ -76,6 +76,9 @@ const maxPresent = 4096
 // starts, and opens the mail.
 const handoverTime = 60 * time.Second
 
+// ErrDeclined says that a worker does not take a session. It has logged why.
+var ErrDeclined = errors.New("the worker has refused the session")
+
 // An Away is a session that goes on in another process.
 type Away struct {
 	channel *privsep.Channel
@@ -169,7 +172,7 @@ func (a *Away) open(ctx context.Context, top net.Conn, h Handover) error {
 		case reply[0] == sayTaken:
 			return nil
 		case reply[0] != sayPresent: // which is of a login that may yet fail
-			return fmt.Errorf("the worker has refused the session: %s", Escape(string(reply[1:])))
+			return fmt.Errorf("%w: %s", ErrDeclined, Escape(string(reply[1:])))
 		}
 	}
 }

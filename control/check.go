@@ -16,30 +16,44 @@ import (
 	"imapd/control/config"
 )
 
-// Test is imapd -t: it prints the effective configuration to out and all that
-// is wrong with it to complaints, a line each, and returns the exit code. conf
-// is nil where there is no configuration to print; open opens the files that it
-// names.
-func Test(conf *config.Config, problems []config.Problem, open config.Opener, out, complaints io.Writer) int {
-	code := ExitOK
+// Test is imapd -t: it prints to complaints all that is wrong with the
+// configuration in file, a line each, and returns the exit code. Where nothing but
+// warnings is to be told, the effective configuration is printed to out before
+// them: it is long, and would push what is wrong off the screen. conf is nil where
+// there is no configuration; open opens the files that it names.
+func Test(conf *config.Config, file string, problems []config.Problem, open config.Opener, inspect Inspector, out, complaints io.Writer) int {
+	var faults, warnings []string
 	for _, p := range problems {
-		fmt.Fprintln(complaints, p)
-		if !p.Warning {
-			code = ExitConfig
+		if p.Warning {
+			warnings = append(warnings, p.String())
+		} else {
+			faults = append(faults, p.String())
 		}
 	}
-	if conf == nil {
-		return code
+	if conf != nil {
+		for _, err := range Check(conf, open) {
+			faults = append(faults, err.Error())
+		}
+		for _, err := range Foresee(conf, file, open, inspect) {
+			warnings = append(warnings, err.Error())
+		}
 	}
-	for _, err := range Check(conf, open) {
-		fmt.Fprintln(complaints, err)
-		code = ExitConfig
+	if len(faults) == 0 {
+		if err := conf.Write(out); err != nil {
+			fmt.Fprintln(complaints, err)
+			return ExitOS
+		}
 	}
-	if err := conf.Write(out); err != nil {
-		fmt.Fprintln(complaints, err)
-		return ExitOS
+	for _, text := range warnings {
+		fmt.Fprintln(complaints, "warning:", text)
 	}
-	return code
+	for _, text := range faults {
+		fmt.Fprintln(complaints, text)
+	}
+	if len(faults) > 0 {
+		return ExitConfig
+	}
+	return ExitOK
 }
 
 // Complain tells why imapd does not start: on standard error, and in syslog
@@ -67,8 +81,13 @@ func Check(conf *config.Config, open config.Opener) []error {
 	if err != nil {
 		wrong = append(wrong, err)
 	}
-	if err := readable(open, conf.PasswdFile); err != nil {
-		wrong = append(wrong, at(conf, "sasl_passwd_file", err))
+	unreadable := readable(open, conf.PasswdFile)
+	if unreadable != nil {
+		wrong = append(wrong, at(conf, "sasl_passwd_file", unreadable))
+	}
+	// The socket may come later; a directory is never one.
+	if info, err := os.Stat(conf.SaslauthdPath); slices.Contains(conf.PwcheckMethods, "saslauthd") && err == nil && info.IsDir() {
+		wrong = append(wrong, at(conf, "sasl_saslauthd_path", fmt.Errorf("%s is a directory; the socket in it is %[1]s/mux", filepath.Clean(conf.SaslauthdPath))))
 	}
 	for _, a := range conf.Listen {
 		if conf.Where("listen") != "" && a.TLS && certs == nil && err == nil {
@@ -89,6 +108,12 @@ func Check(conf *config.Config, open config.Opener) []error {
 	}
 	if err := who.reaches(conf); err != nil {
 		wrong = append(wrong, err)
+	}
+	if conf.PrivilegeSeparation == config.SeparateNone && who.uid != os.Geteuid() && unreadable == nil {
+		// It is opened when the process is root's no more.
+		if err := who.as(func() error { return readable(config.Open, conf.PasswdFile) }); err != nil {
+			wrong = append(wrong, at(conf, "sasl_passwd_file", fmt.Errorf("%w for %s, with privilege_separation: none", err, conf.User)))
+		}
 	}
 	return wrong
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -34,11 +36,28 @@ func bind(conf *config.Config, o *Options, certs *Certificates, from inheritance
 		d, err := bindOne(a, a.TLS || o.TLS, certs, from)
 		if err != nil {
 			closeDoors(doors)
-			return nil, fmt.Errorf("listen %v: %w", a, err)
+			return nil, cannotListen(conf, a, err)
 		}
 		doors = append(doors, d)
 	}
 	return doors, nil
+}
+
+// cannotListen tells where the address that cannot be listened on is set, and what
+// there is to do.
+func cannotListen(conf *config.Config, a config.Address, err error) error {
+	hint := ""
+	_, port, _ := net.SplitHostPort(a.Address)
+	n, _ := strconv.Atoi(port)
+	switch {
+	case errors.Is(err, fs.ErrPermission) && a.Network == "tcp" && n < 1024:
+		hint = "; ports below 1024 are root's: let root start imapd, with cyrus_user for who it becomes, or give it CAP_NET_BIND_SERVICE"
+	case errors.Is(err, syscall.EADDRINUSE):
+		hint = "; another program listens there"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		hint = "; no interface of this host has that address"
+	}
+	return at(conf, "listen", fmt.Errorf("%v: %w%s", a, err, hint))
 }
 
 func closeDoors(doors []door) {

@@ -380,3 +380,28 @@ func TestSignals(t *testing.T) {
 		}
 	}
 }
+
+// TestCannotListen holds that an address that cannot be listened on is told of with
+// the option, its place and what there is to do.
+func TestCannotListen(t *testing.T) {
+	t.Parallel()
+	taken := loadConfig(t, "listen: imap://127.0.0.1:1")
+	l, err := Listen(taken, &Options{}, nil, discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	taken.Listen[0].Address = l.Addrs()[0].String()
+	_, err = Listen(taken, &Options{}, nil, discard)
+	if err == nil || !strings.Contains(err.Error(), "imapd.conf:2: listen: imap://127.0.0.1:") || !strings.HasSuffix(err.Error(), "address already in use; another program listens there") {
+		t.Error(err)
+	}
+	foreign := loadConfig(t, "listen: imap://192.0.2.1:1143")
+	if _, err = Listen(foreign, &Options{}, nil, discard); err == nil || !strings.HasSuffix(err.Error(), "; no interface of this host has that address") {
+		t.Error(err)
+	}
+	low := cannotListen(loadConfig(t), config.Address{Network: "tcp", Address: ":143"}, os.ErrPermission)
+	if !strings.HasPrefix(low.Error(), "listen: imap://:143: ") || !strings.Contains(low.Error(), "CAP_NET_BIND_SERVICE") {
+		t.Error(low)
+	}
+}

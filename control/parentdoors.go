@@ -130,7 +130,7 @@ func changeDoors(old []door, conf *config.Config, o *Options, certs *Certificate
 		}
 		d, wrong := bindOne(a, a.TLS || o.TLS, certs, inheritance{})
 		if wrong != nil {
-			err = errors.Join(err, at(conf, "listen", fmt.Errorf("%v: %w", a, wrong)))
+			err = errors.Join(err, cannotListen(conf, a, wrong))
 			continue
 		}
 		doors, opened = append(doors, d), append(opened, d)

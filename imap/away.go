@@ -3,6 +3,7 @@ package imap
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 
@@ -59,7 +60,9 @@ func (s *Session) handOver(who sasl.Identity, mech string) error {
 	away, err := s.srv.opt.HandOver(s.ctx, who.Ticket, s.conn, h, home)
 	if err != nil {
 		s.present("")
-		s.log.Error("cannot hand the session over", "user", control.Name(who.Name), "error", err)
+		if !errors.Is(err, control.ErrDeclined) { // which is in the log already, with the reason
+			s.log.Error("cannot hand the session over", "user", control.Name(who.Name), "error", err)
+		}
 		return no("UNAVAILABLE", "Mail is not available, try again later")
 	}
 	s.user, s.away = &User{Identity: who}, away

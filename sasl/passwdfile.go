@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -25,6 +26,7 @@ import (
 // logs in. A line with a fault keeps only its own user out.
 type PasswdFile struct {
 	path  string
+	rules rules
 	open  config.Opener
 	log   *slog.Logger
 	slots chan struct{} // one for each password that is being hashed
@@ -63,11 +65,12 @@ const queueTime = 30 * time.Second
 
 var errBusy = errors.New("too many logins at a time")
 
-// OpenPasswdFile reads the file path, which is opened by open. The error says why it cannot be read;
-// faults of its lines go to log.
-func OpenPasswdFile(path string, open config.Opener, log *slog.Logger) (*PasswdFile, error) {
+// OpenPasswdFile reads the passwd-file of c, which is opened by open. The error says
+// why it cannot be read; faults of its lines go to log.
+func OpenPasswdFile(c *config.Config, open config.Opener, log *slog.Logger) (*PasswdFile, error) {
 	p := &PasswdFile{
-		path:   path,
+		path:   c.PasswdFile,
+		rules:  rulesOf(c),
 		open:   open,
 		log:    log,
 		slots:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0))),
@@ -80,6 +83,30 @@ func OpenPasswdFile(path string, open config.Opener, log *slog.Logger) (*PasswdF
 		return nil, err
 	}
 	return p, nil
+}
+
+func rulesOf(c *config.Config) rules {
+	return rules{lower: c.UsernameToLower, ids: c.PrivilegeSeparation == config.SeparateUser}
+}
+
+// Inspect looks into the sources of passwords that c names. It returns what is wrong
+// with their lines, as warnings: each is about one user; and whether there are several
+// users. A file that cannot be read has none; whoever opens it says why.
+func Inspect(c *config.Config, open config.Opener) (problems []config.Problem, several bool) {
+	several = slices.Contains(c.PwcheckMethods, "saslauthd")
+	if c.PasswdFile == "" || !slices.Contains(c.PwcheckMethods, "passwd-file") {
+		return nil, several
+	}
+	p := &PasswdFile{path: c.PasswdFile, rules: rulesOf(c), open: open}
+	t, err := p.read()
+	if err != nil {
+		return nil, several
+	}
+	for _, w := range t.complaints {
+		text := fmt.Sprintf("user %q: %s", w.user, w.text)
+		problems = append(problems, config.Problem{File: c.PasswdFile, Line: w.line, Text: text, Warning: true})
+	}
+	return problems, several || len(t.byName) > 1
 }
 
 // Verify implements Backend. For a user that is not there, or has no usable
@@ -194,7 +221,7 @@ func (p *PasswdFile) read() (*users, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := parseUsers(string(data))
+	t := parseUsers(string(data), p.rules)
 	s := stampOf(after)
 	// The inode's change time cannot be set by hand, so it is the one that
 	// says how long ago the last write was.
@@ -210,7 +237,11 @@ func (p *PasswdFile) report(found []complaint) {
 	reported := make(map[complaint]bool, len(found))
 	for _, c := range found {
 		if !p.reported[c] {
-			p.log.Error("passwd-file line ignored", "file", p.path, "line", c.line, "user", c.user, "reason", c.text)
+			level := slog.LevelError
+			if c.kind == odd {
+				level = slog.LevelWarn
+			}
+			p.log.Log(context.Background(), level, string(c.kind), "file", p.path, "line", c.line, "user", c.user, "reason", c.text)
 		}
 		reported[c] = true
 	}

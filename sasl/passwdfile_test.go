@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -18,6 +19,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"imapd/control/config"
 )
 
 // write puts text at path in one step.
@@ -36,11 +39,18 @@ func open(t testing.TB, text string) (*PasswdFile, string, *bytes.Buffer) {
 	path := filepath.Join(t.TempDir(), "passwd")
 	write(t, path, text)
 	var log bytes.Buffer
-	p, err := OpenPasswdFile(path, nil, slog.New(slog.NewTextHandler(&log, nil)))
+	p, err := OpenPasswdFile(withFile(path), nil, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p, path, &log
+}
+
+// withFile returns a configuration in which uid and gid of the lines of path count.
+func withFile(path string) *config.Config {
+	c := config.Default()
+	c.PasswdFile, c.PrivilegeSeparation = path, config.SeparateUser
+	return c
 }
 
 const sample = `# users of example.org
@@ -107,17 +117,90 @@ func TestPasswdFile(t *testing.T) {
 			t.Errorf("%s, %s: %s", tt.user, tt.password, d)
 		}
 	}
-	for _, line := range []string{"line=8 user=erin", "line=11 user=hugo", "line=12 user=ivan", "line=13 user=alice", "line=14 user=judy", "line=16 user=lara", "line=20 user=colon"} {
+	for _, line := range []string{"line=6 user=dave", "line=8 user=erin", "line=11 user=hugo", "line=12 user=ivan", "line=13 user=alice", "line=14 user=judy", "line=16 user=lara", "line=20 user=colon"} {
 		if n := strings.Count(log.String(), line+" "); n != 1 {
 			t.Errorf("%q is logged %d times", line, n)
 		}
 	}
-	if n := strings.Count(log.String(), "\n"); n != 7 {
+	if n := strings.Count(log.String(), "\n"); n != 8 {
 		t.Errorf("%d lines logged:\n%s", n, log)
 	}
 	for _, secret := range []string{"wonder", "second", "locked", "NOPE"} {
 		if strings.Contains(log.String(), secret) {
 			t.Errorf("the log shows %q", secret)
+		}
+	}
+}
+
+// TestLinesOfNoUse holds that a line by which nobody can log in is told of, and one
+// with a fault in fields that do not count is not refused.
+func TestLinesOfNoUse(t *testing.T) {
+	t.Parallel()
+	const text = "\ufeffjane\nBob:{PLAIN}x\n carl:{PLAIN}x\n   \n\nhugo:{PLAIN}x:0:-\nina:{PLAIN}x::::::: userdb_gid=0\n" +
+		"s1:{PLAIN}x:19000:0:99999:7:::\ns2:{PLAIN}x:19000:1:99999:7:::\nn:{PLAIN}x:1000:1000:::::\n"
+	for _, tt := range []struct {
+		name    string
+		change  func(*config.Config)
+		want    []string // of the log
+		in, out []string
+	}{
+		{"one uid for all", func(c *config.Config) { c.PrivilegeSeparation = config.SeparateShared }, []string{
+			`ERROR "passwd-file line lets nobody in" 1 jane`, `ERROR "passwd-file line lets nobody in" 2 Bob`,
+			`ERROR "passwd-file line lets nobody in" 3 " carl"`, `WARN "passwd-file line is odd" 8 s1`,
+		}, []string{"hugo", "ina", "s1", "s2", "n"}, []string{"bob"}},
+		{"a uid for each", func(c *config.Config) { c.UsernameToLower = false }, []string{
+			`ERROR "passwd-file line lets nobody in" 1 jane`, `ERROR "passwd-file line lets nobody in" 3 " carl"`,
+			`ERROR "passwd-file line ignored" 6 hugo`, `ERROR "passwd-file line ignored" 7 ina`,
+			`ERROR "passwd-file line ignored" 8 s1`, `ERROR "passwd-file line ignored" 9 s2`,
+		}, []string{"Bob", "n"}, []string{"hugo", "ina", "s1", "s2"}},
+	} {
+		path := filepath.Join(t.TempDir(), "passwd")
+		write(t, path, text)
+		c := withFile(path)
+		tt.change(c)
+		var log bytes.Buffer
+		p, err := OpenPasswdFile(c, nil, slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		line := regexp.MustCompile(`level=(\S+) msg=(".*?") file=\S+ line=(\d+) user=(".*?"|\S+) `)
+		for _, m := range line.FindAllStringSubmatch(log.String(), -1) {
+			got = append(got, strings.Join(m[1:], " "))
+		}
+		if d := cmp.Diff(tt.want, got); d != "" {
+			t.Errorf("%s: %s\n%s", tt.name, d, log.String())
+		}
+		for _, user := range tt.in {
+			if _, err := p.Verify(context.Background(), user, "x"); err != nil {
+				t.Errorf("%s: %s: %v", tt.name, user, err)
+			}
+		}
+		for _, user := range tt.out {
+			if _, err := p.Verify(context.Background(), user, "x"); err == nil {
+				t.Errorf("%s: %s is let in", tt.name, user)
+			}
+		}
+		problems, several := Inspect(c, nil)
+		if len(problems) != len(tt.want) || !several {
+			t.Errorf("%s: %v, several %v", tt.name, problems, several)
+		}
+		if want := path + `:1: user "jane": there is no colon`; !problems[0].Warning || !strings.HasPrefix(problems[0].String(), want) {
+			t.Errorf("%s: %v", tt.name, problems[0])
+		}
+	}
+}
+
+// TestInspect holds who counts as several users.
+func TestInspect(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "passwd")
+	write(t, path, "jane:{PLAIN}x\n")
+	for methods, want := range map[string]bool{"passwd-file": false, "saslauthd": true, "passwd-file saslauthd": true} {
+		c := withFile(path)
+		c.PwcheckMethods = strings.Fields(methods)
+		if problems, several := Inspect(c, nil); several != want || problems != nil {
+			t.Errorf("%s: %v, %v", methods, several, problems)
 		}
 	}
 }
@@ -237,7 +320,7 @@ func TestPasswdFileHidden(t *testing.T) {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrPermission) {
 		t.Fatalf("look at the file: %v", err)
 	}
-	p, err := OpenPasswdFile(path, opener, nil)
+	p, err := OpenPasswdFile(withFile(path), opener, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,10 +345,10 @@ func TestPasswdFileHidden(t *testing.T) {
 func TestPasswdFileUnfit(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if _, err := OpenPasswdFile(filepath.Join(dir, "none"), nil, nil); !errors.Is(err, os.ErrNotExist) {
+	if _, err := OpenPasswdFile(withFile(filepath.Join(dir, "none")), nil, nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
-	if _, err := OpenPasswdFile(dir, nil, nil); err == nil {
+	if _, err := OpenPasswdFile(withFile(dir), nil, nil); err == nil {
 		t.Error("a directory is taken")
 	}
 }
@@ -388,7 +471,7 @@ func FuzzPasswdFile(f *testing.F) {
 	f.Add("a:b:c:d:e:f:g:h:i:j\n::::\na\x00b:{PLAIN}\n")
 	f.Add("a:{\r\n")
 	f.Fuzz(func(t *testing.T, data string) {
-		u := parseUsers(data)
+		u := parseUsers(data, rules{lower: true, ids: true})
 		lines := strings.Count(data, "\n") + 1
 		if len(u.byName) > lines || len(u.complaints) > maxComplaints {
 			t.Errorf("%d users, %d complaints of %d lines", len(u.byName), len(u.complaints), lines)
@@ -420,6 +503,6 @@ func BenchmarkParseUsers(b *testing.B) {
 		fmt.Fprintf(&text, "user%d@example.org:{BLF-CRYPT}$2y$05$v9HrMY27.y7gVZoZ.0Vb7.AjsFtepQCk5jrcJbUMhZMoVnkd4TRVS:1001:1001::/srv/mail/user%d::\n", i, i)
 	}
 	for b.Loop() {
-		parseUsers(text.String())
+		parseUsers(text.String(), rules{lower: true, ids: true})
 	}
 }

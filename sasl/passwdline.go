@@ -32,46 +32,101 @@ func (r record) user(name string) User {
 	return User{Name: name, UID: r.uid, GID: r.gid, Home: r.home, Extra: r.extra}
 }
 
-// A complaint is a line that keeps its user from logging in. It shows nothing
-// of the password field.
+// A complaint is a line that keeps its user from logging in, or is not what it
+// seems. It shows nothing of the password field.
 type complaint struct {
 	line int
 	user string
 	text string
+	kind fault
 }
+
+// A fault is what a complaint means for the user of the line, as the log says it.
+type fault string
+
+const (
+	ignored fault = "passwd-file line ignored"
+	useless fault = "passwd-file line lets nobody in"
+	odd     fault = "passwd-file line is odd"
+)
+
+// rules are what the configuration says of the lines of a passwd-file: names are
+// looked for in lower case, and users have processes, which need their uid and gid.
+type rules struct{ lower, ids bool }
 
 // maxComplaints bounds what one reading of a file logs.
 const maxComplaints = 100
 
 // parseUsers reads the whole of a passwd-file. It never fails: a line that is
 // wrong is a complaint, and its user a record without password.
-func parseUsers(data string) *users {
+func parseUsers(data string, how rules) *users {
 	t := &users{byName: make(map[string]record, strings.Count(data, "\n")+1)}
 	ids := idCache{}
-	n := 0
+	n, shadow := 0, false
+	data = strings.TrimPrefix(data, "\ufeff") // the mark that editors put before UTF-8
 	for line := range strings.Lines(data) {
 		n++
 		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
-		if line == "" || line[0] == ':' || line[0] == '#' {
+		if strings.TrimLeft(line, " \t") == "" || line[0] == ':' || line[0] == '#' {
 			continue
 		}
 		f := strings.Split(line, ":")
 		name := f[0]
-		r, err := parseRecord(f, ids)
-		if _, twice := t.byName[name]; twice {
-			err = errors.New("user is given twice; the first line counts")
-		} else {
-			if err != nil {
-				r = record{broken: true, uid: -1, gid: -1}
-			}
-			t.byName[strings.Clone(name)] = r
+		r, err := parseRecord(f, ids, how.ids)
+		_, twice := t.byName[name]
+		switch text := useful(f, how.lower); {
+		case twice:
+			t.complain(n, name, ignored, "user is given twice; the first line counts")
+			continue
+		case err != nil:
+			r = record{broken: true, uid: -1, gid: -1}
+			t.complain(n, name, ignored, err.Error())
+		case text != "":
+			t.complain(n, name, useless, text)
+		case likeShadow(f) && !shadow:
+			shadow = true
+			t.complain(n, name, odd, shadowText+"; said once of a file")
 		}
-		if err != nil && len(t.complaints) < maxComplaints {
-			t.complaints = append(t.complaints, complaint{n, strings.Clone(name), err.Error()})
-		}
+		t.byName[strings.Clone(name)] = r
 	}
 	t.usual = mostUsual(t.byName)
 	return t
+}
+
+func (t *users) complain(line int, name string, kind fault, text string) {
+	if len(t.complaints) < maxComplaints {
+		t.complaints = append(t.complaints, complaint{line, strings.Clone(name), text, kind})
+	}
+}
+
+// useful returns why nobody can log in by a line without a fault, or "".
+func useful(f []string, lower bool) string {
+	name := f[0]
+	switch low := strings.ToLower(name); {
+	case name[0] == ' ' || name[0] == '\t':
+		return "the line begins with a blank, which is part of the name"
+	case len(f) == 1:
+		return "there is no colon, and so no password: a line is user:{SCHEME}hash"
+	case lower && low != name:
+		return "username_tolower makes what clients send " + low + "; write it so"
+	}
+	return ""
+}
+
+const shadowText = "it looks like a line of /etc/shadow, whose third and fourth fields are no uid and gid, and which has no home"
+
+// likeShadow tells whether the fields are those of shadow(5): numbers of days behind
+// the password.
+func likeShadow(f []string) bool {
+	if len(f) != 9 || f[2] == "" || f[4] == "" {
+		return false
+	}
+	for _, days := range f[2:] {
+		if strings.Trim(days, "0123456789") != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // mostUsual returns a secret of the largest group of equal cost; of equally
@@ -98,8 +153,9 @@ func mostUsual(byName map[string]record) secret {
 }
 
 // parseRecord reads the fields of one line, f[0] being the name. A user of the
-// system (a number or a name) may stand for uid and gid, as in Dovecot.
-func parseRecord(f []string, ids idCache) (record, error) {
+// system (a number or a name) may stand for uid and gid, as in Dovecot. Where they
+// do not count, which needs says, what is wrong with them is no fault.
+func parseRecord(f []string, ids idCache, needs bool) (record, error) {
 	r := record{uid: -1, gid: -1}
 	field := func(i int) string {
 		if i < len(f) {
@@ -116,10 +172,13 @@ func parseRecord(f []string, ids idCache) (record, error) {
 		}
 		r.secret.text = strings.Clone(r.secret.text)
 	}
-	if r.uid, err = ids.uid(field(2)); err != nil {
+	if needs && likeShadow(f) {
+		return r, errors.New(shadowText)
+	}
+	if r.uid, err = ids.uid(field(2)); err != nil && needs {
 		return r, err
 	}
-	if r.gid, err = ids.gid(field(3)); err != nil {
+	if r.gid, err = ids.gid(field(3)); err != nil && needs {
 		return r, err
 	}
 	r.home = strings.Clone(field(5))
@@ -130,7 +189,7 @@ func parseRecord(f []string, ids idCache) (record, error) {
 		if mail, old := strings.CutPrefix(extra, ":"); old {
 			extra = "userdb_mail=" + mail
 		}
-		if err := r.extras(strings.Fields(extra), ids); err != nil {
+		if err := r.extras(strings.Fields(extra), ids, needs); err != nil {
 			return r, err
 		}
 	}
@@ -142,7 +201,7 @@ func parseRecord(f []string, ids idCache) (record, error) {
 
 // extras reads the extra fields. Those that would let fewer in than a password
 // does, or everybody, make the line useless rather than weaker.
-func (r *record) extras(fields []string, ids idCache) error {
+func (r *record) extras(fields []string, ids idCache, needs bool) error {
 	for _, f := range fields {
 		key, value, _ := strings.Cut(f, "=")
 		switch key {
@@ -162,7 +221,7 @@ func (r *record) extras(fields []string, ids idCache) error {
 		case "home":
 			r.home = strings.Clone(value)
 		}
-		if err != nil {
+		if err != nil && needs {
 			return err
 		}
 		if r.extra == nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"os/user"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -169,7 +170,28 @@ type Parent interface {
 type answerer struct {
 	channel *privsep.Channel
 	vouch   func(name string, uid, gid int, identity []byte) (ticket []byte, err error)
+	conf    atomic.Pointer[config.Config]
 	auth    atomic.Pointer[Authenticator]
+}
+
+// hasProcess returns why nobody serves a user with these ids. The parent refuses
+// them too, with a number for an error.
+func hasProcess(c *config.Config, name string, uid, gid int) error {
+	where := "/etc/passwd"
+	if c.PasswdFile != "" && slices.Contains(c.PwcheckMethods, "passwd-file") {
+		where = c.PasswdFile + " nor in " + where
+	}
+	switch {
+	case uid < 0:
+		return fmt.Errorf("user %s has no uid in %s", name, where)
+	case gid < 0:
+		return fmt.Errorf("user %s has no gid in %s, or another uid there", name, where)
+	case uid == 0, gid == 0:
+		return fmt.Errorf("user %s has uid %d and gid %d, and mail is never root's", name, uid, gid)
+	case uid < c.FirstValidUID:
+		return fmt.Errorf("user %s has uid %d, which is below first_valid_uid %d", name, uid, c.FirstValidUID)
+	}
+	return nil
 }
 
 // Answer is all that a process does which only checks passwords. It answers
@@ -189,7 +211,14 @@ func Answer(f *os.File, p Parent, conf *config.Config, reload func() (*config.Co
 	if err != nil {
 		return err
 	}
-	a := &answerer{channel: channel, vouch: p.Vouch}
+	a := &answerer{channel: channel}
+	a.vouch = func(name string, uid, gid int, identity []byte) ([]byte, error) {
+		if err := hasProcess(a.conf.Load(), name, uid, gid); err != nil {
+			return nil, err
+		}
+		return p.Vouch(name, uid, gid, identity)
+	}
+	a.conf.Store(conf)
 	a.auth.Store(auth)
 	go func() { // ends with the process
 		for range p.Hangups() {
@@ -198,6 +227,7 @@ func Answer(f *os.File, p Parent, conf *config.Config, reload func() (*config.Co
 			} else if auth, err := New(conf, p.Open, log); err != nil {
 				log.Error("not reloaded", "err", err)
 			} else {
+				a.conf.Store(conf)
 				a.auth.Store(auth)
 			}
 		}

@@ -1,16 +1,19 @@
 package sasl
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os/user"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
+	"imapd/control/config"
 	"imapd/control/privsep"
 )
 
@@ -37,9 +40,34 @@ func TestComplete(t *testing.T) {
 		if err := Complete(&got); err != nil {
 			t.Errorf("%+v: %v", tt.have, err)
 		}
-		if d := cmp.Diff(tt.want, got); d != "" {
+		if d := gocmp.Diff(tt.want, got); d != "" {
 			t.Errorf("%+v: %s", tt.have, d)
 		}
+	}
+}
+
+// TestNoProcess holds that it is said of a user without a process why.
+func TestNoProcess(t *testing.T) {
+	t.Parallel()
+	c := config.Default()
+	c.PasswdFile = "/p"
+	for _, tt := range []struct {
+		uid, gid int
+		want     string
+	}{
+		{1000, 1000, ""},
+		{-1, 60, "user ghost has no uid in /p nor in /etc/passwd"},
+		{1000, -1, "user ghost has no gid in /p nor in /etc/passwd, or another uid there"},
+		{0, 60, "user ghost has uid 0 and gid 60, and mail is never root's"},
+		{33, 33, "user ghost has uid 33, which is below first_valid_uid 500"},
+	} {
+		if err := hasProcess(c, "ghost", tt.uid, tt.gid); fmt.Sprint(err) != cmp.Or(tt.want, "<nil>") {
+			t.Errorf("%d, %d: %v", tt.uid, tt.gid, err)
+		}
+	}
+	c.PwcheckMethods = []string{"saslauthd"}
+	if err := hasProcess(c, "ghost", -1, -1); err == nil || err.Error() != "user ghost has no uid in /etc/passwd" {
+		t.Error(err)
 	}
 }
 

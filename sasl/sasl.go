@@ -102,7 +102,7 @@ func New(c *config.Config, open config.Opener, log *slog.Logger) (*Authenticator
 		case method == "saslauthd":
 			a.backends = append(a.backends, NewSaslauthd(c))
 		case method == "passwd-file" && c.PasswdFile != "":
-			p, err := OpenPasswdFile(c.PasswdFile, open, log)
+			p, err := OpenPasswdFile(c, open, log)
 			if err != nil {
 				return nil, fmt.Errorf("%s: sasl_passwd_file: %w", c.Where("sasl_passwd_file"), err)
 			}

@@ -378,6 +378,8 @@ mboxlist_db: twoskip
 imaps_timeout: 1h
 quota_db_path: /x
 reject8bit: no
+cyrus_user: 12345
+listen: unix:/x
 `)
 	c := exec.Command(peer.Binary(t), "check", conf)
 	c.Args[0] = "imapctl"
@@ -398,6 +400,29 @@ reject8bit: no
 	} {
 		if !strings.Contains("\n"+r.out, want) {
 			t.Errorf("no %q in\n%s", want, r.out)
+		}
+	}
+}
+
+// TestImapctlCheckServes holds that what keeps users out is told of, with its line,
+// though imapd would start.
+func TestImapctlCheckServes(t *testing.T) {
+	t.Parallel()
+	dir := peer.TempDir(t)
+	conf := filepath.Join(dir, "imapd.conf")
+	put(t, conf, "configdirectory: "+dir+"\ncyrus_user: 12345\nlisten: unix:/x\nmaildir: "+dir+"\nsasl_passwd_file: "+dir+"/passwd\n")
+	put(t, dir+"/passwd", "jane:{PLAIN}x\nBob:{PLAIN}x\nina:{NOPE}x\n")
+	c := exec.Command(peer.Binary(t), "check", conf)
+	c.Args[0] = "imapctl"
+	r := finish(t, c)
+	for _, want := range []string{
+		"warning: " + dir + `/passwd:2: user "Bob": username_tolower makes what clients send bob; write it so` + "\n",
+		"warning: " + dir + `/passwd:3: user "ina": `,
+		"warning: " + conf + ":4: maildir: all users would have one " + dir + ";",
+		"\n" + conf + ": 0 errors, 3 warnings\n",
+	} {
+		if !strings.Contains("\n"+r.out, want) || r.code != 0 {
+			t.Errorf("exit %d, no %q in\n%s", r.code, want, r.out)
 		}
 	}
 }

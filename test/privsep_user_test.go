@@ -2,6 +2,7 @@ package test
 
 import (
 	"crypto/tls"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -125,8 +126,13 @@ func TestUserProcesses(t *testing.T) {
 			t.Errorf("%s's list belongs to %d:%d", user, st.Uid, st.Gid)
 		}
 	}
-	// Who has no process gets in nowhere.
-	for _, user := range []string{"root", "daemon"} {
+	// Who has no process gets in nowhere, and the log says why, once.
+	passwd := filepath.Join(s.Maildir, "passwd")
+	write(t, passwd, string(must(os.ReadFile(passwd))(t))+"ghost:{PLAIN}"+peer.Password+"\n")
+	for user, why := range map[string]string{
+		"root": "", "daemon": "user daemon has uid 1, which is below first_valid_uid ",
+		"ghost": "user ghost has no uid in " + passwd + " nor in /etc/passwd",
+	} {
 		conn := must(s.Dial())(t)
 		conn.SetDeadline(time.Now().Add(time.Minute))
 		fmt.Fprintf(conn, "a LOGIN %s %s\r\nb LOGOUT\r\n", user, peer.Password)
@@ -134,7 +140,34 @@ func TestUserProcesses(t *testing.T) {
 			t.Errorf("%s: %q", user, text)
 		}
 		conn.Close()
+		if lines := linesWith(s.Log(), user); why != "" && (len(lines) != 2 || !strings.Contains(lines[0], why) || !strings.Contains(lines[1], "badlogin: ")) {
+			t.Errorf("%s: the log says %q, and should that %s", user, lines, why)
+		}
 	}
+	// Nor does one whose mail cannot be opened.
+	must(0, errors.Join(os.RemoveAll(filepath.Join(s.Maildir, "bob/Maildir")), os.WriteFile(filepath.Join(s.Maildir, "bob/Maildir"), nil, 0o644)))(t)
+	before := len(s.Log())
+	conn := must(s.Dial())(t)
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	fmt.Fprintf(conn, "a LOGIN bob %s\r\nb LOGOUT\r\n", peer.Password)
+	if text := string(must(remainder(conn))(t)); !strings.Contains(text, "\r\na NO [UNAVAILABLE] ") {
+		t.Errorf("%q", text)
+	}
+	conn.Close()
+	if lines := linesWith(s.Log()[before:], "bob"); len(lines) != 1 || !strings.Contains(lines[0], "cannot open the user's mail") {
+		t.Errorf("the log says %q", lines)
+	}
+}
+
+// linesWith returns the lines of text that have word in them.
+func linesWith(text, word string) []string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, word) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // TestUserPipelined has everything arrive at once: what lies behind the login

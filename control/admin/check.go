@@ -5,6 +5,7 @@ import (
 
 	"imapd/control"
 	"imapd/control/config"
+	"imapd/sasl"
 )
 
 var _ = register(Command{
@@ -44,6 +45,10 @@ func (c *call) check() error {
 		for _, err := range control.Check(conf, config.Open) {
 			faults++
 			fmt.Fprintln(c.out, "error:", printable(err.Error()))
+		}
+		for _, err := range control.Foresee(conf, c.file, config.Open, sasl.Inspect) {
+			warnings++
+			fmt.Fprintln(c.out, "warning:", printable(err.Error()))
 		}
 		for _, i := range conf.Idle() {
 			if !told[line{i.File, i.Line}] {

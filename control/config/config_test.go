@@ -130,6 +130,26 @@ func TestProblems(t *testing.T) {
 		{"umask: 1777", []string{`imapd.conf:2: umask: "1777" must be an octal file mode`}},
 		{"maildir: /var/mail/%x", []string{`imapd.conf:2: maildir: "/var/mail/%x" has a % that is none of %u, %n, %d and %%`}},
 		{"maildir: Maildir", []string{`imapd.conf:2: maildir: "Maildir" must start with / or ~/`}},
+		{"maildir: /var/vmail/%d/%n:LAYOUT=fs", []string{`imapd.conf:2: maildir: "/var/vmail/%d/%n:LAYOUT=fs" is Dovecot's mail_location: ` +
+			"the value here is /var/vmail/%d/%n; LAYOUT=fs is maildir_layout: fs"}},
+		{"maildir: maildir:~/Maildir:INDEX=/i/%u:CONTROL=/c/%u:UTF-8:INBOX=~/in:NO-NOSELECT:LAYOUT=index", []string{
+			`imapd.conf:2: maildir: "maildir:~/Maildir:INDEX=/i/%u:CONTROL=/c/%u:UTF-8:INBOX=~/in:NO-NOSELECT:LAYOUT=index" is Dovecot's mail_location: ` +
+				"the value here is ~/Maildir; INDEX=/i/%u is indexdirectory: /i/%u; CONTROL=/c/%u is maildir_control: /c/%u; " +
+				"UTF-8 is maildir_names: utf8; INBOX=~/in has no counterpart here; NO-NOSELECT has no counterpart here; LAYOUT=index is not in this version, see maildir_layout"}},
+		{"maildir: maildir:~/Maildir", []string{`imapd.conf:2: maildir: "maildir:~/Maildir" is Dovecot's mail_location: the value here is ~/Maildir`}},
+		{"indexdirectory: /i/%u:INDEX=MEMORY", []string{`imapd.conf:2: indexdirectory: "/i/%u:INDEX=MEMORY" is Dovecot's mail_location: the value here is /i/%u; INDEX=MEMORY has no counterpart here`}},
+		{"maildir: /var/mail:old/LAYOUT/%u:x", nil},
+		{"maildir: /var/vmail/~/Maildir", []string{`imapd.conf:2: maildir: "/var/vmail/~/Maildir" has a ~ behind a /, where it is no home directory; ~ stands at the very start, as in ~/Maildir`}},
+		{"maildir: /var/vmail~/%u", nil},
+		{"admins: jane@example.org, bob", []string{`imapd.conf:2: admins: "jane@example.org, bob" has commas; words have blanks between them: jane@example.org bob`}},
+		{"suppress_capabilities: IDLE,MOVE", []string{`imapd.conf:2: suppress_capabilities: "IDLE,MOVE" has commas; words have blanks between them: IDLE MOVE`}},
+		{"listen: imap://:143, imaps://:993", []string{`imapd.conf:2: listen: "imap://:143, imaps://:993" has commas; words have blanks between them: imap://:143 imaps://:993`}},
+		{"listen: unix:/a,b", nil},
+		{"log_path: /x\nimap_logfile: /x", []string{
+			"imapd.conf:2: unknown option log_path; the log goes to syslog, to the journal, or to standard error: see DIAGNOSTICS in imapd(8)",
+			"imapd.conf:3: unknown option imap_logfile; the log goes to syslog, to the journal, or to standard error: see DIAGNOSTICS in imapd(8)"}},
+		{"tls_require_cert: no\nidlemethod: poll\nnewsspool: /x\ntls_lmtp_cert_file: /x", nil},
+		{"tls_imap_require_cert: on", []string{"imapd.conf:2: tls_imap_require_cert: on is not in this version, and to run without it would be less safe"}},
 		{"listen: imap://:143 pop://", []string{`imapd.conf:2: listen: "pop://" must be an imap://, imaps:// or unix: address`}},
 		{"tls_server_cert: /a,/b\ntls_server_key: /k", []string{"imapd.conf:3: tls_server_key: 1 files for 2 of tls_server_cert"}},
 		{"tls_server_cert: a", []string{`imapd.conf:2: tls_server_cert, tls_server_key: "a" must be an absolute path`}},
@@ -268,6 +288,61 @@ func TestRenamed(t *testing.T) {
 	}
 }
 
+// TestMark holds that the octets which some editors put before UTF-8 belong to no name.
+func TestMark(t *testing.T) {
+	t.Parallel()
+	file := conf(t, "\ufeffconfigdirectory: /x\n@include: DIR/1.conf\n", "\ufeff# text\nservername: y\n")
+	c, problems, err := Load(file, "imap", nil)
+	if err != nil || problems != nil || c.ConfigDirectory != "/x" || c.ServerName != "y" {
+		t.Errorf("%v, %v", problems, err)
+	}
+}
+
+// TestDebian loads what Debian has in /etc/imapd.conf, as it comes and with all
+// that is commented out there. The one fault is that nobody could log in: the method
+// that it names is not in this version.
+func TestDebian(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("testdata/debian-3.6.1.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, names, _ := strings.Cut(string(data), "there.\n")
+	given := map[string]bool{}
+	var all strings.Builder
+	for line := range strings.Lines(strings.ReplaceAll(names, "#", "")) {
+		name, value, _ := strings.Cut(line, ":")
+		if !given[name] && strings.TrimSpace(value) != "" {
+			all.WriteString(line)
+		}
+		given[name] = true
+	}
+	if len(given) < 60 {
+		t.Errorf("only %d names", len(given))
+	}
+	for _, text := range []string{names, all.String()} {
+		_, problems, err := Load(conf(t, text), "imap", nil)
+		if err == nil || !strings.Contains(err.Error(), "sasl_pwcheck_method: nobody could log in") || strings.Contains(err.Error(), "more)") {
+			t.Errorf("%v: %v", err, problems)
+		}
+	}
+}
+
+// TestRenamedForService holds that the old name of an option for one service counts
+// for that one only, and there more than the general name.
+func TestRenamedForService(t *testing.T) {
+	t.Parallel()
+	for service, want := range map[string]string{"imap": "/own", "imaps": "/all"} {
+		c, problems := load(t, service, "tls_cert_file: /all\ntls_imap_cert_file: /own\n")
+		if c.raw.cert != want || len(problems) != 2 {
+			t.Errorf("%s: %s, %q", service, c.raw.cert, problems)
+		}
+	}
+	if c, _ := load(t, "imap", "imap_tls_server_cert: /new\ntls_imap_cert_file: /old\n"); c.raw.cert != "/new" {
+		t.Errorf("got %s", c.raw.cert)
+	}
+}
+
 // TestDerived covers the fields that are more than the text of their option.
 func TestDerived(t *testing.T) {
 	t.Parallel()
@@ -288,6 +363,7 @@ func TestDerived(t *testing.T) {
 		{"admins: Root  cyrus", func(c *Config) any { return c.Admins }, []string{"root", "cyrus"}},
 		{"admins: Root\nusername_tolower: no", func(c *Config) any { return c.IsAdmin("Root") }, true},
 		{"suppress_capabilities: idle Move", func(c *Config) any { return c.SuppressCapabilities }, []string{"IDLE", "MOVE"}},
+		{"listen: imap://*:1143 imaps://*", func(c *Config) any { return c.Listen }, []Address{{"tcp", ":1143", false}, {"tcp", ":993", true}}},
 		{"syslog_facility: LOCAL3", func(c *Config) any { return c.SyslogFacility }, "local3"},
 		{"serverinfo: no", func(c *Config) any { return c.ServerInfo }, ServerInfoOff},
 		{"maildir_layout: fs", func(c *Config) any { return c.MaildirLayout }, LayoutFS},
@@ -377,7 +453,7 @@ func TestKnown(t *testing.T) {
 				t.Errorf("%s: no value", name)
 			}
 		case "renamed":
-			if _, ok := names[k.arg]; !ok || names[k.arg].fate == "renamed" {
+			if _, _, now, ok := (dictionary{}).split(k.arg); !ok || now.fate == "renamed" {
 				t.Errorf("%s: renamed %s, which is no name", name, k.arg)
 			}
 		default:

@@ -76,7 +76,7 @@ func (l *loader) listen() {
 // commas between.
 func (l *loader) networks(option string, list []string) []netip.Prefix {
 	var nets []netip.Prefix
-	for text := range strings.FieldsFuncSeq(strings.Join(list, " "), func(r rune) bool { return r == ' ' || r == ',' }) {
+	for text := range strings.FieldsFuncSeq(strings.Join(list, " "), listOctet) {
 		p, err := netip.ParsePrefix(text)
 		if a, addrErr := netip.ParseAddr(text); err != nil && addrErr == nil && a.Zone() == "" {
 			a = a.Unmap() // as those of clients are
@@ -122,6 +122,9 @@ func parseAddress(text string) (Address, error) {
 	}
 	if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
 		return Address{}, errors.New("must have a port from 1 to 65535")
+	}
+	if h == "*" { // as other servers write all addresses
+		h = ""
 	}
 	a.Address = net.JoinHostPort(h, p)
 	return a, nil

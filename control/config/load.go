@@ -149,10 +149,16 @@ func (l *loader) choose(entries []entry) {
 		}
 	}
 	for _, e := range old {
-		if k, _ := l.dict.find(e.name); k.fate != "here" {
-			l.idle(e, e.name, k)
-		} else if _, ok := l.chosen[e.name]; !ok {
-			l.chosen[e.name] = e
+		service, name, k, _ := l.dict.split(e.name)
+		_, have := l.chosen[name]
+		switch {
+		case service != "" && service != l.service:
+			l.c.unheard = append(l.c.unheard, e)
+		case k.fate != "here":
+			l.idle(e, name, k)
+		case !have || service != "" && !specific[name]:
+			l.chosen[name] = e
+			specific[name] = service != ""
 		}
 	}
 }
@@ -165,7 +171,9 @@ func (l *loader) unknown(e entry) {
 		prefix, name = l.service+"_", rest
 		k, _ = l.dict.find(name)
 	}
-	if k.fate == "foreign" {
+	if k.fate == "foreign" && k.arg == "syslog_facility" {
+		l.fault(e.place, "unknown option %s; the log goes to syslog, to the journal, or to standard error: see DIAGNOSTICS in imapd(8)", e.name)
+	} else if k.fate == "foreign" {
 		l.fault(e.place, "unknown option %s; see %s in imapd.conf(5)", e.name, prefix+k.arg)
 	} else if near := l.dict.nearest(name); near != "" {
 		l.fault(e.place, "unknown option %s; did you mean %s?", e.name, prefix+near)

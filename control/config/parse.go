@@ -101,6 +101,7 @@ func (r *reader) file(name string) error {
 // text reads the contents of the file name.
 func (r *reader) text(name, data string) {
 	line := 0
+	data = strings.TrimPrefix(data, "\ufeff") // the mark that editors put before UTF-8
 	for data != "" {
 		at := place{name, line + 1}
 		var logical string

@@ -31,6 +31,8 @@ type option struct {
 	// that case does not matter.
 	words []string
 	fold  bool
+	// commas is set where words may have commas between them.
+	commas bool
 	// zeroDefault is set where 0, for Cyrus no limit, means the default.
 	zeroDefault bool
 	// restart is set where a process keeps the value that it began with.
@@ -96,10 +98,10 @@ var options = []option{
 	{name: "notify_fd", kind: integer, restart: true, def: "0", min: 0, max: 1023,
 		field: func(c *Config) any { return &c.NotifyFD },
 		prose: "Descriptor on which a supervisor such as s6 waits for a newline, which tells that clients are served; 0 for none."},
-	{name: "haproxy_trusted_networks", kind: words,
+	{name: "haproxy_trusted_networks", kind: words, commas: true,
 		field: func(c *Config) any { return &c.raw.haproxyTrusted },
 		prose: "Networks and addresses of proxies, which begin every connection with a header of the PROXY protocol."},
-	{name: "login_trusted_networks", kind: words,
+	{name: "login_trusted_networks", kind: words, commas: true,
 		field: func(c *Config) any { return &c.raw.loginTrusted },
 		prose: "Networks and addresses of webmail servers and proxies that may say by ID for whom they connect, and log in without TLS."},
 	{name: "tcp_keepalive_idle", kind: duration, unit: "seconds", def: "5m", min: 0, max: longest,

@@ -24,8 +24,10 @@ func (o *option) set(c *Config, text string) error {
 		}
 		dst.SetString(text)
 	case template:
-		if err := checkTemplate(text); err != nil {
-			return err
+		for _, check := range []func(string) error{checkLocation, checkTemplate, checkTilde} {
+			if err := check(text); err != nil {
+				return err
+			}
 		}
 		dst.SetString(text)
 	case toggle:
@@ -51,6 +53,10 @@ func (o *option) setWords(dst reflect.Value, text string) error {
 	if o.kind == words {
 		list := strings.Fields(text)
 		for _, w := range list {
+			// A name with one at its end is a name that nobody has.
+			if strings.Contains(w, ",") && !o.commas && (strings.Trim(w, ",") != w || !strings.Contains(w, "/")) {
+				return fmt.Errorf("has commas; words have blanks between them: %s", strings.Join(strings.FieldsFunc(text, listOctet), " "))
+			}
 			if o.words != nil && !slices.Contains(o.words, w) {
 				return fmt.Errorf("must be words of: %s", strings.Join(o.words, " "))
 			}
@@ -73,6 +79,9 @@ func (o *option) setWords(dst reflect.Value, text string) error {
 	dst.SetString(text)
 	return nil
 }
+
+// listOctet tells whether c stands between the words of a list as some write it.
+func listOctet(c rune) bool { return c == ' ' || c == '\t' || c == ',' }
 
 func (o *option) setNumber(dst reflect.Value, text string) error {
 	var n int64

@@ -95,3 +95,15 @@ func TestExpand(t *testing.T) {
 		}
 	}
 }
+
+func TestVaries(t *testing.T) {
+	t.Parallel()
+	for template, want := range map[string]bool{
+		"~/Maildir": true, "/var/mail/%u": true, "/var/vmail/%d/%n": true, "~": true,
+		"/var/mail": false, "/var/vmail/%d/Maildir": false, "/var/%%u": false, "/%%%u": true,
+	} {
+		if got := Varies(template); got != want {
+			t.Errorf("%s: got %v", template, got)
+		}
+	}
+}
