@@ -107,6 +107,7 @@ func TestLogEnds(t *testing.T) {
 			var pid int
 			fmt.Sscan(m[1], &pid)
 			must(0, syscall.Kill(pid, syscall.SIGTERM))(t)
+			logged(t, s, `session ended: .*`+regexp.QuoteMeta(last))
 		} else {
 			s.Stop()
 		}
