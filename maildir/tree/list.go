@@ -185,7 +185,9 @@ func (t *Tree) walkNames(fn func(raw []string) bool) error {
 // flatNames calls fn for each entry of a Maildir++ root that may be a folder,
 // until it returns false. The root has not been read before.
 func flatNames(root vfs.Dir, fn func(entry string, raw []string) bool) error {
-	dirs, err := readDirs(root, make([]byte, bufferSize), func(name []byte) bool {
+	buf, free := vfs.DirentBuffer()
+	defer free()
+	dirs, err := readDirs(root, buf, func(name []byte) bool {
 		return len(name) > 1 && name[0] == '.' && name[1] != '.'
 	})
 	if err != nil {
@@ -208,11 +210,10 @@ type walker struct {
 	done bool
 }
 
-// bufferSize takes the entries of a directory in one call, or a few.
-const bufferSize = 32 << 10
-
 func (w *walker) root(dir vfs.Dir) error {
-	w.buf = make([]byte, bufferSize)
+	buf, free := vfs.DirentBuffer()
+	defer free()
+	w.buf = buf
 	dirs, _, err := w.read(dir)
 	if err == nil {
 		w.below(dir, dirs, nil)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -125,6 +126,15 @@ func ReadRegular(d Dir, name string, limit int64) ([]byte, unix.Stat_t, error) {
 	return b[:n], st, nil
 }
 
+// DirentBuffer returns a buffer for the entries of directories, which free takes back.
+// Each login reads one: what is made anew for that is most of what it makes.
+func DirentBuffer() (buf []byte, free func()) {
+	b := direntBuffers.Get().(*[]byte)
+	return *b, func() { direntBuffers.Put(b) }
+}
+
+var direntBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
 // ReadNames returns the entries of dir but "." and "..".
 func ReadNames(dir Dir) ([]string, error) {
 	d, err := dir.OpenDir(".") // its own offset
@@ -133,7 +143,8 @@ func ReadNames(dir Dir) ([]string, error) {
 	}
 	defer d.Close()
 	var names []string
-	buf := make([]byte, 32<<10)
+	buf, free := DirentBuffer()
+	defer free()
 	for {
 		n, err := unix.ReadDirent(d.Fd(), buf)
 		if err == unix.EINTR {
