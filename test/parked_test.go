@@ -49,7 +49,7 @@ type parking struct {
 func TestParked(t *testing.T) {
 	users, messages, clear, secret, apart := 20, 100, 4000, 0, 0
 	if soaking() {
-		users, messages, clear, secret, apart = 100, 1000, 10000, 2000, 500
+		users, messages, clear, secret, apart = 100, 1000, 10000, 2000, 2000
 	}
 	raiseFiles(t)
 	shared := func(t *testing.T, o peer.Options) *peer.Server {
