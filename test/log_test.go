@@ -146,6 +146,9 @@ func logEnds(t *testing.T, s *peer.Server, user string, open func() (net.Conn, e
 		rest = must(remainder(conn))(t)
 		want[id] = ending{user, "session ended by the administrator", "2", octets(in), octets(out + len(rest))}
 	}
+	for id := range want { // the log of a process comes when it comes
+		logged(t, s, `session ended: .*`+regexp.QuoteMeta(id))
+	}
 	got := endings(t, s)
 	for id, e := range want {
 		if e.why == "closed by client" && got[id].why == "connection lost: connection reset by peer" {
