@@ -47,6 +47,7 @@ func (e *Entry) write() {
 		err = e.become(f)
 	}
 	if err != nil {
+		_ = unix.Unlink(f.path) // else a disk that is full gets one more each time
 		t.warn(err)
 	}
 }

@@ -62,6 +62,25 @@ func TestUnchanged(t *testing.T) {
 	expect(t, name, "mark")
 }
 
+// What could not be listed leaves nothing behind, however often it is tried.
+func TestUnwritable(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	table := Open(dir, nil)
+	table.Several()
+	for n := range 5 {
+		if err := os.Mkdir(filepath.Join(dir, fmt.Sprintf("%s.%d", pid, n+1)), 0o700); err != nil { // in the way
+			t.Fatal(err)
+		}
+		e := table.Begin(Info{})
+		e.Set("alice", "", "")
+		e.End()
+	}
+	if got := files(t, dir); len(got) != 5 {
+		t.Errorf("left behind: %v", got)
+	}
+}
+
 // One client at a time has the plain name, each of several has none.
 func TestNames(t *testing.T) {
 	t.Parallel()
