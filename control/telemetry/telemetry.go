@@ -175,6 +175,9 @@ func (l *Logs) follow(name string, u *user) {
 		}
 		t.end()
 		f, err := l.create(dir, t)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the directory has been removed since it was opened
+		}
 		t.place = place
 		if err != nil {
 			l.warn("telemetry log not opened", t, err)

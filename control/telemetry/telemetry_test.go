@@ -1,8 +1,10 @@
 package telemetry
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -305,6 +307,51 @@ func TestConcurrent(t *testing.T) {
 	tap.Close()
 	if n := strings.Count(read(t, filepath.Join(dir, "log", "alice", pid)), "\n"); n != 1602 {
 		t.Errorf("%d lines", n)
+	}
+}
+
+// TestRemovedMeanwhile removes the directory, and the file in it, at any point of
+// what opens it: nobody is told, for that is how a log is turned off.
+func TestRemovedMeanwhile(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	dir := confDir(t)
+	l := New(Options{Dir: dir, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	tap := l.Open("alice", "sid")
+	done := make(chan struct{})
+	var g sync.WaitGroup
+	g.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				l.Scan()
+			}
+		}
+	})
+	name := filepath.Join(dir, "log", "alice")
+	opened := 0
+	for range 2000 {
+		if err := os.MkdirAll(name, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for os.Remove(name) != nil {
+			list, _ := filepath.Glob(name + "/*")
+			for _, file := range list {
+				opened++
+				os.Remove(file)
+			}
+		}
+	}
+	close(done)
+	g.Wait()
+	tap.Close()
+	if log.Len() > 0 {
+		t.Error(log.String())
+	}
+	if opened == 0 {
+		t.Error("nothing was opened meanwhile")
 	}
 }
 
