@@ -1,12 +1,15 @@
 package imap
 
 import (
+	"bufio"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // rename gives a message of INBOX another name, as another program does.
@@ -170,6 +173,38 @@ func TestIdleMemory(t *testing.T) {
 		t.Errorf("%d octets a session", per)
 	} else {
 		t.Logf("%d octets a session", per)
+	}
+}
+
+// What a parked session has given back is free: it does not hold the buffer that it
+// read its last command from.
+func TestParkedHoldsNoBuffer(t *testing.T) {
+	const n = 20
+	var held atomic.Int64
+	usual := readers.New
+	t.Cleanup(func() { readers.New = usual })
+	readers.New = func() any {
+		r := usual().(*bufio.Reader)
+		held.Add(1)
+		runtime.AddCleanup(r, func(struct{}) { held.Add(-1) }, struct{}{})
+		return r
+	}
+	runtime.GC()
+	runtime.GC() // no reader is left in the pool
+	w := newWorld(t, nil)
+	for range n {
+		c := w.login("u")
+		c.send("i IDLE\r\n")
+		c.want("+ idling")
+	}
+	if held.Load() == 0 {
+		t.Fatal("no session has taken a buffer")
+	}
+	for end := time.Now().Add(10 * time.Second); held.Load() > 0 && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		runtime.GC()
+	}
+	if held.Load() > 0 {
+		t.Errorf("%d parked sessions hold %d buffers", n, held.Load())
 	}
 }
 

@@ -28,6 +28,7 @@ func (s *Session) wait(idle bool) error {
 		if err := s.look(idle); err != nil {
 			return err
 		}
+		s.dec.Reset(nil) // the reader is another session's while this one is parked
 		err := s.await(s.next(idle))
 		switch {
 		case err == nil:
