@@ -33,6 +33,21 @@ func (b *bench) expunges(suffix string, n int) step {
 		}}
 }
 
+// deletes returns what a client does that deletes n messages one by one, after the
+// first few: each is marked and expunged at once.
+func (b *bench) deletes(suffix string, first, n int) step {
+	return step{rows: []string{"delete and EXPUNGE of one" + suffix}, ops: n, unit: "ms each", before: openINBOX, after: flags,
+		run: func(s *side) ([]answer, error) {
+			return s.each(2*n, func(i int) string {
+				uid := first + i/2 + 1
+				if i%2 == 0 {
+					return fmt.Sprintf(`UID STORE %d +FLAGS (\Deleted)`, uid)
+				}
+				return fmt.Sprintf("UID EXPUNGE %d", uid)
+			})
+		}}
+}
+
 // letter returns message i of an APPEND, 4 KB of it.
 func letter(i int) string {
 	head := fmt.Sprintf("From: Jane <jane@example.org>\r\nTo: Bob <bob@example.org>\r\nSubject: letter %06d\r\nMIME-Version: 1.0\r\n\r\n", i)

@@ -208,6 +208,6 @@ func (b *bench) huge() group {
 	suffix := fmt.Sprintf(", %d messages", n)
 	steps := b.selects(suffix)
 	steps = append(steps, b.stores(suffix, max(1, b.small/4))[1:]...)
-	steps = append(steps, b.expunges(suffix, max(1, b.small/20)))
+	steps = append(steps, b.expunges(suffix, max(1, b.small/20)), b.deletes(suffix, b.small, max(1, b.small/20)))
 	return group{name: "large", layout: layout{messages: n}, steps: append(steps, b.appends(suffix, max(8, b.small/4))...)}
 }
