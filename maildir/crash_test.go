@@ -133,18 +133,18 @@ func (r *run) all() {
 		calls = nil
 	}
 	for _, c := range calls {
-		if c.Changes && r.one(12) {
+		if c.Changes && r.one(24) {
 			r.kill(c, faultfs.ErrKilled)
 		}
-		if c.Op == "write" && r.one(13) {
+		if c.Op == "write" && r.one(27) {
 			r.kill(c, faultfs.ErrTorn)
 		}
 		for _, e := range errnos {
-			if r.one(22 * len(errnos)) {
+			if r.one(44 * len(errnos)) {
 				r.fault(faultfs.At(c.N, e), e.Error(), false)
 			}
 		}
-		if c.Changes && r.one(19) {
+		if c.Changes && r.one(37) {
 			r.fault(faultfs.Full(c.N, unix.ENOSPC), "no space any more", true)
 		}
 	}
