@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -183,6 +184,27 @@ func command(t *testing.T, what string, env ...string) *exec.Cmd {
 	c.Dir = t.TempDir()
 	c.Env = append([]string{childEnv + "=" + what, "HOME=/home/of/the/caller", "GORACE=atexit_sleep_ms=0"}, env...)
 	return c
+}
+
+// asSomebody has c run as a user who is not root, and returns the number of whoever
+// runs it then.
+func asSomebody(t *testing.T, c *exec.Cmd) int {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return os.Getuid()
+	}
+	for _, dir := range []string{c.Dir, filepath.Dir(c.Dir)} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// It lies where nobody else may look.
+	if out, err := exec.Command("cp", c.Path, c.Dir+"/self").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	c.Path = c.Dir + "/self"
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	return 65534
 }
 
 // testConfig writes a configuration with some lines and returns its name.

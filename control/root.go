@@ -46,7 +46,7 @@ func become(conf *config.Config, file string) (warn string, err error) {
 		return "", err
 	}
 	if id.uid == 0 {
-		return "clients are served as root, because cyrus_user says so", nil
+		return asRoot, nil
 	}
 	furnish(conf, id)
 	return "", id.become()
@@ -70,6 +70,9 @@ func furnish(conf *config.Config, id identity) {
 		}
 	}
 }
+
+// asRoot is the warning of a process that stays root.
+const asRoot = "clients are served as root, because cyrus_user says so"
 
 func errNoUser(file string) error {
 	return fmt.Errorf(`root started this: add the line "cyrus_user: NAME" to %s, where NAME is the user who owns the mail`, file)

@@ -30,6 +30,11 @@ func Inetd(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *
 	return a.single(conf, o, certs, log)
 }
 
+// errRootTunnel refuses root a tunnel: what comes through a pipe has often come
+// through a network before, and nobody has logged in.
+var errRootTunnel = errors.New("root cannot be the client on a pipe or a terminal unless cyrus_user is root: " +
+	"start it as the user whose mail it is, or use \"imapctl session USER\"")
+
 // Tunnel returns the Source of the client on standard input and output: it is
 // whoever started imapd, and need not log in.
 func Tunnel(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log *slog.Logger) (*Single, error) {
@@ -42,6 +47,12 @@ func Tunnel(s *Stdio, conf *config.Config, o *Options, certs *Certificates, log 
 	}
 	if err := s.mayTunnel(); err != nil {
 		return nil, err
+	}
+	if who.UID == 0 {
+		if id, err := identify(conf); err != nil || id.uid != 0 {
+			return nil, errRootTunnel
+		}
+		log.Warn(asRoot)
 	}
 	hint(who)
 	c, err := s.tunnel()

@@ -95,23 +95,30 @@ func TestExternalLayer(t *testing.T) {
 }
 
 // checkTunnel holds what the child told against what a tunnel's client is.
-func checkTunnel(t *testing.T, got told) {
+func checkTunnel(t *testing.T, got told, uid int) {
 	t.Helper()
-	want := Caller{UID: os.Getuid(), GID: os.Getgid(), Home: "/home/of/the/caller"}
+	want := Caller{UID: uid, GID: uid, Home: "/home/of/the/caller"}
+	if uid == os.Getuid() {
+		want.GID = os.Getgid()
+	}
 	if got.Start != StartTunnel || got.Preauth == nil || !got.Private || !got.ZeroIsNull {
 		t.Fatalf("got %+v", got)
 	}
 	want.Name = got.Preauth.Name
-	if !reflect.DeepEqual(*got.Preauth, want) || want.Name == "" || got.UID != os.Getuid() {
+	if !reflect.DeepEqual(*got.Preauth, want) || want.Name == "" || got.UID != uid {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// tunnelAsRoot lets root have a tunnel, as which these tests run: the other end of a
+// pair of sockets must be the same user's.
+const tunnelAsRoot = "cyrus_user: root"
 
 func TestTunnel(t *testing.T) {
 	t.Parallel()
 	t.Run("pipes", func(t *testing.T) {
 		t.Parallel()
-		c := command(t, "-C "+testConfig(t))
+		c := command(t, "-C "+testConfig(t, tunnelAsRoot))
 		in, err := c.StdinPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -121,7 +128,7 @@ func TestTunnel(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := talk(t, c, in, out)
-		checkTunnel(t, got)
+		checkTunnel(t, got, os.Getuid())
 		if got.Host != "[local]" || got.Remote != "stdio" {
 			t.Errorf("got %+v", got)
 		}
@@ -129,27 +136,34 @@ func TestTunnel(t *testing.T) {
 	t.Run("socket pair", func(t *testing.T) {
 		t.Parallel()
 		client, fd := socketPair(t)
-		c := command(t, "-C "+testConfig(t))
+		c := command(t, "-C "+testConfig(t, tunnelAsRoot))
 		c.Stdin, c.Stdout = fd, fd
-		checkTunnel(t, talk(t, c, client, client, fd))
+		checkTunnel(t, talk(t, c, client, client, fd), os.Getuid())
 	})
 	t.Run("two socket pairs", func(t *testing.T) {
 		t.Parallel()
 		in, fd0 := socketPair(t)
 		out, fd1 := socketPair(t)
-		c := command(t, "-C "+testConfig(t))
+		c := command(t, "-C "+testConfig(t, tunnelAsRoot))
 		c.Stdin, c.Stdout = fd0, fd1
-		checkTunnel(t, talk(t, c, in, out, fd0, fd1))
+		checkTunnel(t, talk(t, c, in, out, fd0, fd1), os.Getuid())
 	})
 	t.Run("no configuration", func(t *testing.T) {
 		t.Parallel()
 		if _, err := os.Stat(DefaultConfig); err == nil {
 			t.Skip("NOT TESTED: " + DefaultConfig + " exists")
 		}
-		client, fd := socketPair(t)
 		c := command(t, " ")
-		c.Stdin, c.Stdout = fd, fd
-		checkTunnel(t, talk(t, c, client, client, fd))
+		uid := asSomebody(t, c)
+		in, err := c.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkTunnel(t, talk(t, c, in, out), uid)
 	})
 }
 
@@ -157,7 +171,7 @@ func TestTunnelFiles(t *testing.T) {
 	t.Parallel()
 	t.Run("file", func(t *testing.T) {
 		t.Parallel()
-		c := command(t, "-C "+testConfig(t))
+		c := command(t, "-C "+testConfig(t, tunnelAsRoot))
 		in := t.TempDir() + "/in"
 		write(t, in, "one\n")
 		f, err := os.Open(in)
@@ -174,7 +188,7 @@ func TestTunnelFiles(t *testing.T) {
 	// As on a terminal: the user there sees the protocol and nothing else.
 	t.Run("standard error is the client's", func(t *testing.T) {
 		t.Parallel()
-		c := command(t, "-C "+testConfig(t))
+		c := command(t, "-C "+testConfig(t, tunnelAsRoot))
 		in, err := c.StdinPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -198,6 +212,7 @@ func TestDeniedConfig(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := command(t, " ", "DENIED=1")
+			uid := asSomebody(t, c)
 			in, err := c.StdinPipe()
 			if err != nil {
 				t.Fatal(err)
@@ -211,7 +226,7 @@ func TestDeniedConfig(t *testing.T) {
 			if withStderr {
 				c.Stderr = w
 			}
-			checkTunnel(t, talk(t, c, in, r, w)) // which wants the greeting on the first line
+			checkTunnel(t, talk(t, c, in, r, w), uid) // which wants the greeting on the first line
 			if got := said.String(); !withStderr && (strings.Count(got, "\n") != 1 || !strings.Contains(got, DefaultConfig+": permission denied")) {
 				t.Errorf("said %q", got)
 			}
@@ -228,16 +243,22 @@ func TestRefusedStarts(t *testing.T) {
 		stdin      func(*testing.T) *os.File
 		code       int
 		say        string
+		root       bool // only where root starts it
 	}{
 		{name: "nobody", code: ExitUsage, say: "imapd -l"},
 		{name: "master's name without master", env: []string{"CYRUS_SERVICE=imap", "CYRUS_ID=0"}, code: ExitUsage, say: "CYRUS_SERVICE"},
 		{name: "a network server's pipe", stdin: pipe, env: []string{"REMOTE_HOST=192.0.2.1"}, code: ExitConfig, say: "REMOTE_HOST"},
-		{name: "TLS without a certificate", what: "-s", stdin: pipe, code: ExitConfig, say: "tls_server_cert"},
+		{name: "TLS without a certificate", what: "-s -C " + testConfig(t, tunnelAsRoot), stdin: pipe, code: ExitConfig, say: "tls_server_cert"},
+		{name: "root's pipe", stdin: pipe, root: true, code: ExitConfig, say: "root cannot be the client"},
+		{name: "root's pipe, another user", what: "-C " + testConfig(t, "cyrus_user: 65534"), stdin: pipe, root: true, code: ExitConfig, say: "root cannot be the client"},
 		{name: "wrong option", what: "-x", code: ExitUsage, say: "-x"},
 		{name: "no such file", what: "-C /nonexistent", stdin: pipe, code: ExitConfig, say: "/nonexistent"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+			if tt.root && os.Getuid() != 0 {
+				return
+			}
 			what := tt.what
 			if !strings.Contains(what, "-C") {
 				what += " -C " + testConfig(t)

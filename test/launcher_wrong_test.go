@@ -29,14 +29,21 @@ func TestNoTunnel(t *testing.T) {
 	// Neither a socket on standard input nor a word in the environment.
 	script := r.File("logged", "#!/bin/sh\ntee "+r.Dir+"/input | "+peer.Binary(t)+" -C "+s.ConfFile()+"\n")
 	must(0, os.Chmod(script, 0o755))(t)
+	// Nothing that could be seen of a socket at all.
+	fourth := peer.FreeAddr(t)
+	hidden := r.File("hidden", "#!/bin/sh\ntee "+r.Dir+"/input2 | "+peer.Binary(t)+" -C "+s.ConfFile()+" 2>/dev/null | tee "+r.Dir+"/output\n")
+	must(0, os.Chmod(hidden, 0o755))(t)
 	host, number, _ := net.SplitHostPort(third)
-	r.Start("inetd", "/usr/sbin/inetd", "-d", r.File("inetd.conf", fmt.Sprintf("%s:%s stream tcp nowait root %s logged\n", host, number, script)))
+	_, hiddenNumber, _ := net.SplitHostPort(fourth)
+	r.Start("inetd", "/usr/sbin/inetd", "-d", r.File("inetd.conf", fmt.Sprintf("%s:%s stream tcp nowait root %s logged\n%[1]s:%[4]s stream tcp nowait root %[5]s hidden\n",
+		host, number, script, hiddenNumber, hidden)))
 	for name, conn := range map[string]net.Conn{
-		"stunnel": tls.Client(peer.Dial(t, "tcp", addr, ""), &tls.Config{InsecureSkipVerify: true}),
-		"socat":   peer.Dial(t, "tcp", other, ""),
-		"tee":     peer.Dial(t, "tcp", third, ""),
+		"stunnel":   tls.Client(peer.Dial(t, "tcp", addr, ""), &tls.Config{InsecureSkipVerify: true}),
+		"socat":     peer.Dial(t, "tcp", other, ""),
+		"tee":       peer.Dial(t, "tcp", third, ""),
+		"tee twice": peer.Dial(t, "tcp", fourth, ""),
 	} {
-		if name == "tee" { // it waits for us to end as well
+		if strings.HasPrefix(name, "tee") { // it waits for us to end as well
 			fmt.Fprint(conn, "a CAPABILITY\r\n")
 			must(0, conn.(*net.TCPConn).CloseWrite())(t)
 		}
@@ -46,6 +53,7 @@ func TestNoTunnel(t *testing.T) {
 		}
 	}
 	r.Told(`imapd\[\d+\]: a network server hands over its client without a socket`)
+	r.Logged(`imapd\[\d+\]: root cannot be the client on a pipe`)
 }
 
 // TestNoStorm has inetd start a server that cannot start, with wait: for each
