@@ -246,7 +246,7 @@ func (m *member) succeed() (pid string, err error) {
 	}
 	text, err := io.ReadAll(files[0])
 	if err == nil && len(text) == 0 {
-		err = syscall.ECHILD
+		err = errors.New("the new one does not serve") // the parent has told why
 	}
 	return string(text), err
 }

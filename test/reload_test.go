@@ -279,6 +279,40 @@ func TestHandOverProgram(t *testing.T) {
 	}
 }
 
+// TestHandOverBroken installs what is no imapd, or none that serves: the old process
+// says so and goes on.
+func TestHandOverBroken(t *testing.T) {
+	t.Parallel()
+	text := read(t, peer.Binary(t))
+	for name, program := range map[string]string{
+		"nothing":   "",
+		"garbage":   strings.Repeat("\x7fELF", 100),
+		"cut short": text[:len(text)/2],
+		"ends":      "#!/bin/sh\nexit 0\n",
+		"fails":     "#!/bin/sh\nexit 3\n",
+		"killed":    "#!/bin/sh\nkill -SEGV $$\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(peer.TempDir(t), "imapd")
+			run(t, "/", "cp", peer.Binary(t), file)
+			s := peer.Imapd(t, basic(t), peer.Options{Program: file})
+			old := s.Login(t, s.User)
+			must(0, os.Remove(file))(t)
+			if program != "" {
+				put(t, file, program)
+				must(0, os.Chmod(file, 0o755))(t)
+			}
+			notify(t, s, syscall.SIGUSR2, "]: not handed over")
+			old.Do("NOOP")
+			s.Login(t, s.User).Do("NOOP")
+			if strings.Contains(s.Log(), "no child processes") {
+				t.Error("the log tells of processes that nobody has asked for")
+			}
+		})
+	}
+}
+
 // TestReloadUnderLoad changes certificates and options of a server with many
 // sessions at work, twenty times, then replaces it: no session may be lost, no
 // command fail, no connection be refused.
