@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"errors"
 	"path/filepath"
 	"slices"
 	"time"
@@ -266,9 +267,38 @@ func (m *Mailbox) writeDown(last bool) {
 	m.await()
 	defer m.leave()
 	if _, err := m.stamp(); err == nil {
+		m.lookBack()
 		m.save(last)
 	}
 	m.spare.Drop()
+}
+
+// errEventsOnly says that a look would have to read directories.
+var errEventsOnly = errors.New("the events do not tell")
+
+// lookBack has the folder known as it is after the last changes of our own, if the events
+// tell that there were no others: else the next process would read all of it. It reads
+// no directory itself, which would cost as much, and waits for as long as a stamp takes
+// to count. m.mu is held.
+func (m *Mailbox) lookBack() {
+	if m.clean != (stamp{}) || !m.track.sound {
+		return
+	}
+	now, err := m.stamp()
+	if err != nil {
+		return
+	}
+	latest := time.Unix(0, max(now.cur.mtime, now.new.mtime))
+	for range 4 { // the clock of files ticks more rarely than we wake
+		age := fileTime().Sub(latest)
+		if age < -localSettle || age >= localSettle {
+			break
+		}
+		time.Sleep(max(localSettle-age, localTick))
+	}
+	m.eventsOnly = true
+	_, _ = m.look(Look, false) // what it does not find out the next process will
+	m.eventsOnly = false
 }
 
 // borrow takes a reference to m, if it is kept, for a goroutine of Host.early.

@@ -224,3 +224,58 @@ func TestOtherCurInPlace(t *testing.T) {
 		}
 	}
 }
+
+// A process that changes a folder leaves it to the next one as known, at whatever
+// moment it ends, unless another program has changed it too.
+func TestChangesAreKnownAfterwards(t *testing.T) {
+	t.Parallel()
+	const n = 5000
+	b := newBox(t, Options{Fsync: FsyncNever})
+	for i := range n {
+		if err := os.WriteFile(b.in("cur", fmt.Sprintf("17%08d.h:2,", i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.sync(Serve)
+	b.remembering()
+	fresh := UID(1)
+	for _, tt := range []struct {
+		name string
+		do   func()
+		read bool // by the next process
+	}{
+		{"a flag", func() { b.flag(fresh) }, false},
+		{"a message", func() { b.append(b.Mailbox, "x\n", FlagSet{}) }, false},
+		{"an expunge", func() {
+			ctx := context.Background()
+			if _, err := b.SetFlags(ctx, []UID{fresh}, AddFlags, FlagSet{System: Deleted}); err != nil {
+				t.Fatal(err)
+			}
+			if gone, err := b.Expunge(ctx, nil); len(gone) != 1 || err != nil {
+				t.Fatal(gone, err)
+			}
+		}, false},
+		{"a flag that another program changes", func() { b.renamed("1700000100.h:2,", "1700000100.h:2,S") }, false},
+		{"the same, and events are lost", func() {
+			b.renamed("1700000200.h:2,", "1700000200.h:2,S")
+			b.track.lose()
+		}, true},
+	} {
+		fresh++
+		b.flag(fresh) // the process follows what it changes
+		b.sync(Serve)
+		fresh++
+		tt.do()
+		b.end()
+		b.start(Options{Fsync: FsyncNever})
+		b.sync(Serve)
+		if scans := b.host.scans.Load(); (scans > 0) != tt.read {
+			t.Errorf("%s: %d directories read", tt.name, scans)
+		}
+	}
+	for _, uid := range []UID{101, 201} { // which those files have
+		if msg, ok := b.Snapshot().lookup(uid); !ok || msg.Flags != Seen {
+			t.Errorf("UID %d: %v, %v", uid, ok, msg.Flags)
+		}
+	}
+}

@@ -50,6 +50,7 @@ type Mailbox struct {
 	foreignLocked bool
 	importing     map[string][]string // keywords by base name, to be taken over from Dovecot's index
 	scanned       bool                // once at least, though it is large
+	eventsOnly    bool                // this look reads no directory; see lookBack
 	stuck         bool                // new -> cur was refused, do not try again until new/ changes
 	moving        *intents.Held       // of a MOVE from here that goes on, or nil
 	unfinished    bool                // the first look found something for redo

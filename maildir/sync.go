@@ -386,6 +386,10 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 			return sv, nil
 		}
 	}
+	if m.eventsOnly {
+		m.track.unsound()
+		return survey{}, errEventsOnly
+	}
 	skip, again := m.unchanged(before), m.list.again
 	if m.large(snap) && !skip[inCur] {
 		// A process for one connection scans once. See follow.go.
