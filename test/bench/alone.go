@@ -30,6 +30,7 @@ type alone struct {
 	*bench
 	side
 	plains map[int]*plain // by the number of messages
+	stored bool           // the flag that store changes is set
 }
 
 func aloneUser(n int) string { return fmt.Sprintf("alone-%d", n) }
@@ -114,6 +115,35 @@ func (a *alone) visit(user string) (v visit, err error) {
 	return v, nil
 }
 
+// store has a new process change a flag of one message.
+func (a *alone) store(p *plain) error {
+	n, process, err := a.Inetd(a.t)
+	if err != nil {
+		return err
+	}
+	defer process.Wait()
+	defer n.Close()
+	c, err := greeted(n, &a.buf)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	if err := c.login(aloneUser(p.n)); err != nil {
+		return err
+	}
+	a.stored = !a.stored
+	sign := "-"
+	if a.stored {
+		sign = "+"
+	}
+	for _, command := range []string{"SELECT INBOX", fmt.Sprintf(`STORE %d %sFLAGS.SILENT (\Draft)`, p.n/2, sign)} {
+		if _, err := c.do(command); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }
 
 // resident returns how many megabytes a process has in memory, and had at most.
@@ -154,6 +184,7 @@ func (a *alone) processes(out io.Writer) error {
 			{"quiet since the last", func() error { return nil }},
 			{"after a foreign change of flags", func() error { return p.rename(0) }},
 			{"after a delivery", p.deliver},
+			{"after a STORE by the one before", func() error { return a.store(p) }},
 		} {
 			if err := a.visits(out, p, st.name, st.prepare); err != nil {
 				return fmt.Errorf("%s: %w", st.name, err)
