@@ -121,7 +121,7 @@ func serve(start control.Start, stdio *control.Stdio, conf *config.Config, o *co
 		}
 		return control.ExitCode(source.Run(ctx, handler)) // which has signals of its own
 	}
-	checker, err := sasl.Checkers(stdio.Asks(), stdio.Open, log)
+	checker, err := sasl.Checkers(stdio.Asks(), stdio.AsksAgain, stdio.Open, log)
 	if err != nil {
 		return control.ExitOS, err
 	}

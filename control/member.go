@@ -138,6 +138,20 @@ func (s *Stdio) Narrow(conf *config.Config) {
 // who has to log in.
 func (s *Stdio) Asks() *os.File { return s.way(RoleFront) }
 
+// AsksAgain returns the Channel over which this process asks from now on, since the
+// process that has answered has ended. The error is EAGAIN where there is no other yet.
+func (s *Stdio) AsksAgain() (*os.File, error) {
+	_, files, err := s.member.ask([]byte{askAuth})
+	if err == nil && len(files) != 1 {
+		privsep.Close(files)
+		err = syscall.EIO
+	}
+	if err != nil {
+		return nil, err
+	}
+	return files[0], nil
+}
+
 // Answers returns the Channel over which this process is asked for nothing but
 // passwords; nil where it is for other things.
 func (s *Stdio) Answers() *os.File { return s.way(RoleAuth) }

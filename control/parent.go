@@ -32,6 +32,7 @@ const (
 
 	tellTicket = 'v' // from the process that checks passwords; see takeVouched
 	askWorker  = 't' // from the front: the ticket
+	askAuth    = 'a' // from the front: a way to the process that checks passwords, which is another
 )
 
 // The first octet of an answer.
@@ -64,7 +65,9 @@ type parent struct {
 	doors      []door  // changed by the goroutine of the child that serves only
 	last, held reading // see reading
 	// Of privilege_separation: user.
-	auth    *privsep.Child // set before any child asks anything
+	checker identity       // who auth runs as; set before there is one
+	auth    *privsep.Child // the process that checks passwords; nil where there is none
+	asks    *os.File       // for the front, where auth is not the first; nil: it has it
 	asked   bool           // auth has begun to read the configuration
 	tickets map[[ticketSize]byte]vouched
 	workers map[workerKey]*worker
@@ -175,8 +178,10 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 	var err error
 	var authEnded <-chan struct{} // never ready where there is no such process
 	var bereft <-chan time.Time   // the server goes on without it
+	var again <-chan time.Time    // another is started
+	pause, ending := authPause, false
 	if p.held.conf.PrivilegeSeparation == config.SeparateUser {
-		if server, p.auth, err = p.startUsers(id); err != nil {
+		if server, err = p.startUsers(id); err != nil {
 			return ExitConfig, err
 		}
 	} else if server, err = p.spawner.Start(roleServer, p.detail(), id.member()); err != nil {
@@ -204,17 +209,31 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 					continue
 				}
 			default:
+				ending = true
 				p.end()
 				p.closeDoors() // or clients would wait where nobody accepts
 			}
 			p.signal(server, s)
 		case <-authEnded:
 			authEnded = nil
-			var wait time.Duration
-			if p.auth.Code() == ExitOK { // as when the server has ended, which is seen next then
-				wait = endTime
+			switch code := p.auth.Code(); {
+			case code == ExitOK || ending: // as when the server has ended, which is seen next then
+				bereft = time.After(endTime)
+			case served != nil: // nothing that another one would do better
+				bereft = time.After(0)
+			default: // sessions need it no more, and who logs in can come back
+				p.log.Error("the process that checks passwords has died, another is started", "code", code, "after", pause)
+				again, pause = time.After(pause), min(2*pause, mostAuthPause)
 			}
-			bereft = time.After(wait)
+		case <-again:
+			if err := p.startAuth(); err != nil {
+				p.log.Error("no process that checks passwords", "err", err, "after", pause)
+				again, pause = time.After(pause), min(2*pause, mostAuthPause)
+				continue
+			}
+			again = nil
+			go p.attend(p.auth) // ends with the child
+			authEnded = p.auth.Ended()
 		case <-bereft:
 			p.log.Error("the process that checks passwords has ended", "code", p.auth.Code())
 			p.end()
@@ -292,6 +311,8 @@ func (p *parent) attend(c *privsep.Child) {
 			err = p.takeVouched(c, message[1:])
 		case message[0] == askWorker && c.Role() == RoleFront:
 			err = p.giveWorker(c, message[1:])
+		case message[0] == askAuth && len(message) == 1 && c.Role() == RoleFront:
+			err = p.giveAuth(c)
 		case message[0] == askDoors && len(message) == 1 && serves:
 			err = p.giveDoors(c)
 		case message[0] == askAlone && len(message) == 1 && serves:

@@ -158,11 +158,11 @@ func textFile(text []byte) (*os.File, error) {
 func (p *parent) hold(c *privsep.Child) error {
 	p.mu.Lock()
 	p.held = p.last
-	asked := p.asked
+	asked, auth := p.asked, p.auth
 	p.mu.Unlock()
 	p.retireAll()
 	if asked { // else it has yet to read, and may not be ready for a signal
-		p.signal(p.auth, syscall.SIGHUP)
+		p.signal(auth, syscall.SIGHUP)
 	}
 	return c.Send([]byte{answerYes})
 }

@@ -82,31 +82,69 @@ func identifyAuth(conf *config.Config, front identity) (identity, error) {
 	return id, nil
 }
 
+// How long the parent waits before it starts another process that checks passwords:
+// twice as long each time.
+const (
+	authPause     = 100 * time.Millisecond
+	mostAuthPause = time.Minute
+)
+
 // startUsers starts the front and the process that checks passwords, and ties
-// them together. auth is nil where nobody has to log in.
-func (p *parent) startUsers(front identity) (server, auth *privsep.Child, err error) {
+// them together. There is none where nobody has to log in.
+func (p *parent) startUsers(front identity) (server *privsep.Child, err error) {
 	if p.alone != nil && p.alone.Caller != nil {
-		server, err = p.spawner.Start(RoleFront, p.detail(), front.member())
-		return server, nil, err
+		return p.spawner.Start(RoleFront, p.detail(), front.member())
 	}
-	id, err := identifyAuth(p.held.conf, front)
-	if err != nil {
-		return nil, nil, err
+	if p.checker, err = identifyAuth(p.held.conf, front); err != nil {
+		return nil, err
 	}
+	if err := p.startAuth(); err != nil {
+		return nil, err
+	}
+	defer p.asks.Close()
+	if server, err = p.spawner.Start(RoleFront, p.detail(), front.member(), p.asks); err != nil {
+		p.signal(p.auth, syscall.SIGKILL)
+	}
+	p.asks = nil
+	return server, err
+}
+
+// startAuth starts the process that checks passwords. The way to it is kept for the
+// front.
+func (p *parent) startAuth() error {
 	asks, answers, err := privsep.Pair()
 	if err != nil {
-		return nil, nil, err
+		return err
+	}
+	defer answers.Close()
+	p.mu.Lock()
+	p.asked = false
+	p.mu.Unlock()
+	auth, err := p.spawner.Start(RoleAuth, p.detail(), p.checker.member(), answers)
+	if err != nil {
+		asks.Close()
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.asks != nil {
+		p.asks.Close() // the front has not come for it
+	}
+	p.auth, p.asks = auth, asks
+	return nil
+}
+
+// giveAuth gives the front the way to the process that checks passwords, once.
+func (p *parent) giveAuth(c *privsep.Child) error {
+	p.mu.Lock()
+	asks := p.asks
+	p.asks = nil
+	p.mu.Unlock()
+	if asks == nil {
+		return refuse(c.Channel, syscall.EAGAIN)
 	}
 	defer asks.Close()
-	defer answers.Close()
-	if auth, err = p.spawner.Start(RoleAuth, p.detail(), id.member(), answers); err != nil {
-		return nil, nil, err
-	}
-	if server, err = p.spawner.Start(RoleFront, p.detail(), front.member(), asks); err != nil {
-		p.signal(auth, syscall.SIGKILL)
-		return nil, nil, err
-	}
-	return server, auth, nil
+	return c.Send([]byte{answerYes}, asks)
 }
 
 // takeVouched notes what the process that checks passwords says: the ticket, who

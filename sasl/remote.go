@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unicode/utf8"
 
 	"imapd/control/config"
@@ -57,31 +58,56 @@ func (e *remoteError) Unwrap() error { return e.kind }
 
 // A Remote asks another process. It is safe for use by several goroutines.
 type Remote struct {
-	channel *privsep.Channel
+	again func() (*os.File, error) // the way to another process, when one has ended
 
 	mu      sync.Mutex
+	channel *privsep.Channel
 	last    uint64
 	waiting map[uint64]chan reply // nil when the other process is gone
+	tried   time.Time             // to find another
 }
 
-// errGone says that nobody answers any more.
+// errGone says that nobody answers.
 var errGone = errors.New("the process that checks passwords is gone")
 
-// NewRemote returns a Remote that asks over the Channel whose end f is. Its
-// goroutine ends with the Channel.
-func NewRemote(f *os.File) (*Remote, error) {
-	channel, err := privsep.NewChannel(f)
-	if err != nil {
-		return nil, err
-	}
-	r := &Remote{channel: channel, waiting: map[uint64]chan reply{}}
-	go r.hear()
-	return r, nil
+// retryAfter is how long after one try to find another process the next is.
+const retryAfter = 50 * time.Millisecond
+
+// NewRemote returns a Remote that asks over the Channel whose end f is. When that has
+// ended, again is asked for another. Its goroutine ends with the Channel.
+func NewRemote(f *os.File, again func() (*os.File, error)) (*Remote, error) {
+	r := &Remote{again: again}
+	return r, r.use(f)
 }
 
-func (r *Remote) hear() {
+// use has questions go over the Channel whose end f is.
+func (r *Remote) use(f *os.File) error {
+	channel, err := privsep.NewChannel(f)
+	if err != nil {
+		return err
+	}
+	r.channel, r.waiting = channel, map[uint64]chan reply{}
+	go r.hear(channel)
+	return nil
+}
+
+// renew finds another process to ask. r.mu is held.
+func (r *Remote) renew() error {
+	if time.Since(r.tried) < retryAfter {
+		return errGone
+	}
+	r.tried = time.Now()
+	f, err := r.again()
+	if err != nil {
+		return fmt.Errorf("%w, another: %w", errGone, err)
+	}
+	return r.use(f)
+}
+
+func (r *Remote) hear(channel *privsep.Channel) {
+	defer channel.Close()
 	for {
-		message, files, err := r.channel.Recv()
+		message, files, err := channel.Recv()
 		privsep.Close(files)
 		var a reply
 		if err == nil {
@@ -109,16 +135,18 @@ func (r *Remote) Login(ctx context.Context, authzid, authcid, password string) (
 	w := make(chan reply, 1)
 	r.mu.Lock()
 	if r.waiting == nil {
-		r.mu.Unlock()
-		return Identity{}, errGone
+		if err := r.renew(); err != nil {
+			r.mu.Unlock()
+			return Identity{}, err
+		}
 	}
 	r.last++
-	id := r.last
+	id, channel := r.last, r.channel
 	r.waiting[id] = w
 	r.mu.Unlock()
 	message, err := json.Marshal(query{id, []byte(authzid), []byte(authcid), []byte(password)})
 	if err == nil {
-		err = r.channel.Send(message)
+		err = channel.Send(message)
 	}
 	if err != nil {
 		r.forget(id)

@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/user"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 
@@ -78,7 +81,13 @@ func TestRemote(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := NewRemote(asks)
+	var other *os.File // for who asks after the first has ended
+	r, err := NewRemote(asks, func() (*os.File, error) {
+		if other == nil {
+			return nil, syscall.EAGAIN
+		}
+		return other, nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,4 +145,20 @@ func TestRemote(t *testing.T) {
 		t.Errorf("nobody answers: %v", err)
 	}
 	channel.Close()
+	if other, answers, err = privsep.Pair(); err != nil {
+		t.Fatal(err)
+	}
+	if a.channel, err = privsep.NewChannel(answers); err != nil {
+		t.Fatal(err)
+	}
+	defer a.channel.Close()
+	go func() { ended <- a.run(context.Background()) }()
+	time.Sleep(retryAfter)
+	if who, err := r.Login(context.Background(), "", "alice", "a\xff"); err != nil || who.Name != "alice" {
+		t.Errorf("another answers %v, %v", who, err)
+	}
+	r.channel.Close()
+	if err := <-ended; err != nil {
+		t.Errorf("the other one ends with %v", err)
+	}
 }

@@ -120,11 +120,11 @@ type Checker interface {
 // Checkers returns how this process gets a Checker for one reading of the
 // configuration: the Remote that asks over the Channel whose end asks is, always
 // the same, or New where asks is nil.
-func Checkers(asks *os.File, open config.Opener, log *slog.Logger) (func(*config.Config) (Checker, error), error) {
+func Checkers(asks *os.File, again func() (*os.File, error), open config.Opener, log *slog.Logger) (func(*config.Config) (Checker, error), error) {
 	if asks == nil {
 		return func(c *config.Config) (Checker, error) { return New(c, open, log) }, nil
 	}
-	r, err := NewRemote(asks)
+	r, err := NewRemote(asks, again)
 	return func(*config.Config) (Checker, error) { return r, nil }, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -499,4 +500,37 @@ func serialOn(t *testing.T, addr string) string {
 	c := must(tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true}))(t)
 	defer c.Close()
 	return c.ConnectionState().PeerCertificates[0].SerialNumber.String()
+}
+
+// TestCheckerDies kills the process that checks passwords, more than once: who is in
+// notices nothing, and who comes is let in by another one.
+func TestCheckerDies(t *testing.T) {
+	t.Parallel()
+	s := usersSite(t, peer.Options{})
+	in := s.Login(t, "alice")
+	for round := range 3 {
+		checker := processOf(t, s, authUID)
+		if checker == 0 {
+			t.Fatal("no process checks passwords")
+		}
+		must(0, syscall.Kill(checker, syscall.SIGKILL))(t)
+		eventually(t, func() string { return "nobody can log in any more:\n" + s.Log() }, func() bool {
+			conn, err := s.Dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "a LOGIN bob %s\r\nb LOGIN alice wrong\r\nc LOGOUT\r\n", peer.Password)
+			text, _ := io.ReadAll(conn)
+			return strings.Contains(string(text), "\r\na OK ")
+		})
+		in.Do("NOOP")
+		if got := strings.Count(s.Log(), "checks passwords has died, another is started"); got != round+1 {
+			t.Errorf("the log tells of %d that have died:\n%s", got, s.Log())
+		}
+	}
+	// What it reads when it starts is what a reload has it read.
+	s.Login(t, "bob").Do("SELECT INBOX")
+	notify(t, s, syscall.SIGHUP, "]: reloaded")
+	s.Login(t, "bob").Do("SELECT INBOX")
 }
