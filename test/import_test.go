@@ -216,6 +216,71 @@ func TestDovecotIndexFixture(t *testing.T) {
 	}
 }
 
+// TestDovecotIndexElsewhere is TestDovecotIndexFixture where Dovecot's INDEX= has become
+// indexdirectory, and its CONTROL= maildir_control: of 31 keywords in a folder none is lost.
+func TestDovecotIndexElsewhere(t *testing.T) {
+	t.Parallel()
+	for _, fs := range []bool{false, true} {
+		for _, split := range []bool{false, true} {
+			t.Run(fmt.Sprintf("fs %v, split %v", fs, split), func(t *testing.T) {
+				t.Parallel()
+				top := peer.TempDir(t)
+				dir := filepath.Join(top, "Maildir")
+				for _, sub := range []string{dir, top + "/index", top + "/control"} {
+					mkdir(t, sub)
+					peer.Own(t, sub)
+				}
+				location := "mail_location = maildir:" + dir
+				options := []string{"indexdirectory: " + top + "/index/%u", "index_single_host: yes"}
+				if fs {
+					location += ":LAYOUT=fs"
+				}
+				location += ":INDEX=" + top + "/index/%u"
+				if split {
+					location += ":CONTROL=" + top + "/control/%u"
+					options = append(options, "maildir_control: "+top+"/control/%u")
+				}
+				d := peer.Dovecot(t, dir, peer.Options{FS: fs, Dovecot: []string{location}})
+				want, modseqs := manyKeywords(d.Login(t, d.User), "INBOX", "Sub", "Sub/Deep", "Gr&APwA3w-e")
+				d.Stop()
+				s := peer.Imapd(t, dir, peer.Options{FS: fs, Imapd: options})
+				c := s.Login(t, s.User)
+				compareMailboxes(t, "imapd", want, ask(c))
+				for name, before := range modseqs {
+					for _, r := range c.Do("STATUS %q (HIGHESTMODSEQ)", name) {
+						if now := number(first(highestModSeq, r.Text)); now < before || before < 31 {
+							t.Errorf("%s: HIGHESTMODSEQ %d after Dovecot's %d", name, now, before)
+						}
+					}
+				}
+				if log := s.Log(); strings.Contains(log, "Dovecot's index") {
+					t.Errorf("log:\n%s", log)
+				}
+			})
+		}
+	}
+}
+
+// manyKeywords gives a message of each mailbox, which is made, 31 keywords. It returns
+// what a server says of the mailboxes then, and their HIGHESTMODSEQ.
+func manyKeywords(c *peer.Client, names ...string) (map[string]mailbox, map[string]int) {
+	want, modseqs := map[string]mailbox{}, map[string]int{}
+	for _, name := range names {
+		c.Try("CREATE %q", name)
+		c.Do("APPEND %q %s", name, peer.Literal("Subject: x\r\n\r\ntext\r\n"))
+		c.Do("SELECT %q", name)
+		for i := range 31 {
+			c.Do("STORE 1 +FLAGS (kw%02d)", i+1)
+		}
+		c.Do("UNSELECT")
+		want[name] = askMailbox(c, name)
+		for _, r := range c.Do("STATUS %q (HIGHESTMODSEQ)", name) {
+			modseqs[name] = number(first(highestModSeq, r.Text))
+		}
+	}
+	return want, modseqs
+}
+
 // TestIsyncFixture opens trees that mbsync made in its native scheme.
 func TestIsyncFixture(t *testing.T) {
 	t.Parallel()
