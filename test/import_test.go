@@ -293,9 +293,10 @@ func TestIsyncFixture(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
-		tree string
-		fs   bool
-	}{{"mpp", false}, {"native", true}} {
+		tree  string
+		fs    bool
+		inbox string
+	}{{"mpp", false, ""}, {"native", true, "INBOX"}} {
 		t.Run(tt.tree, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(unpack(t, "testdata/d-isync/"+tt.tree+".tar.gz"), tt.tree)
@@ -313,22 +314,12 @@ func TestIsyncFixture(t *testing.T) {
 			if len(want) != 16 {
 				t.Fatalf("%d mailboxes", len(want))
 			}
-			if tt.fs { // mbsync's Inbox is a directory beside the others, here it is the root
-				for _, name := range []string{"cur", "new", "tmp", ".uidvalidity", ".mbsyncstate"} {
-					if err := os.Rename(filepath.Join(dir, "INBOX", name), filepath.Join(dir, name)); err != nil {
-						t.Fatal(err)
-					}
-				}
-				if err := os.Remove(filepath.Join(dir, "INBOX")); err != nil {
-					t.Fatal(err)
-				}
-			}
-			s := peer.Imapd(t, dir, peer.Options{FS: tt.fs, Imapd: []string{"maildir_import_isync: yes"}})
+			s := peer.Imapd(t, dir, peer.Options{FS: tt.fs, Inbox: tt.inbox, Imapd: []string{"maildir_import_isync: yes"}})
 			compareMailboxes(t, "imapd", want, ask(s.Login(t, s.User)))
 			if n := strings.Count(s.Log(), "took over UIDs"); n != len(want) {
 				t.Errorf("%d folders of %d were taken over:\n%s", n, len(want), s.Log())
 			}
-			d := peer.Dovecot(t, dir, peer.Options{FS: tt.fs})
+			d := peer.Dovecot(t, dir, peer.Options{FS: tt.fs, Inbox: tt.inbox})
 			compareMailboxes(t, "Dovecot afterwards", want, ask(d.Login(t, d.User)))
 		})
 	}
