@@ -20,7 +20,7 @@ func (srv *Server) openStore(ctx context.Context, u sasl.User) (*maildir.Store, 
 	if err != nil {
 		return nil, err
 	}
-	_, err = os.Stat(filepath.Join(c.Root, "cur"))
+	_, err = os.Stat(filepath.Join(c.Root, c.Inbox, "cur"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return srv.newHome(ctx, c)
 	}
@@ -35,7 +35,7 @@ func (srv *Server) place(u sasl.User) (tree.Config, error) {
 		return tree.Config{}, err
 	}
 	c := tree.Config{
-		Root: root, Separator: conf.MaildirSeparator, Prefix: conf.MaildirPrefix,
+		Root: root, Inbox: conf.MaildirInbox, Separator: conf.MaildirSeparator, Prefix: conf.MaildirPrefix,
 		MaxName: conf.Limits.MailboxName, MaxFolders: conf.Limits.Mailboxes,
 	}
 	if conf.MaildirControl != "" {

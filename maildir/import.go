@@ -86,8 +86,7 @@ func (m *Mailbox) takeOver() (bool, error) {
 // hadList reports whether there are traces of a list that has been lost. The
 // other server's may be older, and would give UIDs again that clients know.
 func (m *Mailbox) hadList() bool {
-	return exists(m.control, uidlist.Name) || exists(m.control, uidlist.Broken) ||
-		exists(m.dir, "dovecot.index") || exists(m.dir, "dovecot.index.log") || hasIndex(m.dir) ||
+	return exists(m.control, uidlist.Name) || exists(m.control, uidlist.Broken) || m.hasDovecotIndex() || hasIndex(m.dir) ||
 		m.indexDir != nil && hasIndex(m.indexDir)
 }
 
@@ -209,7 +208,7 @@ type indexed struct {
 // yet, nor have known anything: keywords that have no letter are taken over by the
 // first look under the lock. m.mu is held.
 func (m *Mailbox) firstSight() error {
-	if exists(m.control, keywords.OverflowName) || exists(m.indexDir, index.BrokenName) || !exists(m.dir, "dovecot.index") && !exists(m.dir, "dovecot.index.log") {
+	if exists(m.control, keywords.OverflowName) || exists(m.indexDir, index.BrokenName) || !m.hasDovecotIndex() {
 		return nil
 	}
 	if err := m.list.read(m.control); err != nil || !m.list.known {
@@ -219,11 +218,6 @@ func (m *Mailbox) firstSight() error {
 		return err
 	}
 	in := m.importIndex()
-	if most := m.now() + wayAhead; uint64(in.modseq) > most {
-		// Dovecot counts changes: it is one wrong octet, of files without a checksum.
-		m.host.opt.Log.Warn("Dovecot's index has no possible modseq", "mailbox", m.name, "modseq", uint64(in.modseq))
-		in.modseq = 0
-	}
 	m.past.state.ModSeq = max(m.past.state.ModSeq, uint64(in.modseq))
 	m.importing = in.keywords
 	return nil
@@ -244,14 +238,48 @@ func (m *Mailbox) takeKeywords() error {
 	return err
 }
 
-// importIndex reads Dovecot's index, for a folder of which we know nothing yet
-// but the list and dovecot-keywords, both read. What cannot be read is logged
-// and left out. m.mu is held.
-func (m *Mailbox) importIndex() indexed {
-	x, err := dovecotindex.Read(m.dir, m.list.head.Validity)
-	if err != nil {
-		m.host.opt.Log.Warn("reading Dovecot's index", "mailbox", m.name, "err", err)
+// dovecotDirs are where Dovecot's index of the folder may be. An administrator has
+// indexdirectory for what was INDEX= in Dovecot, which names what is in it as we do.
+func (m *Mailbox) dovecotDirs() []vfs.Dir {
+	if m.indexDir == nil || m.store.tree.IndexInFolder() {
+		return []vfs.Dir{m.dir}
 	}
+	return []vfs.Dir{m.indexDir, m.dir}
+}
+
+func (m *Mailbox) hasDovecotIndex() bool {
+	return slices.ContainsFunc(m.dovecotDirs(), dovecotindex.In)
+}
+
+// dovecotIndex reads Dovecot's index: where it has left one behind when it was told to
+// keep them elsewhere, the one that it wrote last. Modseqs are above those of both.
+// What cannot be read is logged and left out.
+func (m *Mailbox) dovecotIndex() dovecotindex.Index {
+	var last dovecotindex.Index
+	highest, most := uint64(0), m.now()+wayAhead
+	for _, d := range m.dovecotDirs() {
+		x, err := dovecotindex.Read(d, m.list.head.Validity)
+		if err != nil {
+			m.host.opt.Log.Warn("reading Dovecot's index", "mailbox", m.name, "err", err)
+		}
+		if x.HighestModSeq > most {
+			// Dovecot counts changes: it is one wrong octet, of files without a checksum.
+			m.host.opt.Log.Warn("Dovecot's index has no possible modseq", "mailbox", m.name, "modseq", x.HighestModSeq)
+			x.HighestModSeq = 0
+		}
+		highest = max(highest, x.HighestModSeq)
+		if x.Written > last.Written {
+			last = x
+		}
+	}
+	last.HighestModSeq = highest
+	return last
+}
+
+// importIndex takes from Dovecot's index what is to be taken over, for a folder of which
+// we know nothing yet but the list and dovecot-keywords, both read. m.mu is held.
+func (m *Mailbox) importIndex() indexed {
+	x := m.dovecotIndex()
 	in := indexed{modseq: ModSeq(x.HighestModSeq), keywords: map[string][]string{}}
 	names := map[uint32][]string{}
 	for _, k := range x.Keywords {

@@ -107,11 +107,16 @@ func toldSorted(m *Mailbox) []string {
 // openOnce opens INBOX of root with a host of its own.
 func openOnce(t *testing.T, root string, o Options) (*Mailbox, error) {
 	t.Helper()
+	return openTree(t, tree.Config{Root: root, Separator: '/'}, o)
+}
+
+func openTree(t *testing.T, c tree.Config, o Options) (*Mailbox, error) {
+	t.Helper()
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	h := NewHost(o)
-	s, err := h.Open(tree.Config{Root: root, Separator: '/'})
+	s, err := h.Open(c)
 	if err != nil {
 		h.Close()
 		return nil, err
@@ -440,16 +445,8 @@ func TestImportIndex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree := files{"dovecot.index.log": string(log)}
-	list := "3 V1795455524 N1 G00000000000000000000000000000001\n"
-	for i := range 31 {
-		list += fmt.Sprintf("%d :%d.x\n", i+1, i+1)
-		tree[fmt.Sprintf("cur/%d.x:2,", i+1)] = "a: b\n"
-		if i < 26 {
-			tree["dovecot-keywords"] += fmt.Sprintf("%d kw%02d\n", i, i+1)
-		}
-	}
-	tree["dovecot-uidlist"] = list
+	tree := indexedFolder()
+	tree["dovecot.index.log"] = string(log)
 	m, err := openOnce(t, tree.make(t), Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -465,6 +462,106 @@ func TestImportIndex(t *testing.T) {
 		}
 		if in := m.importIndex(); in.modseq != 0 || len(in.keywords) > 0 {
 			t.Errorf("%.10q: %d, %q", odd, in.modseq, in.keywords)
+		}
+	}
+}
+
+// indexedFolder is the folder of that log without it.
+func indexedFolder() files {
+	f := files{}
+	list := "3 V1795455524 N1 G00000000000000000000000000000001\n"
+	for i := range 31 {
+		list += fmt.Sprintf("%d :%d.x\n", i+1, i+1)
+		f[fmt.Sprintf("cur/%d.x:2,", i+1)] = "a: b\n"
+		if i < 26 {
+			f["dovecot-keywords"] += fmt.Sprintf("%d kw%02d\n", i, i+1)
+		}
+	}
+	f["dovecot-uidlist"] = list
+	return f
+}
+
+// TestImportIndexElsewhere holds that Dovecot's index is found in indexdirectory, where
+// its INDEX= was; of two the one that fits, and of two that fit the later one.
+func TestImportIndexElsewhere(t *testing.T) {
+	t.Parallel()
+	log, err := os.ReadFile("dovecotindex/testdata/keywords.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := string(log)
+	before := strings.ReplaceAll(full, "kw27", "old7")
+	other := bytes.Clone(log)
+	other[224]++ // UIDVALIDITY
+	for _, tt := range []struct {
+		name        string
+		aside, here string // what the log says in either place; "": there is none
+		asideOlder  bool
+		keyword     string // of UID 27
+		modseq      ModSeq
+	}{
+		{"here", "", full, false, "kw27", 66},
+		{"elsewhere", full, "", false, "kw27", 66},
+		{"later elsewhere", full, before, false, "kw27", 66},
+		{"later here", before, full, true, "kw27", 66},
+		{"another's here", full, string(other), true, "kw27", 66},
+		{"another's elsewhere", string(other), full, false, "kw27", 66},
+		{"damaged here", full, strings.Repeat("x", 5000), true, "kw27", 66},
+		{"another's", string(other), "", false, "", 0},
+	} {
+		for _, layout := range []tree.Layout{tree.PlusPlus, tree.FS} {
+			t.Run(fmt.Sprint(tt.name, " ", layout), func(t *testing.T) {
+				t.Parallel()
+				f := indexedFolder()
+				inbox := map[tree.Layout]string{tree.PlusPlus: ".INBOX", tree.FS: "INBOX"}[layout]
+				aside := "../index/" + inbox + "/dovecot.index.log"
+				for path, text := range map[string]string{aside: tt.aside, "dovecot.index.log": tt.here} {
+					if text != "" {
+						f[path] = text
+					}
+				}
+				root := f.make(t)
+				var err error
+				if older := time.Now().Add(-time.Hour); tt.asideOlder {
+					err = os.Chtimes(filepath.Join(root, aside), older, older)
+				} else if tt.here != "" && tt.aside != "" {
+					err = os.Chtimes(filepath.Join(root, "dovecot.index.log"), older, older)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				c := tree.Config{Root: root, Index: filepath.Join(root, "../index"), Layout: layout, Separator: '/'}
+				m, err := openTree(t, c, Options{IndexSingleHost: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, want := told(m)[26], strings.TrimRight("27 27.x "+tt.keyword, " "); strings.TrimRight(got, " ") != want {
+					t.Errorf("%q, want %q", got, want)
+				}
+				if in := m.importIndex(); in.modseq != tt.modseq {
+					t.Errorf("modseq %d", in.modseq)
+				}
+			})
+		}
+	}
+}
+
+// TestImportLostList holds that Courier's list is too old for a folder that has Dovecot's
+// index in indexdirectory: its list has been lost.
+func TestImportLostList(t *testing.T) {
+	t.Parallel()
+	for _, lost := range []bool{false, true} {
+		f := courierFolder()
+		if lost {
+			f["../index/.INBOX/dovecot.index.log"] = "x"
+		}
+		root := f.make(t)
+		m, err := openTree(t, tree.Config{Root: root, Index: filepath.Join(root, "../index"), Separator: '/'}, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if taken := m.Snapshot().Validity == 795455513; taken == lost {
+			t.Errorf("lost %v: taken over %v", lost, taken)
 		}
 	}
 }

@@ -216,6 +216,71 @@ func TestDovecotIndexFixture(t *testing.T) {
 	}
 }
 
+// TestDovecotIndexElsewhere is TestDovecotIndexFixture where Dovecot's INDEX= has become
+// indexdirectory, and its CONTROL= maildir_control: of 31 keywords in a folder none is lost.
+func TestDovecotIndexElsewhere(t *testing.T) {
+	t.Parallel()
+	for _, fs := range []bool{false, true} {
+		for _, split := range []bool{false, true} {
+			t.Run(fmt.Sprintf("fs %v, split %v", fs, split), func(t *testing.T) {
+				t.Parallel()
+				top := peer.TempDir(t)
+				dir := filepath.Join(top, "Maildir")
+				for _, sub := range []string{dir, top + "/index", top + "/control"} {
+					mkdir(t, sub)
+					peer.Own(t, sub)
+				}
+				location := "mail_location = maildir:" + dir
+				options := []string{"indexdirectory: " + top + "/index/%u", "index_single_host: yes"}
+				if fs {
+					location += ":LAYOUT=fs"
+				}
+				location += ":INDEX=" + top + "/index/%u"
+				if split {
+					location += ":CONTROL=" + top + "/control/%u"
+					options = append(options, "maildir_control: "+top+"/control/%u")
+				}
+				d := peer.Dovecot(t, dir, peer.Options{FS: fs, Dovecot: []string{location}})
+				want, modseqs := manyKeywords(d.Login(t, d.User), "INBOX", "Sub", "Sub/Deep", "Gr&APwA3w-e")
+				d.Stop()
+				s := peer.Imapd(t, dir, peer.Options{FS: fs, Imapd: options})
+				c := s.Login(t, s.User)
+				compareMailboxes(t, "imapd", want, ask(c))
+				for name, before := range modseqs {
+					for _, r := range c.Do("STATUS %q (HIGHESTMODSEQ)", name) {
+						if now := number(first(highestModSeq, r.Text)); now < before || before < 31 {
+							t.Errorf("%s: HIGHESTMODSEQ %d after Dovecot's %d", name, now, before)
+						}
+					}
+				}
+				if log := s.Log(); strings.Contains(log, "Dovecot's index") {
+					t.Errorf("log:\n%s", log)
+				}
+			})
+		}
+	}
+}
+
+// manyKeywords gives a message of each mailbox, which is made, 31 keywords. It returns
+// what a server says of the mailboxes then, and their HIGHESTMODSEQ.
+func manyKeywords(c *peer.Client, names ...string) (map[string]mailbox, map[string]int) {
+	want, modseqs := map[string]mailbox{}, map[string]int{}
+	for _, name := range names {
+		c.Try("CREATE %q", name)
+		c.Do("APPEND %q %s", name, peer.Literal("Subject: x\r\n\r\ntext\r\n"))
+		c.Do("SELECT %q", name)
+		for i := range 31 {
+			c.Do("STORE 1 +FLAGS (kw%02d)", i+1)
+		}
+		c.Do("UNSELECT")
+		want[name] = askMailbox(c, name)
+		for _, r := range c.Do("STATUS %q (HIGHESTMODSEQ)", name) {
+			modseqs[name] = number(first(highestModSeq, r.Text))
+		}
+	}
+	return want, modseqs
+}
+
 // TestIsyncFixture opens trees that mbsync made in its native scheme.
 func TestIsyncFixture(t *testing.T) {
 	t.Parallel()
@@ -228,9 +293,10 @@ func TestIsyncFixture(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
-		tree string
-		fs   bool
-	}{{"mpp", false}, {"native", true}} {
+		tree  string
+		fs    bool
+		inbox string
+	}{{"mpp", false, ""}, {"native", true, "INBOX"}} {
 		t.Run(tt.tree, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(unpack(t, "testdata/d-isync/"+tt.tree+".tar.gz"), tt.tree)
@@ -248,22 +314,12 @@ func TestIsyncFixture(t *testing.T) {
 			if len(want) != 16 {
 				t.Fatalf("%d mailboxes", len(want))
 			}
-			if tt.fs { // mbsync's Inbox is a directory beside the others, here it is the root
-				for _, name := range []string{"cur", "new", "tmp", ".uidvalidity", ".mbsyncstate"} {
-					if err := os.Rename(filepath.Join(dir, "INBOX", name), filepath.Join(dir, name)); err != nil {
-						t.Fatal(err)
-					}
-				}
-				if err := os.Remove(filepath.Join(dir, "INBOX")); err != nil {
-					t.Fatal(err)
-				}
-			}
-			s := peer.Imapd(t, dir, peer.Options{FS: tt.fs, Imapd: []string{"maildir_import_isync: yes"}})
+			s := peer.Imapd(t, dir, peer.Options{FS: tt.fs, Inbox: tt.inbox, Imapd: []string{"maildir_import_isync: yes"}})
 			compareMailboxes(t, "imapd", want, ask(s.Login(t, s.User)))
 			if n := strings.Count(s.Log(), "took over UIDs"); n != len(want) {
 				t.Errorf("%d folders of %d were taken over:\n%s", n, len(want), s.Log())
 			}
-			d := peer.Dovecot(t, dir, peer.Options{FS: tt.fs})
+			d := peer.Dovecot(t, dir, peer.Options{FS: tt.fs, Inbox: tt.inbox})
 			compareMailboxes(t, "Dovecot afterwards", want, ask(d.Login(t, d.User)))
 		})
 	}

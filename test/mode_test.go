@@ -95,10 +95,22 @@ func checkModes(t *testing.T, umask string, mode uint32, split bool, gid int) {
 	c.Do("COPY 1 INBOX")
 	c.Do("MOVE 1 New/Child")
 	c.Do("RENAME New Other")
+	control := dir
+	if split {
+		control = top + "/side/control"
+	}
+	list := filepath.Join(control, ".Shared", "dovecot-uidlist")
+	before := inode(t, list)
+	passed(t, list, 1500)
 	c.Do("SELECT Shared")
 	c.Do("STORE 1 +FLAGS (\\Deleted)")
 	c.Do("EXPUNGE")
+	c.Do("STORE 1 +FLAGS (%s)", manyWords(40)) // imapd-keywords
 	c.Do("LOGOUT")
+	eventually(t, func() string { return "the list of UIDs was not written anew" }, func() bool { return inode(t, list) != before })
+	for _, name := range []string{"dovecot-keywords", "imapd-keywords"} {
+		inode(t, filepath.Join(control, ".Shared", name))
+	}
 	looked := 0
 	for _, below := range []string{dir, top + "/side/control", top + "/side/index"} {
 		if !split && below != dir {
@@ -133,6 +145,41 @@ func checkModes(t *testing.T, umask string, mode uint32, split bool, gid int) {
 	if looked < 30 {
 		t.Errorf("only %d files", looked)
 	}
+}
+
+// passed adds to the list of UIDs file the lines of n messages that are gone.
+func passed(t *testing.T, file string, n int) {
+	t.Helper()
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var lines strings.Builder
+	for i := range n {
+		fmt.Fprintf(&lines, "%d :1.%d.passed\n", 1000+i, i)
+	}
+	if _, err := f.WriteString(lines.String()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func inode(t *testing.T, file string) uint64 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Lstat(file, &st); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return st.Ino
+}
+
+// manyWords returns n keywords.
+func manyWords(n int) string {
+	var words []string
+	for i := range n {
+		words = append(words, fmt.Sprintf("word%02d", i))
+	}
+	return strings.Join(words, " ")
 }
 
 // handOver gives dir and all below it to the group gid, as it is.

@@ -129,6 +129,9 @@ type Config struct {
 	Maildir string
 	// MaildirLayout says how folders lie in it.
 	MaildirLayout Layout
+	// MaildirInbox is the path of INBOX below a Maildir in the fs layout, or
+	// empty for the Maildir itself.
+	MaildirInbox string
 	// MaildirNames says how folder names are written on disk.
 	MaildirNames Names
 	// MaildirSeparator is the hierarchy separator that clients see: '/' or

@@ -135,7 +135,10 @@ func TestProblems(t *testing.T) {
 		{"maildir: maildir:~/Maildir:INDEX=/i/%u:CONTROL=/c/%u:UTF-8:INBOX=~/in:NO-NOSELECT:LAYOUT=index", []string{
 			`imapd.conf:2: maildir: "maildir:~/Maildir:INDEX=/i/%u:CONTROL=/c/%u:UTF-8:INBOX=~/in:NO-NOSELECT:LAYOUT=index" is Dovecot's mail_location: ` +
 				"the value here is ~/Maildir; INDEX=/i/%u is indexdirectory: /i/%u; CONTROL=/c/%u is maildir_control: /c/%u; " +
-				"UTF-8 is maildir_names: utf8; INBOX=~/in has no counterpart here; NO-NOSELECT has no counterpart here; LAYOUT=index is not in this version, see maildir_layout"}},
+				"UTF-8 is maildir_names: utf8; INBOX=~/in has no counterpart here, for it is not below ~/Maildir; NO-NOSELECT has no counterpart here; LAYOUT=index is not in this version, see maildir_layout"}},
+		{"maildir: maildir:~/Mail:LAYOUT=fs:INBOX=~/Mail/INBOX/", []string{`imapd.conf:2: maildir: "maildir:~/Mail:LAYOUT=fs:INBOX=~/Mail/INBOX/" is Dovecot's mail_location: ` +
+			"the value here is ~/Mail; LAYOUT=fs is maildir_layout: fs; INBOX=~/Mail/INBOX/ is maildir_inbox: INBOX"}},
+		{"maildir: /m/%u:INBOX=/m/%u", []string{`imapd.conf:2: maildir: "/m/%u:INBOX=/m/%u" is Dovecot's mail_location: the value here is /m/%u; INBOX=/m/%u is how it is here`}},
 		{"maildir: maildir:~/Maildir", []string{`imapd.conf:2: maildir: "maildir:~/Maildir" is Dovecot's mail_location: the value here is ~/Maildir`}},
 		{"indexdirectory: /i/%u:INDEX=MEMORY", []string{`imapd.conf:2: indexdirectory: "/i/%u:INDEX=MEMORY" is Dovecot's mail_location: the value here is /i/%u; INDEX=MEMORY has no counterpart here`}},
 		{"maildir: /var/mail:old/LAYOUT/%u:x", nil},
@@ -154,6 +157,9 @@ func TestProblems(t *testing.T) {
 		{"tls_server_cert: /a,/b\ntls_server_key: /k", []string{"imapd.conf:3: tls_server_key: 1 files for 2 of tls_server_cert"}},
 		{"tls_server_cert: a", []string{`imapd.conf:2: tls_server_cert, tls_server_key: "a" must be an absolute path`}},
 		{"maildir_prefix: INBOX", []string{`imapd.conf:2: maildir_prefix: "INBOX" must be a name with the separator "/" at its end`}},
+		{"maildir_inbox: INBOX", []string{`imapd.conf:2: maildir_inbox: needs maildir_layout: fs`}},
+		{"maildir_layout: fs\nmaildir_inbox: ../INBOX", []string{`imapd.conf:3: maildir_inbox: "../INBOX" must be a path below the Maildir, such as INBOX, without ~ at its start or %, and nothing in it may begin with .. or be cur, new or tmp`}},
+		{"maildir_layout: fs\nmaildir_inbox: a/b/INBOX", nil},
 		{"xlist-spam: Spam", []string{"imapd.conf:2: xlist-spam: no special use; known are: all archive drafts flagged junk sent trash important memos scheduled snoozed"}},
 		{"sasl_pwcheck_method: auxprop pts", []string{
 			"W:imapd.conf:2: sasl_pwcheck_method: auxprop is not in this version; passwd-file and saslauthd are",
@@ -367,6 +373,7 @@ func TestDerived(t *testing.T) {
 		{"syslog_facility: LOCAL3", func(c *Config) any { return c.SyslogFacility }, "local3"},
 		{"serverinfo: no", func(c *Config) any { return c.ServerInfo }, ServerInfoOff},
 		{"maildir_layout: fs", func(c *Config) any { return c.MaildirLayout }, LayoutFS},
+		{"maildir_layout: fs\nmaildir_inbox: a/INBOX", func(c *Config) any { return c.MaildirInbox }, "a/INBOX"},
 		{"maxmessagesize: 10 MB", func(c *Config) any { return c.Limits.AppendLimit() }, int64(10 << 20)},
 		{"debug: no", func(c *Config) any { return c.Limits.AppendLimit() }, int64(4294967295)},
 		{"maxargssize: 0", func(c *Config) any { return c.Limits.Args }, int64(1 << 20)},
@@ -383,6 +390,20 @@ func TestDerived(t *testing.T) {
 		c, problems := load(t, "imap", tt.text)
 		if d := cmp.Diff(tt.want, tt.field(c)); d != "" || problems != nil {
 			t.Errorf("%q: %q %s", tt.text, problems, d)
+		}
+	}
+}
+
+func TestBelowMaildir(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"INBOX", "a/b", ".INBOX", "curl", "a b"} {
+		if !belowMaildir(path) {
+			t.Errorf("%q is refused", path)
+		}
+	}
+	for _, path := range []string{"", "/", "/INBOX", "INBOX/", "a//b", ".", "a/.", "..", "a/..", "..a", "~/INBOX", "%u", "cur", "a/new", "tmp/a", strings.Repeat("x", 256)} {
+		if belowMaildir(path) {
+			t.Errorf("%q is accepted", path)
 		}
 	}
 }

@@ -202,7 +202,7 @@ func (l *loader) users(option string, names []string) {
 	}
 }
 
-// names settles the separator, the prefix and what hangs on them.
+// names settles where INBOX is, the separator, the prefix and what hangs on them.
 func (l *loader) names() {
 	c := l.c
 	c.MaildirSeparator = '/'
@@ -215,6 +215,27 @@ func (l *loader) names() {
 	if p != "" && (p[len(p)-1] != c.MaildirSeparator || len(p) == 1) {
 		l.fault(l.at("maildir_prefix"), "maildir_prefix: %q must be a name with the separator %q at its end", p, c.raw.separator)
 	}
+	switch {
+	case c.MaildirInbox == "":
+	case !belowMaildir(c.MaildirInbox):
+		l.fault(l.at("maildir_inbox"), "maildir_inbox: %q must be a path below the Maildir, such as INBOX, without ~ at its start or %%, and nothing in it may begin with .. or be cur, new or tmp", c.MaildirInbox)
+	case c.MaildirLayout != LayoutFS:
+		l.fault(l.at("maildir_inbox"), "maildir_inbox: needs maildir_layout: fs")
+	}
+}
+
+// belowMaildir reports whether path is that of a folder below the root of an fs layout.
+func belowMaildir(path string) bool {
+	if strings.HasPrefix(path, "~") || strings.Contains(path, "%") {
+		return false // it is no template
+	}
+	for part := range strings.SplitSeq(path, "/") {
+		switch {
+		case part == "", part == ".", part == "cur", part == "new", part == "tmp", strings.HasPrefix(part, ".."), len(part) > 255:
+			return false
+		}
+	}
+	return true
 }
 
 // specialUses are the attributes that xlist- options may name, as their RFCs

@@ -14,7 +14,7 @@ import (
 // says such things here; "" where nothing does.
 var locationKeys = []struct{ key, here string }{
 	{"LAYOUT", "maildir_layout"}, {"INDEX", "indexdirectory"}, {"CONTROL", "maildir_control"}, {"UTF-8", "maildir_names: utf8"},
-	{"INBOX", ""}, {"DIRNAME", ""}, {"FULLDIRNAME", ""}, {"MAILBOXDIR", ""}, {"VOLATILEDIR", ""}, {"ALT", ""}, {"ALTNOCHECK", ""},
+	{"INBOX", "maildir_inbox"}, {"DIRNAME", ""}, {"FULLDIRNAME", ""}, {"MAILBOXDIR", ""}, {"VOLATILEDIR", ""}, {"ALT", ""}, {"ALTNOCHECK", ""},
 	{"INDEXPVT", ""}, {"INDEXCACHE", ""}, {"LISTINDEX", ""}, {"ITERINDEX", ""}, {"SUBSCRIPTIONS", ""}, {"BROKENCHAR", ""},
 }
 
@@ -30,7 +30,7 @@ func checkLocation(text string) error {
 			continue // a colon of the path
 		}
 		for word := range strings.SplitSeq(path[i+1:], ":") {
-			hints = append(hints, locationHint(word))
+			hints = append(hints, locationHint(path[:i], word))
 		}
 		path = path[:i]
 	}
@@ -57,8 +57,8 @@ func locationWord(text string) (key, value string, ok bool) {
 	return "", "", false
 }
 
-// locationHint says what word is here.
-func locationHint(word string) string {
+// locationHint says what word is here that stands behind path.
+func locationHint(path, word string) string {
 	key, value, _ := locationWord(word)
 	here := ""
 	for _, k := range locationKeys {
@@ -75,8 +75,23 @@ func locationHint(word string) string {
 		return word + " has no counterpart here"
 	case key == "UTF-8":
 		return word + " is " + here
+	case key == "INBOX":
+		return word + inboxHint(path, value)
 	}
 	return word + " is " + here + ": " + value
+}
+
+// inboxHint says what INBOX=inbox is here behind path.
+func inboxHint(path, inbox string) string {
+	path, inbox = strings.TrimRight(path, "/"), strings.TrimRight(inbox, "/")
+	below, ok := strings.CutPrefix(inbox, path+"/")
+	switch {
+	case inbox == path:
+		return " is how it is here"
+	case ok && belowMaildir(below):
+		return " is maildir_inbox: " + below
+	}
+	return " has no counterpart here, for it is not below " + path
 }
 
 // checkTilde tells that t has a "~" where it is only a letter: "/home/~/Maildir".

@@ -56,6 +56,7 @@ type Index struct {
 	// HighestModSeq is at least the HIGHESTMODSEQ that Dovecot told any client.
 	HighestModSeq uint64
 	Keywords      []Keyword // in Dovecot's order; some may be of no message
+	Written       int64     // when the files were last, in nanoseconds since 1970
 }
 
 // A Keyword is the set of messages that have one keyword.
@@ -97,8 +98,24 @@ func Read(dir vfs.Dir, validity uint32) (Index, error) {
 		if s.validity() == 0 {
 			return Index{HighestModSeq: s.modseq}, err // made, and not used yet
 		}
-		return s.index(), err
+		x := s.index()
+		x.Written = written(dir)
+		return x, err
 	}
+}
+
+// In reports whether there are index files in dir.
+func In(dir vfs.Dir) bool { return written(dir) > 0 }
+
+// written returns when the last change of the index was written, 0 if there is none.
+func written(dir vfs.Dir) (last int64) {
+	for _, name := range []string{indexName, logName} {
+		var st unix.Stat_t
+		if unix.Fstatat(dir.Fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+			last = max(last, 1, st.Mtim.Nano())
+		}
+	}
+	return last
 }
 
 // errRotated says that a log was rotated while we read.

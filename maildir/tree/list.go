@@ -46,7 +46,7 @@ func (t *Tree) List() ([]Folder, error) {
 	return t.sorted(found), nil
 }
 
-// A rawFolder is the root (no parts) or a directory that may be a folder.
+// A rawFolder is INBOX (no parts) or a directory that may be a folder.
 type rawFolder struct {
 	parts  []string // as they are on disk
 	exists bool
@@ -130,8 +130,9 @@ func inInbox(name string, separator byte) bool {
 	return ok && (rest == "" || rest[0] == separator)
 }
 
-// walk calls fn for the root (no parts) and every directory that may be a
-// folder, with its parts as they are on disk, until fn returns false. It fails with
+// walk calls fn for INBOX (no parts) and every directory that may be a folder, with
+// its parts as they are on disk, until fn returns false. If INBOX is below the root its
+// directory is among the others too: no name decodes to it. It fails with
 // ErrLimit where there are too many: links between a few directories of an fs layout can
 // make a million names.
 func (t *Tree) walk(fn func(raw []string, exists bool) bool) error {
@@ -147,7 +148,7 @@ func (t *Tree) walk(fn func(raw []string, exists bool) bool) error {
 		}
 		return left >= 0 && fn(raw, exists)
 	}
-	if !each(nil, isDir(root, "cur")) {
+	if exists, _ := isDirectory(t.inbox + "/cur"); !each(nil, exists) {
 		return nil
 	}
 	if t.layout == FS {

@@ -82,8 +82,11 @@ func (t *Tree) faults(parts []string) string {
 			return "a part of it is too long"
 		}
 	}
-	if t.layout != FS && length > maxPart {
+	switch {
+	case t.layout != FS && length > maxPart:
 		return "it is too long"
+	case t.isInbox(parts):
+		return "it is called INBOX"
 	}
 	return ""
 }

@@ -57,6 +57,8 @@ func (t *Tree) checkRename(old, name string, from, to []string) error {
 		return fmt.Errorf("%s: %w", name, ErrExists)
 	case len(to) > len(from) && slices.Equal(from, to[:len(from)]):
 		return nameError(name, "it is below the mailbox itself")
+	case t.aboveInbox(from):
+		return nameError(old, "INBOX is below it on disk")
 	}
 	return nil
 }

@@ -73,9 +73,9 @@ func TestIndexPath(t *testing.T) {
 // folder does not get one of before.
 func TestIndexFollows(t *testing.T) {
 	t.Parallel()
-	for _, layout := range []Layout{PlusPlus, FS} {
+	for i, layout := range []Layout{PlusPlus, FS, FS} {
 		dir := t.TempDir()
-		tree := open(t, Config{Root: dir + "/mail", Index: dir + "/index", Layout: layout})
+		tree := open(t, Config{Root: dir + "/mail", Inbox: []string{"", "", "INBOX"}[i], Index: dir + "/index", Layout: layout})
 		if err := tree.Init(); err != nil {
 			t.Fatal(err)
 		}

@@ -5,9 +5,10 @@
 //
 // In Maildir++ the folder A/B is the directory .A.B of the root; its parent
 // need not exist. In the fs layout it is A/B, and A may be a directory without
-// mail, a container. INBOX is the root itself in both. UID lists, keywords and
+// mail, a container. INBOX is the root itself in both; or, where Config.Inbox says
+// so, a directory below it, as mbsync has it. UID lists, keywords and
 // subscriptions lie in the folders too, or in a control directory that has the
-// same shape (and INBOX's as .INBOX or INBOX).
+// same shape (and INBOX's as .INBOX or INBOX, wherever its mail is).
 //
 // # Names
 //
@@ -93,6 +94,7 @@ const (
 // Index if they are set, are absolute paths.
 type Config struct {
 	Root      string
+	Inbox     string // path of INBOX below Root, fs layout only; "" means Root
 	Control   string // for UID lists and subscriptions; "" means Root
 	Index     string // for imapd.index; "" means Root
 	Layout    Layout
@@ -124,6 +126,7 @@ type Config struct {
 // by several goroutines and beside other programs.
 type Tree struct {
 	root, control, index string
+	inbox                string // the directory of INBOX, the root or below
 	layout               Layout
 	names                atomic.Int32 // an Encoding; AutoNames until it is found out
 	separator            byte
@@ -147,6 +150,10 @@ func Open(cfg Config) (*Tree, error) {
 	t := &Tree{
 		root: filepath.Clean(cfg.Root), control: filepath.Clean(cfg.Control), index: filepath.Clean(cfg.Index),
 		layout: cfg.Layout, separator: cfg.Separator, prefix: cfg.Prefix, lock: cfg.Lock, slot: cfg.Slot, seed: cfg.Seed, journal: cfg.Journal, open: cfg.Open,
+	}
+	t.inbox = filepath.Join(t.root, cfg.Inbox)
+	if t.inbox != t.root && (t.layout != FS || !filepath.IsLocal(cfg.Inbox)) {
+		return nil, fmt.Errorf("INBOX cannot be %q below %s: %w", cfg.Inbox, t.root, ErrLayout)
 	}
 	t.names.Store(int32(cfg.Names))
 	if cfg.Control == "" {
@@ -210,27 +217,32 @@ func (t *Tree) Names() Encoding {
 	return Encoding(t.names.Load())
 }
 
-// Init makes what is missing of the root: the directory (mode 0700, and parents
-// likewise), its cur, new and tmp, and the control directory.
+// Init makes what is missing of the root and INBOX: the root (mode 0700, and parents
+// likewise), INBOX below it, its cur, new and tmp, and the control directory.
 func (t *Tree) Init() error {
 	root, err := t.makePath(t.root, nil)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
+	inbox, err := t.makePath(t.inbox, root)
+	if err != nil {
+		return err
+	}
+	defer inbox.Close()
 	for _, name := range []string{"tmp", "new", "cur"} {
-		if d, err := vfs.MkdirLike(root, name); err == nil {
+		if d, err := vfs.MkdirLike(inbox, name); err == nil {
 			d.Close()
 		} else if !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
-	control, err := t.makePath(t.inboxBelow(t.control), root)
+	control, err := t.makePath(t.inboxBelow(t.control), inbox)
 	if err != nil {
 		return err
 	}
 	control.Close()
-	return root.Sync()
+	return inbox.Sync()
 }
 
 // OpenControl opens the control directory of the folder mail, as Path returns
@@ -311,7 +323,7 @@ func (t *Tree) makePath(path string, like vfs.Dir) (vfs.Dir, error) {
 func (t *Tree) inboxBelow(base string) string {
 	switch {
 	case base == t.root:
-		return base
+		return t.inbox
 	case t.layout == FS:
 		return base + "/INBOX"
 	}
@@ -339,7 +351,7 @@ func (t *Tree) Path(name string) (mail, control string, err error) {
 		return "", "", err
 	}
 	if len(parts) == 0 {
-		return t.root, t.inboxBelow(t.control), nil
+		return t.inbox, t.inboxBelow(t.control), nil
 	}
 	rel := t.relative(parts)
 	return t.root + "/" + rel, t.control + "/" + rel, nil
@@ -353,9 +365,9 @@ func (t *Tree) Look(name string) (Folder, error) {
 		return Folder{}, err
 	}
 	f := Folder{Name: t.name(parts)}
-	path := t.root
+	path := t.inbox
 	if len(parts) > 0 {
-		path += "/" + t.relative(parts)
+		path = t.root + "/" + t.relative(parts)
 	}
 	f.Exists, err = isDirectory(path + "/cur")
 	if err == nil && !f.Exists && t.layout != FS && len(parts) > 0 {
@@ -374,6 +386,17 @@ func isDirectory(path string) (bool, error) {
 		return false, nil
 	}
 	return err == nil && st.IsDir(), err
+}
+
+// aboveInbox reports whether the directory of INBOX is that of these parts, or below it.
+func (t *Tree) aboveInbox(parts []string) bool {
+	return t.inbox != t.root && strings.HasPrefix(t.inbox+"/", t.root+"/"+t.relative(parts)+"/")
+}
+
+// isInbox reports whether the directory of INBOX is that of these parts, which therefore
+// name no other folder.
+func (t *Tree) isInbox(parts []string) bool {
+	return t.inbox != t.root && t.inbox == t.root+"/"+t.relative(parts)
 }
 
 // relative is the path of a folder below the root.

@@ -34,6 +34,9 @@ func (s *Server) dovecotConf(o Options) string {
 	if o.FS {
 		layout = ":LAYOUT=fs"
 	}
+	if o.Inbox != "" {
+		layout += ":INBOX=" + s.Maildir + "/" + o.Inbox
+	}
 	uid, gid := MailUID()
 	lines := []string{
 		"base_dir = " + s.dir + "/base",

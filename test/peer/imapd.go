@@ -57,6 +57,9 @@ func (s *Server) imapdConf(o Options) string {
 	if o.FS {
 		lines = append(lines, "maildir_layout: fs")
 	}
+	if o.Inbox != "" {
+		lines = append(lines, "maildir_inbox: "+o.Inbox)
+	}
 	if os.Geteuid() == 0 {
 		lines = append(lines, fmt.Sprintf("cyrus_user: %d", uid))
 		if len(o.Wrap) > 0 {

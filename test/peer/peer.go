@@ -41,6 +41,8 @@ type Options struct {
 	// FS says that folders lie in each other (Dovecot's LAYOUT=fs) instead of
 	// beside each other (Maildir++).
 	FS bool
+	// Inbox is the directory of INBOX below the Maildir, with FS; "" is the Maildir.
+	Inbox string
 	// Dovecot and Imapd are further lines of the one's or the other's
 	// configuration; the last of two lines that set the same thing holds.
 	Dovecot, Imapd []string
