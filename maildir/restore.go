@@ -119,7 +119,7 @@ func (m *Mailbox) skipUIDs(s *Snapshot, locked bool) error {
 	if l.head.Next = next; l.damaged {
 		return nil // it will be mended
 	}
-	err := l.rewrite(m.control, func(entries []uidlist.Entry) []uidlist.Entry { return entries })
+	err := l.rewrite(m.control, keepAll)
 	if err != nil {
 		l.head.Next = was // as the file has it
 	}
