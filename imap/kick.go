@@ -9,7 +9,8 @@ import (
 // Sessions are those of several Servers, which follow each other when the
 // configuration is read again, by their ids. The zero value is ready for use.
 type Sessions struct {
-	begun atomic.Uint64
+	begun      atomic.Uint64
+	unsearched unsearched
 
 	mu  sync.Mutex
 	all map[string]*Session

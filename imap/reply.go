@@ -81,6 +81,7 @@ var refusals = []struct {
 	{syscall.EIO, "UNAVAILABLE", "Mail storage has a fault"},
 	{syscall.ELOOP, "UNAVAILABLE", "Mail storage has a fault"},  // a link where a file should be
 	{syscall.EINVAL, "UNAVAILABLE", "Mail storage has a fault"}, // a FIFO or a directory there
+	{syscall.EISDIR, "UNAVAILABLE", "Mail storage has a fault"}, // likewise
 	{syscall.ENOTDIR, "CANNOT", "Something else is in the place of a mailbox"},
 	{syscall.EFBIG, "UNAVAILABLE", "Mail storage has a fault"},
 	{syscall.ESTALE, "UNAVAILABLE", "Mail storage is not available, try again later"},

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"imapd/control"
 	"imapd/imap/wire"
 	"imapd/maildir"
 )
@@ -400,7 +399,7 @@ func (p *searchProgram) decide(x *Searching) (verdict, error) {
 			return verdictNo, nil
 		}
 		if errors.Is(err, maildir.ErrDamaged) || errors.Is(err, maildir.ErrTooBig) {
-			x.log.Warn("message cannot be searched", "user", control.Name(x.userName()), "mailbox", control.Name(x.boxName()), "error", err)
+			x.logUnsearched(err)
 			return verdictNo, nil
 		}
 		if err != nil || v != verdictOpen {

@@ -154,6 +154,7 @@ type pageBuilder struct {
 	names []byte
 	more  map[UID][]uint16
 	newer bool
+	blind bool // a record has no name
 }
 
 func newPageBuilder(recs, names int) *pageBuilder {
@@ -171,6 +172,7 @@ func (b *pageBuilder) copy(p *page, i, j int) {
 	for k := range run {
 		inRow = inRow && run[k].NameOff == end
 		end += uint16(run[k].NameLen)
+		b.blind = b.blind || run[k].NameLen == 0
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -205,6 +207,10 @@ func (b *pageBuilder) put(n record, name []byte, more []uint16) {
 	}
 	n.NameOff, n.NameLen = uint16(len(b.names)), uint8(len(name))
 	n.BaseLen = min(n.BaseLen, n.NameLen)
+	if len(name) == 0 {
+		b.blind = true
+		n.Mod &^= index.Placed // it must be looked up, not passed over as one that is there
+	}
 	b.names = append(b.names, name...)
 	b.recs = append(b.recs, n)
 }
@@ -227,6 +233,7 @@ func (b *pageBuilder) page() *page {
 	}
 	p := newPage(b.recs, b.names)
 	p.more, p.newer = b.more, b.newer
+	p.blind.Store(b.blind)
 	return p.finish()
 }
 

@@ -88,7 +88,8 @@ func (m *Mailbox) mend(snap *Snapshot, sv *survey) error {
 			return err
 		}
 		l.head, l.known = uidlist.New(validity).Header, true
-		return l.rewrite(m.control, func([]uidlist.Entry) []uidlist.Entry { return nil })
+		l.fresh(0)
+		return l.rewrite(m.control, func(uidlist.Entry, func(uidlist.Entry) error) error { return nil })
 	}
 	m.host.opt.Log.Warn("mending the UID list", "mailbox", m.name)
 	if err := l.load(m.control); err != nil {
@@ -96,8 +97,26 @@ func (m *Mailbox) mend(snap *Snapshot, sv *survey) error {
 	}
 	l.head.Next = max(l.head.Next, uint32(snap.Next))
 	last := m.lastLine(snap, sv)
-	return l.rewrite(m.control, func(entries []uidlist.Entry) []uidlist.Entry {
-		return append(m.withPublished(entries, snap), last...)
+	for _, e := range last {
+		l.head.Next = max(l.head.Next, e.UID+1)
+	}
+	published := m.published(snap)
+	return l.rewrite(m.control, func(e uidlist.Entry, write func(uidlist.Entry) error) error {
+		if e.UID > 0 {
+			if err := published(UID(e.UID), write); err != nil {
+				return err
+			}
+			return write(e)
+		}
+		for _, e := range last {
+			if err := published(UID(e.UID), write); err != nil {
+				return err
+			}
+			if err := write(e); err != nil {
+				return err
+			}
+		}
+		return published(0, write)
 	})
 }
 
@@ -155,35 +174,53 @@ func (m *Mailbox) renumber() error {
 		return err
 	}
 	l := &m.list
+	if err := l.load(m.control); err != nil {
+		return err
+	}
 	if old := l.head.Validity; validity <= old && old < math.MaxUint32 {
 		validity = old + 1 // the counter is younger than the list
 	}
 	m.host.opt.Log.Warn("all UIDs have been used, the mailbox gets a new UIDVALIDITY", "mailbox", m.name, "old", l.head.Validity, "new", validity)
 	l.head.Validity, l.head.Next = validity, 1
-	return l.rewrite(m.control, func(entries []uidlist.Entry) []uidlist.Entry {
-		for i := range entries {
-			entries[i].UID = uint32(i + 1)
+	err = l.each(func(uidlist.Entry) error {
+		l.head.Next++
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	uid := uint32(0)
+	return l.rewrite(m.control, func(e uidlist.Entry, write func(uidlist.Entry) error) error {
+		if e.UID == 0 {
+			return nil
 		}
-		return entries
+		uid++
+		return write(uidlist.Entry{UID: uid, Base: e.Base, Extra: e.Extra})
 	})
 }
 
-// withPublished returns entries and those that the file has lost of messages
-// that were published.
-func (m *Mailbox) withPublished(entries []uidlist.Entry, snap *Snapshot) []uidlist.Entry {
-	have := make(map[uint32]bool, len(entries))
-	bases := make(map[string]bool, len(entries))
-	for _, e := range entries {
-		have[e.UID], bases[e.Base] = true, true
-	}
-	for _, msg := range snap.Range(0, snap.Len()) {
-		base := string(msg.base())
-		if uid, listed := m.list.uid(msg.base()); !have[uint32(msg.UID)] && !bases[base] && (!listed || uid == msg.UID) {
-			entries = append(entries, uidlist.Entry{UID: uint32(msg.UID), Base: base})
+// published returns a function that writes the lines that the file has lost, of messages
+// that were published, in their order: those with UIDs below next that it has not written
+// yet, or with 0 all. What has the UID next has a line.
+func (m *Mailbox) published(snap *Snapshot) func(next UID, write func(uidlist.Entry) error) error {
+	i := 0
+	return func(next UID, write func(uidlist.Entry) error) error {
+		for ; i < snap.Len(); i++ {
+			msg := snap.At(i)
+			if next != 0 && msg.UID >= next {
+				if msg.UID == next {
+					i++
+				}
+				return nil
+			}
+			if uid, listed := m.list.uid(msg.base()); !listed || uid == msg.UID {
+				if err := write(uidlist.Entry{UID: uint32(msg.UID), Base: string(msg.base())}); err != nil {
+					return err
+				}
+			}
 		}
+		return nil
 	}
-	slices.SortFunc(entries, func(a, b uidlist.Entry) int { return int(int64(a.UID) - int64(b.UID)) })
-	return entries
 }
 
 // forgetBases drops the lines of bases that have come back after they were
@@ -193,8 +230,14 @@ func (m *Mailbox) forgetBases(bases []string) error {
 	for _, b := range bases {
 		back[b] = true
 	}
-	return m.list.rewrite(m.control, func(entries []uidlist.Entry) []uidlist.Entry {
-		return slices.DeleteFunc(entries, func(e uidlist.Entry) bool { return back[e.Base] })
+	if err := m.list.load(m.control); err != nil {
+		return err
+	}
+	return m.list.rewrite(m.control, func(e uidlist.Entry, write func(uidlist.Entry) error) error {
+		if back[e.Base] {
+			return nil
+		}
+		return keepAll(e, write)
 	})
 }
 

@@ -78,6 +78,7 @@ func (m *Mailbox) floor(img *index.Image, s *Snapshot) (*Snapshot, error) {
 	if img.Torn = torn; err != nil || !m.doubtful(img) {
 		return s, err
 	}
+	m.tellDoubt(img)
 	if m.copied(img) {
 		// Only a new index can say that it is this folder's, and this file.
 		return m.begun(s, m.above(max(h.file.Limit(), m.now()+wayAhead)))
@@ -86,6 +87,25 @@ func (m *Mailbox) floor(img *index.Image, s *Snapshot) (*Snapshot, error) {
 		return m.lift(s, m.above(h.file.Limit()))
 	}
 	return m.lift(s, m.above(0))
+}
+
+// tellDoubt logs why clients are told everything anew, if that is not what a crash of
+// the machine, a copy or a backup leaves: the index has been damaged, most likely.
+func (m *Mailbox) tellDoubt(img *index.Image) {
+	what := ""
+	switch {
+	case m.unclean() || img.Ino != m.curIno() || m.past.skipped:
+	case m.copied(img):
+		what = "something else has written to the index"
+	case img.Torn:
+		what = "the end of the index is damaged"
+	}
+	if what != "" {
+		m.host.mu.Lock()
+		remember(m.host.rotten, m.id, struct{}{}) // one line is enough
+		m.host.mu.Unlock()
+		m.host.opt.Log.Warn(what+", all messages count as changed", "mailbox", m.name)
+	}
 }
 
 // lift has every message of s count as changed at mod, durably, and returns the
@@ -148,6 +168,7 @@ func (p *page) lifted(floor uint64) *page {
 	p.mu.Unlock()
 	n.names.Store(p.names.Load())
 	n.lazy.Store(p.lazy.Load())
+	n.blind.Store(p.blind.Load())
 	lift(n.recs, floor)
 	return n.finish()
 }

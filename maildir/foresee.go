@@ -64,6 +64,7 @@ func (sc *scanner) foresee(o *index.Order, skip [2]bool) (bool, error) {
 	}
 	hashes, uids, free, err := o.Read()
 	if err != nil {
+		sc.m.rotten("order", err)
 		return false, nil
 	}
 	defer free()

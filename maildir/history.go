@@ -47,7 +47,9 @@ type history struct {
 	retry  time.Time     // when that is tried again
 	others bool          // it held what we did not know: look again
 	skipTo uint32        // next UID of a folder from a backup whose list could not say it; 0: none
-	saved  index.Stamp   // as in the file; zero once more has been recorded
+	// skipped says that the log has been told that the folder comes from a backup.
+	skipped bool
+	saved   index.Stamp // as in the file; zero once more has been recorded
 }
 
 // ahead is how far above the last modseq the ceiling is put: two minutes.

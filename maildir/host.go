@@ -129,6 +129,7 @@ type Host struct {
 	unclaimed map[folderID]unclaimed
 	// blamed are the folders of whose index the log says what is wrong; see blame.
 	blamed map[folderID]struct{}
+	rotten map[folderID]struct{} // likewise of damage that costs time only; see rotten
 
 	// kept are the mailboxes without a reference, the longest unused first.
 	kept       []*Mailbox
@@ -195,7 +196,7 @@ func NewHost(o Options) *Host {
 	h := &Host{
 		opt: o, locks: &uidlist.Locks{Log: o.Log}, slots: make(chan struct{}, max(o.Slots, mostSlots)), name: fileHost(name),
 		boxes: map[folderID]*Mailbox{}, gates: map[string]*gate{}, disks: map[uint64]*disk{}, homes: map[string]uint64{},
-		unclaimed: map[folderID]unclaimed{}, blamed: map[folderID]struct{}{}, mostKept: mostKept(),
+		unclaimed: map[folderID]unclaimed{}, blamed: map[folderID]struct{}{}, rotten: map[folderID]struct{}{}, mostKept: mostKept(),
 	}
 	h.hub.host = h
 	// With room for the two events of a rename nobody waits for nobody.

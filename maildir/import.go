@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -293,14 +294,15 @@ func (m *Mailbox) importIndex() indexed {
 	if len(names) == 0 || m.list.file == nil {
 		return in
 	}
-	l, _, err := m.list.file.Read()
+	_, _, err = m.list.file.Each(func(e uidlist.Entry) {
+		if all := names[e.UID]; len(all) > 0 {
+			in.keywords[strings.Clone(e.Base)] = all
+		} else {
+			delete(in.keywords, e.Base) // it had another UID before
+		}
+	})
 	if err != nil {
 		m.host.opt.Log.Warn("reading Dovecot's index", "mailbox", m.name, "err", err)
-	}
-	for _, e := range l.Entries {
-		if all := names[e.UID]; len(all) > 0 {
-			in.keywords[e.Base] = all
-		}
 	}
 	return in
 }

@@ -53,6 +53,19 @@ func (m *Mailbox) blame(what string, err error) {
 	}
 }
 
+// rotten logs, once for each folder, that a part of the index is damaged of which all is
+// found out from the files as well, and has the index written anew.
+func (m *Mailbox) rotten(part string, err error) {
+	m.disorder = true
+	m.host.mu.Lock()
+	_, said := m.host.rotten[m.id]
+	remember(m.host.rotten, m.id, struct{}{})
+	m.host.mu.Unlock()
+	if !said {
+		m.host.opt.Log.Warn("the index is damaged, the directories are read instead", "mailbox", m.name, "part", part, "err", err)
+	}
+}
+
 // startAnew writes the index of snap in the place of one in which others have recorded
 // nobody knows what, and returns the snapshot in which everything has changed now. The
 // index is locked.
@@ -77,6 +90,7 @@ func (s *Snapshot) copied() *Snapshot {
 			p.mu.Unlock()
 			c.names.Store(p.names.Load())
 			c.lazy.Store(p.lazy.Load())
+			c.blind.Store(p.blind.Load())
 			pages[k] = c.finish()
 		}
 		dirs[i] = newDir(pages)

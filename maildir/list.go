@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io/fs"
-	"maps"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -52,12 +50,51 @@ type lines struct {
 	hashTable       // of the base names, in the order of the lines
 	uids      []UID // by number of the line
 	doubled   UID   // the highest of a line whose base name had another UID before; valid once the table is built
-	// guids holds the GUIDs of messages whose base name is not their GUID.
-	guids map[UID]string
+	guids     guids // of messages whose base name is not their GUID
+}
+
+// guids holds the GUIDs of some messages, in pieces of text: most are of lines whose
+// message is gone, and there may be millions of them.
+type guids struct {
+	uids   []UID // ascending
+	at     []uint32
+	pieces [][]byte // each GUID behind its length
+}
+
+// A GUID is a name, mostly; more than mostGUIDs of text are not held.
+const (
+	longestGUID = 255
+	guidPiece   = 1 << 16
+	mostGUIDs   = 64 << 20
+)
+
+func (g *guids) add(u UID, guid string) {
+	last := len(g.pieces) - 1
+	if len(guid) > longestGUID || len(g.uids) > 0 && u <= g.uids[len(g.uids)-1] {
+		return
+	}
+	if last < 0 || len(g.pieces[last])+1+len(guid) > guidPiece {
+		if last++; last == mostGUIDs/guidPiece {
+			return
+		}
+		g.pieces = append(g.pieces, nil)
+	}
+	g.uids, g.at = append(g.uids, u), append(g.at, uint32(last*guidPiece+len(g.pieces[last])))
+	g.pieces[last] = append(append(g.pieces[last], byte(len(guid))), guid...)
+}
+
+// of returns the GUID of u, if it is held.
+func (g *guids) of(u UID) string {
+	i, ok := slices.BinarySearch(g.uids, u)
+	if !ok {
+		return ""
+	}
+	text := g.pieces[g.at[i]/guidPiece][g.at[i]%guidPiece:]
+	return string(text[1 : 1+int(text[0])])
 }
 
 func newLines(n int) *lines {
-	t := &lines{hashTable: hashTable{seed: maphash.MakeSeed(), hashes: make([]uint64, 0, n)}, uids: make([]UID, 0, n), guids: map[UID]string{}}
+	t := &lines{hashTable: hashTable{seed: maphash.MakeSeed(), hashes: make([]uint64, 0, n)}, uids: make([]UID, 0, n)}
 	vfs.Prefault(t.hashes)
 	vfs.Prefault(t.uids)
 	return t
@@ -94,19 +131,23 @@ func (t *lines) enter(e uidlist.Entry) {
 		return
 	}
 	if g, ok := e.Field('G'); ok {
-		t.guids[UID(e.UID)] = strings.Clone(g)
+		t.guids.add(UID(e.UID), g)
 	}
 }
 
 // only returns t without the lines for whose UID keep is false.
 func (t *lines) only(keep func(UID) bool) *lines {
-	n := &lines{hashTable: hashTable{seed: t.seed}, guids: t.guids}
+	n := &lines{hashTable: hashTable{seed: t.seed}}
 	for i, u := range t.uids {
 		if keep(u) {
 			n.hashes, n.uids = append(n.hashes, t.hashes[i]), append(n.uids, u)
 		}
 	}
-	maps.DeleteFunc(n.guids, func(u UID, _ string) bool { return !keep(u) })
+	for _, u := range t.guids.uids {
+		if keep(u) {
+			n.guids.add(u, t.guids.of(u))
+		}
+	}
 	return n
 }
 
@@ -137,7 +178,7 @@ func (l *list) guid(u UID) string {
 	if l.lines == nil {
 		return ""
 	}
-	return l.lines.guids[u]
+	return l.lines.guids.of(u)
 }
 
 // fresh forgets all lines.
@@ -145,17 +186,15 @@ func (l *list) fresh(n int) {
 	l.lines, l.some, l.searches, l.recalled = newLines(n), nil, 0, false
 }
 
-// enter adds lines, unless they will be loaded all at once.
-func (l *list) enter(entries []uidlist.Entry) {
+// enter adds a line, unless they will be loaded all at once.
+func (l *list) enter(e uidlist.Entry) {
 	l.some = nil
 	if l.lines == nil {
 		return
 	}
 	l.lines.index()
 	old := l.lines.doubled
-	for _, e := range entries {
-		l.lines.enter(e)
-	}
+	l.lines.enter(e)
 	l.again = l.again || l.lines.doubled != old
 }
 
@@ -413,7 +452,11 @@ func (l *list) mark() uint32 {
 }
 
 func (l *list) readTail() error {
-	t, st, err := l.file.ReadTail(l.size, uint32(l.next()-1))
+	fresh := false
+	t, st, err := l.file.ReadTail(l.size, uint32(l.next()-1), func(e uidlist.Entry) {
+		fresh = true
+		l.enter(e)
+	})
 	if err != nil {
 		return err
 	}
@@ -421,10 +464,9 @@ func (l *list) readTail() error {
 	l.size += t.Size
 	l.count += t.Lines
 	l.head.Next = max(l.head.Next, t.Next)
-	l.foreign = l.foreign || len(t.Entries) > 0
-	l.searched = l.searched && len(t.Entries) == 0
+	l.foreign = l.foreign || fresh
+	l.searched = l.searched && !fresh
 	l.damaged = t.Damage.Any()
-	l.enter(t.Entries)
 	return nil
 }
 
@@ -461,7 +503,9 @@ func (l *list) append(dir vfs.Dir, entries []uidlist.Entry) error {
 	}
 	l.size, l.stat = st.Size, st
 	l.count += len(entries)
-	l.enter(entries)
+	for _, e := range entries {
+		l.enter(e)
+	}
 	l.head.Next = max(l.head.Next, entries[len(entries)-1].UID+1)
 	return nil
 }
@@ -487,23 +531,55 @@ func (l *list) compact(dir vfs.Dir, keep func(UID) bool) error {
 	return nil
 }
 
-// rewrite replaces the file by what edit makes of its entries, durably. The
-// lock is held.
-func (l *list) rewrite(dir vfs.Dir, edit func([]uidlist.Entry) []uidlist.Entry) error {
-	if err := l.load(dir); err != nil {
-		return err
-	}
-	var p uidlist.List
+// rewrite replaces the file by what edit makes of its entries, durably: it gets one
+// after the other, their strings valid during the call, and then none once, and writes
+// what is to be there, UIDs ascending and below that of head. The lock is held, and the
+// lines are loaded.
+func (l *list) rewrite(dir vfs.Dir, edit func(e uidlist.Entry, write func(uidlist.Entry) error) error) error {
 	if l.file != nil {
-		var err error
-		if p, _, err = l.file.Read(); err != nil && !errors.Is(err, uidlist.ErrHeader) {
+		if st, err := l.file.Stat(); err != nil {
 			return err
+		} else if st != l.stat {
+			return fmt.Errorf("%w: %w", ErrBusy, uidlist.ErrChanged) // the next look reads it
 		}
 	}
-	p.Header = l.head
-	p.Entries = edit(p.Entries)
-	if _, err := uidlist.Rewrite(dir, &p); err != nil {
+	head := l.head
+	_, err := uidlist.RewriteEach(dir, &head, func(write func(uidlist.Entry) error) error {
+		if err := l.each(func(e uidlist.Entry) error { return edit(e, write) }); err != nil {
+			return err
+		}
+		return edit(uidlist.Entry{}, write)
+	})
+	if err != nil {
 		return err
 	}
+	l.lines = nil // not twice in memory
 	return l.readAll(dir)
+}
+
+// each yields the entries of the file but those whose base name comes again below. The
+// lines are loaded.
+func (l *list) each(yield func(uidlist.Entry) error) (err error) {
+	if l.file == nil {
+		return nil
+	}
+	l.lines.index()
+	_, _, rerr := l.file.Each(func(e uidlist.Entry) {
+		i := l.lines.find(maphash.String(l.lines.seed, e.Base))
+		if err == nil && (i < 0 || l.lines.uids[i] == UID(e.UID)) {
+			err = yield(e)
+		}
+	})
+	if rerr != nil && !errors.Is(rerr, uidlist.ErrHeader) {
+		return rerr
+	}
+	return err
+}
+
+// keepAll is rewrite's edit that changes nothing.
+func keepAll(e uidlist.Entry, write func(uidlist.Entry) error) error {
+	if e.UID == 0 {
+		return nil
+	}
+	return write(e)
 }

@@ -19,6 +19,7 @@ func (m *Mailbox) takeTail(snap *Snapshot) (*Snapshot, error) {
 	if h.file.Torn {
 		// What was given there is not known.
 		h.state.ModSeq = max(h.state.ModSeq, h.state.Ceiling)
+		m.host.opt.Log.Warn("the end of the index is damaged, what another process has recorded there is lost", "mailbox", m.name)
 	}
 	switch {
 	case errors.Is(err, index.ErrReplaced):

@@ -83,7 +83,7 @@ func (m *Mailbox) backup(img *index.Image) bool {
 	if f.Lock(context.Background()) != nil {
 		return false // nor can it be made this folder's
 	}
-	img, err := f.Load()
+	img, err := f.Peek() // floor is to find what is torn
 	return err == nil && m.copied(img)
 }
 
@@ -109,6 +109,7 @@ func (m *Mailbox) skipUIDs(s *Snapshot, locked bool) error {
 		return err
 	}
 	next := uint32(min(max(uint64(s.Next)+passed, uint64(l.next()))+restoredGap, uidlist.MaxUID+1))
+	h.skipped = true
 	m.host.opt.Log.Warn("the folder comes from a backup, UIDs are skipped", "mailbox", m.name, "uidnext", next)
 	if !locked { // the index says it then, and the list, which is behind, is mended as soon as it can be
 		h.skipTo = next
@@ -119,7 +120,7 @@ func (m *Mailbox) skipUIDs(s *Snapshot, locked bool) error {
 	if l.head.Next = next; l.damaged {
 		return nil // it will be mended
 	}
-	err := l.rewrite(m.control, func(entries []uidlist.Entry) []uidlist.Entry { return entries })
+	err := l.rewrite(m.control, keepAll)
 	if err != nil {
 		l.head.Next = was // as the file has it
 	}

@@ -222,7 +222,7 @@ func (m *Mailbox) save(closing bool) {
 		h.state, h.saved = st, now
 	}
 	h.file.Unlock()
-	if m.disorder {
+	if m.disorder && !s.blind() {
 		m.rewrite()
 	}
 	m.compact()

@@ -106,7 +106,7 @@ type page struct {
 	// reads them. At least one of the two there is, always.
 	names atomic.Pointer[[]byte]
 	lazy  atomic.Pointer[index.Names]
-	blind atomic.Bool // lazy has failed
+	blind atomic.Bool // lazy has failed, here or in a page that this was made of: some have no name
 
 	mu    sync.Mutex // guards Facts of recs, and newer; innermost, never held over I/O
 	newer bool       // Facts were learned that the index does not have

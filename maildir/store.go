@@ -29,7 +29,7 @@ type Store struct {
 // not exist. The Host's locks and file system stand in for those of c. What a
 // process left of a change of folders that was killed is put right first.
 func (h *Host) Open(c tree.Config) (*Store, error) {
-	c.Lock, c.Open, c.Seed, c.Journal = h.locks.Lock, h.opt.Open, seed, journal{h}
+	c.Lock, c.Open, c.Seed, c.Journal, c.Log = h.locks.Lock, h.opt.Open, seed, journal{h}, h.opt.Log
 	s := &Store{host: h, cfg: c}
 	s.cfg.Slot = func() (func(), error) { return s.slot(context.Background()) }
 	leave, err := s.slot(context.Background())

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"imapd/maildir/index"
 	"imapd/maildir/intents"
 	"imapd/maildir/keywords"
 	"imapd/maildir/uidlist"
@@ -410,6 +411,9 @@ func (m *Mailbox) survey(snap *Snapshot, before stamp) (survey, error) {
 			return survey{}, err
 		}
 		sv, err := m.scan(snap, skip)
+		if snap.blind() {
+			m.rotten("names", index.ErrDamaged)
+		}
 		if err != nil {
 			return sv, err
 		}

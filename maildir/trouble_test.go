@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"imapd/maildir/faultfs"
+	"imapd/maildir/intents"
 	"imapd/maildir/tree"
 	"imapd/maildir/uidlist"
 )
@@ -234,6 +235,19 @@ func TestControlDirectory(t *testing.T) {
 	lists, err := filepath.Glob(filepath.Join(control, "*", "dovecot-uidlist"))
 	if err != nil || len(lists) != 1 {
 		t.Errorf("UID lists below the control directory: %q %v", lists, err)
+	}
+	// What is noted of a MOVE is beside the list, and found there.
+	held := b.intend(intents.Intent{Kind: intents.Move, Target: ".", Steps: []intents.Step{{From: "9.h:2,", To: "9.h"}}})
+	held.Close() // and killed
+	notes, err := filepath.Glob(filepath.Join(control, "*", intents.Name))
+	if err != nil || len(notes) != 1 || exists(b.dir, intents.Name) {
+		t.Errorf("notes below the control directory: %q %v", notes, err)
+	}
+	b.restored = false // as a process that begins
+	b.clean = stamp{}
+	b.sync(Serve)
+	if intents.Waiting(b.control) {
+		t.Error("what was noted is still there")
 	}
 }
 

@@ -137,6 +137,20 @@ func TestAttackFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
+		{name: "list that is a hole", count: 1, make: func(t *testing.T, dir string) {
+			write(t, dir+"/dovecot-uidlist", "3 V1 N9 G"+x("0a", 16)+"\n7 :2.real\n")
+			if err := os.Truncate(dir+"/dovecot-uidlist", 1<<30-1); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{name: "list of messages that are gone", count: 1, make: func(t *testing.T, dir string) {
+			b := []byte("3 V1 N2\n") // without a GUID, so that it is written anew
+			for i := range 1 << 19 {
+				b = fmt.Appendf(b, "%d W%d G%032x :%d.M%dP1.host,S=%d\n", i+1, i, i, i, i, i)
+			}
+			write(t, dir+"/dovecot-uidlist", string(b))
+		}, spend: 128},
+		{name: "list of odd fields", count: 1, make: file("dovecot-uidlist", "3 V1 N2\n1 W\x00 :2.real\n")},
 		{name: "list of 1 MB", count: 1, make: file("dovecot-uidlist", "3 V1 N2\n"+x("1 :x\n", 200000)), spend: 64}, // read, mended, and read again
 		{name: "list of one line", count: 1, make: file("dovecot-uidlist", "3 V1 N2"+x(" Gx", 3<<20)), spend: 40},
 		{name: "keywords that are a FIFO", count: 1, make: func(t *testing.T, dir string) { node(t, dir+"/dovecot-keywords", syscall.S_IFIFO) }},

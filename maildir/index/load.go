@@ -76,6 +76,15 @@ const (
 // is not worth anything, at least not to this version. With the lock held, a torn batch
 // is cut off.
 func (f *File) Load() (*Image, error) {
+	img, err := f.Peek()
+	if err == nil && img.Torn && f.lock != nil {
+		err = f.cut()
+	}
+	return img, err
+}
+
+// Peek is Load for somebody who leaves the index as it is.
+func (f *File) Peek() (*Image, error) {
 	f.ours, f.fd = false, nil
 	fd, st, err := vfs.OpenRegular(f.Dir, Name)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENXIO) {
@@ -108,9 +117,7 @@ func (f *File) Load() (*Image, error) {
 	f.base, f.end = base, base+j.size
 	img.Copied = order.Uint64(f.head[64:]) != st.Ino
 	img.Touched = !j.written.IsZero() && wasTouched(&st, j.written)
-	if img.Torn = j.size < int64(n); img.Torn && f.lock != nil {
-		return img, f.cut()
-	}
+	img.Torn = j.size < int64(n)
 	return img, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -564,5 +565,38 @@ func TestSweepBuilt(t *testing.T) {
 	sweepBuilt(tmp, time.Now().Add(strayAge+time.Minute))
 	if isThere(tmp, "imapd-new.1") || !isThere(tmp, "else") {
 		t.Error("it stays, or something else went")
+	}
+}
+
+// What lies in the place of the counter's copy is not followed nor waited for, and keeps
+// nobody from his folder.
+func TestNextValidityWithoutCopy(t *testing.T) {
+	t.Parallel()
+	for what, put := range map[string]func(path string) error{
+		"a directory":               func(p string) error { return os.Mkdir(p, 0o700) },
+		"a FIFO":                    func(p string) error { return unix.Mkfifo(p, 0o600) },
+		"a link":                    func(p string) error { return os.Symlink("target", p) },
+		"a link that leads nowhere": func(p string) error { return os.Symlink("nowhere", p) },
+	} {
+		root := t.TempDir()
+		makeFolders(t, root, ".")
+		if err := errors.Join(os.WriteFile(root+"/target", []byte("00000007"), 0o600), put(root+"/"+validityName)); err != nil {
+			t.Fatal(err)
+		}
+		var log strings.Builder
+		tree := open(t, Config{Root: root, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		first, err := tree.NextValidity()
+		if err != nil || time.Since(time.Unix(int64(first), 0)) > time.Hour {
+			t.Errorf("%s: UIDVALIDITY %d, %v", what, first, err)
+		}
+		if next, err := tree.NextValidity(); err != nil || next != first+1 {
+			t.Errorf("%s: UIDVALIDITY %d after %d, %v", what, next, first, err)
+		}
+		if !strings.Contains(log.String(), root+"/"+validityName) {
+			t.Errorf("%s: the log says %q", what, log.String())
+		}
+		if b, _ := os.ReadFile(root + "/target"); string(b) != "00000007" {
+			t.Errorf("%s was followed: %q", what, b)
+		}
 	}
 }

@@ -31,6 +31,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -120,6 +121,9 @@ type Config struct {
 	Journal Journal
 	// Open opens a directory; nil means vfs.Open.
 	Open func(path string) (vfs.Dir, error)
+	// Log gets what an administrator has to look at and nobody else notices. Nil means
+	// nobody.
+	Log *slog.Logger
 }
 
 // A Tree is the folders of one user. It holds no file open and is safe for use
@@ -140,6 +144,7 @@ type Tree struct {
 	seed                 func(vfs.Dir, uint32) error
 	journal              Journal
 	open                 func(string) (vfs.Dir, error)
+	log                  *slog.Logger // or nil
 }
 
 // Open finds out what cfg leaves open and returns the tree. It creates nothing;
@@ -150,6 +155,7 @@ func Open(cfg Config) (*Tree, error) {
 	t := &Tree{
 		root: filepath.Clean(cfg.Root), control: filepath.Clean(cfg.Control), index: filepath.Clean(cfg.Index),
 		layout: cfg.Layout, separator: cfg.Separator, prefix: cfg.Prefix, lock: cfg.Lock, slot: cfg.Slot, seed: cfg.Seed, journal: cfg.Journal, open: cfg.Open,
+		log: cfg.Log,
 	}
 	t.inbox = filepath.Join(t.root, cfg.Inbox)
 	if t.inbox != t.root && (t.layout != FS || !filepath.IsLocal(cfg.Inbox)) {

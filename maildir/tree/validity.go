@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"imapd/maildir/vfs"
 )
 
@@ -36,7 +38,20 @@ func (t *Tree) NextValidity() (uint32, error) {
 	if err := base.Sync(); err != nil {
 		return 0, err
 	}
-	return v, writeValidity(base, v)
+	err = writeValidity(base, v)
+	if noRegular(err) { // the counter is right without it
+		if t.log != nil {
+			t.log.Warn("something else is in the place of the copy of the UIDVALIDITY counter", "err", err)
+		}
+		err = nil
+	}
+	return v, err
+}
+
+// noRegular reports whether err says that a name is that of a directory, a link, a FIFO
+// or a device, none of which is followed or waited for.
+func noRegular(err error) bool {
+	return errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENXIO)
 }
 
 // takeValidity renames the counter.

@@ -1,20 +1,27 @@
 package uidlist
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"imapd/maildir/vfs"
 )
 
-// maxSize is the largest list that is read: about 16 million messages.
-const maxSize = 1 << 30
+// maxSize is the largest list that is read, and maxLines how many lines of it are: five
+// million messages whose names have 200 octets. Each line costs memory, also that of a
+// message that is gone.
+const (
+	maxSize  = 1 << 30
+	maxLines = 1 << 23
+)
 
 // ErrTorn says that nothing can be appended because the file is empty or does
 // not end in a LF: read it again under the lock, and Rewrite it.
@@ -111,55 +118,22 @@ func (f *File) Mark(size int64) (uint32, error) {
 	return crc32.Checksum(b[:2*n], crc32.MakeTable(crc32.Castagnoli)), nil
 }
 
-// Read parses the whole file. The Stat is from before the read. The error is
-// ErrHeader as from Parse, or that of the read.
-func (f *File) Read() (List, Stat, error) {
-	b, st, err := f.from(0)
-	if err != nil {
-		return List{}, st, err
-	}
-	l, err := Parse(b)
-	if err != nil {
-		err = fmt.Errorf("%s: %w", f.path, err)
-	}
-	return l, st, err
-}
-
-// ReadTail parses what follows the first size octets, which were read before,
-// up to the UID after. A file that has shrunk is not the one that was read:
-// it fails with ErrTorn.
-func (f *File) ReadTail(size int64, after uint32) (Tail, Stat, error) {
-	b, st, err := f.from(size)
-	if err != nil {
-		return Tail{}, st, err
-	}
-	return ParseTail(b, after), st, nil
-}
-
-func (f *File) from(off int64) ([]byte, Stat, error) {
-	st, err := f.readable()
-	if err != nil {
-		return nil, st, err
-	}
-	if st.Size < off {
-		return nil, st, fmt.Errorf("%s: %w", f.path, ErrTorn)
-	}
-	b := make([]byte, st.Size-off)
-	n, err := vfs.ReadFullAt(f.fd, b, off)
-	if err != nil && err != io.EOF {
-		return nil, st, &os.PathError{Op: "read", Path: f.path, Err: err}
-	}
-	return b[:n], st, nil
-}
-
-// ReadFile opens, parses and closes the list of dir.
+// ReadFile opens, reads and closes the list of dir, and keeps all of it in memory. The
+// error is ErrHeader as from Parse, or that of the read.
 func ReadFile(dir vfs.Dir) (List, Stat, error) {
 	f, err := Open(dir)
 	if err != nil {
 		return List{}, Stat{}, err
 	}
 	defer f.Close()
-	return f.Read()
+	var p parser
+	l, st, err := f.Each(func(e Entry) {
+		p.entries = append(p.entries, Entry{e.UID, strings.Clone(e.Base), strings.Clone(e.Extra)})
+	})
+	p.damage.Renumber = l.Damage.Renumber
+	p.unique()
+	l.Entries, l.Damage.Renumber = p.entries, p.damage.Renumber
+	return l, st, err
 }
 
 // Append adds entries, UIDs ascending and above all in the file, to the list of
@@ -245,10 +219,15 @@ func check(e Entry) error {
 	if e.UID == 0 || e.UID > MaxUID || !ValidBase(e.Base) {
 		return fmt.Errorf("dovecot-uidlist: no entry: uid %d, name %q", e.UID, e.Base)
 	}
-	if e.Extra != "" && (e.Extra[0] != ' ' || !plain(e.Extra)) {
+	if !plainFields(e.Extra) {
 		return fmt.Errorf("dovecot-uidlist: no fields: %q", e.Extra)
 	}
 	return nil
+}
+
+// plainFields reports whether extra can stand behind a UID.
+func plainFields(extra string) bool {
+	return extra == "" || extra[0] == ' ' && plain(extra)
 }
 
 func plain(s string) bool {
@@ -305,31 +284,61 @@ const tmpName = Name + ".tmp"
 // none, and is then the list that is in the file: Version, Size, Lines and
 // Damage say so. The Stat is that of the new file.
 func Rewrite(dir vfs.Dir, l *List) (Stat, error) {
-	if l.Validity == 0 {
-		return Stat{}, errors.New("dovecot-uidlist: no UIDVALIDITY to write")
-	}
-	for _, e := range l.Entries {
-		if err := check(e); err != nil {
-			return Stat{}, err
-		}
-	}
-	if l.GUID == "" {
-		l.GUID = NewGUID()
-	}
 	if n := len(l.Entries); n > 0 && l.Next <= l.Entries[n-1].UID {
 		l.Next = l.Entries[n-1].UID + 1
 	}
-	l.Next = max(l.Next, 1)
-	b := l.Encode()
-	st, err := replace(dir, func(w io.Writer) error {
-		_, err := w.Write(b)
-		return err
+	st, err := RewriteEach(dir, &l.Header, func(write func(Entry) error) error {
+		for _, e := range l.Entries {
+			if err := check(e); err != nil {
+				return err
+			}
+			if err := write(e); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return Stat{}, err
 	}
-	l.Version, l.Size, l.Lines, l.Damage = 3, int64(len(b)), len(l.Entries), Damage{}
+	l.Size, l.Lines, l.Damage = st.Size, len(l.Entries), Damage{}
 	return st, nil
+}
+
+// RewriteEach is Rewrite for a list that is in memory nowhere: each writes its entries,
+// UIDs ascending and below h.Next, and ends with the error that it gets. Fields of
+// theirs that no list can have are left out.
+func RewriteEach(dir vfs.Dir, h *Header, each func(write func(Entry) error) error) (Stat, error) {
+	if h.Validity == 0 {
+		return Stat{}, errors.New("dovecot-uidlist: no UIDVALIDITY to write")
+	}
+	if h.GUID == "" {
+		h.GUID = NewGUID()
+	}
+	h.Version, h.Next = 3, max(h.Next, 1)
+	return replace(dir, func(w io.Writer) error {
+		out := bufio.NewWriterSize(w, streamBuffer)
+		out.Write(h.AppendHeader(nil)) // an error sticks
+		last, line := uint32(0), []byte(nil)
+		err := each(func(e Entry) error {
+			if !plainFields(e.Extra) {
+				e.Extra = ""
+			}
+			if err := check(e); err != nil {
+				return err
+			}
+			if e.UID <= last || e.UID >= h.Next {
+				return fmt.Errorf("dovecot-uidlist: uid %d between %d and %d", e.UID, last, h.Next)
+			}
+			last, line = e.UID, AppendEntry(line[:0], e)
+			_, err := out.Write(line)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return out.Flush()
+	})
 }
 
 // replace writes the new file beside the old one, so that a crash leaves one

@@ -31,22 +31,10 @@ func Parse(data []byte) (List, error) {
 
 // A Tail is what was appended to a list since it was read.
 type Tail struct {
-	Entries []Entry // UIDs ascending, base names unique among them
-	Size    int64   // octets understood; add them to List.Size
-	Lines   int
-	Next    uint32 // above after and every UID mentioned
-	Damage  Damage // Torn, Bad, Renumber and More
-}
-
-// ParseTail reads the lines that were appended behind List.Size octets of a
-// list of version 3. Lines with a UID up to after are skipped. A base name that
-// the list has already belongs to the new UID from now on. It keeps no
-// reference to data.
-func ParseTail(data []byte, after uint32) Tail {
-	after = min(after, MaxUID)
-	p := parser{skip: after, last: after, next: after + 1}
-	p.lines(data)
-	return Tail{Entries: p.entries, Size: p.size, Lines: p.count, Next: p.next, Damage: p.damage}
+	Size   int64 // octets understood; add them to List.Size
+	Lines  int
+	Next   uint32 // above after and every UID mentioned
+	Damage Damage // Torn, Bad, Renumber and More
 }
 
 // cutLine splits data behind its first LF; line comes without LF and CR.
@@ -86,6 +74,7 @@ func (l *List) parseHeader(line string) error {
 }
 
 func (l *List) headerFields(rest string) {
+	var extra strings.Builder
 	for _, f := range strings.Fields(rest) {
 		switch f[0] {
 		case 'V':
@@ -97,9 +86,10 @@ func (l *List) headerFields(rest string) {
 				l.GUID = f[1:]
 			}
 		default:
-			l.Extra += " " + f
+			extra.WriteString(" " + f)
 		}
 	}
+	l.Extra = extra.String()
 	l.Damage.NoGUID = l.GUID == ""
 }
 
@@ -290,14 +280,15 @@ func (p *parser) renumber(base string) {
 // name) that another entry was appended to, whose own digits and fields end
 // left. It reports false if this is one entry with an odd name.
 func (p *parser) glued(uid uint32, left, base string) bool {
-	extra := ""
+	fields := left
 	for {
 		i := strings.LastIndexByte(left, ' ')
 		if i < 0 || i+1 == len(left) || left[i+1] < 'A' || left[i+1] > 'Z' {
 			break
 		}
-		left, extra = left[:i], left[i:]+extra
+		left = left[:i]
 	}
+	extra := fields[len(left):]
 	if left == "" || left[len(left)-1] < '0' || left[len(left)-1] > '9' {
 		return false
 	}

@@ -165,14 +165,14 @@ func TestTail(t *testing.T) {
 		if n := len(l.Entries); n > 0 {
 			last = l.Entries[n-1].UID
 		}
-		tail := ParseTail(data[l.Size:], last)
-		all := slices.Concat(l.Entries, tail.Entries)
+		tail, more := parseTail(data[l.Size:], last)
+		all := slices.Concat(l.Entries, more)
 		if l.Size+tail.Size != int64(len(data)) || l.Lines+tail.Lines != 3 || len(all) != 3 || all[2].UID != 30 || tail.Damage.Any() {
 			t.Fatalf("cut at %d: %+v then %+v", cut, l, tail)
 		}
 	}
-	tail := ParseTail([]byte("29 :x\n30 :y\n31 W5 :z\n33"), 30)
-	if want := []Entry{{31, "z", " W5"}}; !slices.Equal(tail.Entries, want) || tail.Damage.Torn != 2 || tail.Damage.Renumber != nil || tail.Next != 32 {
+	tail, entries := parseTail([]byte("29 :x\n30 :y\n31 W5 :z\n33"), 30)
+	if want := []Entry{{31, "z", " W5"}}; !slices.Equal(entries, want) || tail.Damage.Torn != 2 || tail.Damage.Renumber != nil || tail.Next != 32 {
 		t.Errorf("%+v", tail)
 	}
 }
