@@ -294,7 +294,7 @@ func (m *Mailbox) importIndex() indexed {
 	if len(names) == 0 || m.list.file == nil {
 		return in
 	}
-	_, _, err = m.list.file.Each(func(e uidlist.Entry) {
+	_, _, err := m.list.file.Each(func(e uidlist.Entry) {
 		if all := names[e.UID]; len(all) > 0 {
 			in.keywords[strings.Clone(e.Base)] = all
 		} else {
