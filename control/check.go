@@ -77,10 +77,15 @@ func Complain(stdio *Stdio, messages ...string) {
 // directory that this user cannot reach.
 func Check(conf *config.Config, open config.Opener) []error {
 	var wrong []error
-	certs, err := LoadCertificates(conf, open, slog.New(slog.DiscardHandler))
-	if err != nil {
+	if _, err := LoadCertificates(conf, open, slog.New(slog.DiscardHandler)); err != nil {
 		wrong = append(wrong, err)
 	}
+	return append(wrong, checkOthers(conf, open)...)
+}
+
+// checkOthers is Check but for certificates.
+func checkOthers(conf *config.Config, open config.Opener) []error {
+	var wrong []error
 	unreadable := readable(open, conf.PasswdFile)
 	if unreadable != nil {
 		wrong = append(wrong, at(conf, "sasl_passwd_file", unreadable))
@@ -90,7 +95,7 @@ func Check(conf *config.Config, open config.Opener) []error {
 		wrong = append(wrong, at(conf, "sasl_saslauthd_path", fmt.Errorf("%s is a directory; the socket in it is %[1]s/mux", filepath.Clean(conf.SaslauthdPath))))
 	}
 	for _, a := range conf.Listen {
-		if conf.Where("listen") != "" && a.TLS && certs == nil && err == nil {
+		if conf.Where("listen") != "" && a.TLS && len(conf.TLSServerCert) == 0 {
 			wrong = append(wrong, at(conf, "listen", fmt.Errorf("%v: %w", a, ErrNoCertificate)))
 		}
 	}
