@@ -81,7 +81,7 @@ func serveAs(what string, stdio *Stdio) int {
 	anyPort(conf)
 	log := OpenLog(conf, start, stdio)
 	defer log.Close()
-	certs, err := LoadCertificates(conf, config.Open, log.Logger)
+	certs, err := FirstCertificates(StartListen, conf, &Options{}, config.Open, log.Logger)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return ExitConfig

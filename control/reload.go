@@ -92,7 +92,9 @@ func (r *Reloader) read() (conf *config.Config, certs *Certificates, kept []stri
 		if certs, kept, broken = r.Certificates.succeed(conf, r.Stdio.Open, r.Log); broken != nil {
 			wrong = append(wrong, broken)
 		}
-		wrong = append(wrong, checkOthers(conf, r.Stdio.Open)...)
+		for _, f := range checkOthers(conf, r.Stdio.Open) {
+			wrong = append(wrong, f.err)
+		}
 	}
 	if err != nil && len(wrong) == 0 {
 		wrong = append(wrong, err)

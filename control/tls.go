@@ -40,34 +40,19 @@ type Certificates struct {
 	blind    bool       // there are directories that cannot be watched
 }
 
-// LoadCertificates reads the certificates that conf names, opening the files by
-// open. It returns nil where conf names none. log is told when changed files cannot
-// be used.
-func LoadCertificates(conf *config.Config, open config.Opener, log *slog.Logger) (*Certificates, error) {
-	return load(conf, newCertificates(conf, open, log))
-}
-
-// FirstCertificates is LoadCertificates at the start. A process that serves one client
-// may never need them for TLS: the files are read while they can be, and what is wrong
-// with them is found when the client does want it. To make sense of a certificate and
-// its key is a tenth of what it costs to start such a process.
+// FirstCertificates reads the certificates that conf names, opening the files by open.
+// It returns nil where conf names none. log is told when changed files cannot be used.
+//
+// A process that serves one client may never need them for TLS: the files are read
+// while they can be, and what is wrong with them is found when the client does want
+// it. To make sense of a certificate and its key is a tenth of what it costs to start
+// such a process.
 func FirstCertificates(start Start, conf *config.Config, o *Options, open config.Opener, log *slog.Logger) (*Certificates, error) {
 	c := newCertificates(conf, open, log)
-	c.late = start == StartInetd && !o.TLS
-	return load(conf, c)
-}
-
-func newCertificates(conf *config.Config, open config.Opener, log *slog.Logger) *Certificates {
-	c := &Certificates{cert: conf.TLSServerCert, key: conf.TLSServerKey, names: conf.TLSServerNames, open: open, log: log}
-	c.conf = serverSide(conf, c.choose)
-	return c
-}
-
-// load has c read its files for the first time.
-func load(conf *config.Config, c *Certificates) (*Certificates, error) {
 	if len(c.cert) == 0 {
 		return nil, nil
 	}
+	c.late = start == StartInetd && !o.TLS
 	list, err := c.list()
 	if err != nil {
 		return nil, at(conf, "tls_server_names_dir", err)
@@ -83,7 +68,13 @@ func load(conf *config.Config, c *Certificates) (*Certificates, error) {
 	return c, nil
 }
 
-// succeed is LoadCertificates where c, which may be nil, has counted until now. kept
+func newCertificates(conf *config.Config, open config.Opener, log *slog.Logger) *Certificates {
+	c := &Certificates{cert: conf.TLSServerCert, key: conf.TLSServerKey, names: conf.TLSServerNames, open: open, log: log}
+	c.conf = serverSide(conf, c.choose)
+	return c
+}
+
+// succeed is FirstCertificates where c, which may be nil, has counted until now. kept
 // says, a line each, which certificates cannot be used; complain logs them. Nothing
 // can stand in for a certificate of tls_server_cert that c does not have: that is an
 // error.

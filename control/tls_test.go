@@ -50,7 +50,7 @@ func tlsConfig(t *testing.T, lines ...string) (*config.Config, *Certificates, st
 	dir := t.TempDir()
 	certificate(t, dir, "one.example")
 	conf := loadConfig(t, append(lines, "listen: imaps://127.0.0.1:1", "tls_server_cert: "+dir+"/cert.pem", "tls_server_key: "+dir+"/key.pem")...)
-	certs, err := LoadCertificates(conf, config.Open, discard)
+	certs, err := FirstCertificates(StartListen, conf, &Options{}, config.Open, discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestEachCertificate(t *testing.T) {
 	conf, _, dir := tlsConfig(t, "tls_server_names_dir: "+names)
 	var log strings.Builder
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	certs, err := LoadCertificates(conf, config.Open, logger)
+	certs, err := FirstCertificates(StartListen, conf, &Options{}, config.Open, logger)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestEachCertificate(t *testing.T) {
 	// At the start each fault is one.
 	write(t, names+"/bad.example.pem", "broken")
 	certificate(t, dir, "one.example")
-	if _, err := LoadCertificates(conf, config.Open, logger); err == nil || !strings.Contains(err.Error(), names+"/bad.example.pem") {
+	if _, err := FirstCertificates(StartListen, conf, &Options{}, config.Open, logger); err == nil || !strings.Contains(err.Error(), names+"/bad.example.pem") {
 		t.Errorf("at the start: %v", err)
 	}
 	var none *Certificates
