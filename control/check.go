@@ -65,17 +65,24 @@ func Test(conf *config.Config, file string, problems []config.Problem, open conf
 	return ExitOK
 }
 
-// Complain tells why imapd does not start: on standard error, and in syslog
-// where nobody sees that.
-func Complain(stdio *Stdio, messages ...string) {
-	for _, m := range messages {
-		fmt.Fprintln(os.Stderr, "imapd:", m)
+// Complain tells why imapd, started as start, does not start: on standard error, and
+// in syslog where nobody sees that. conf is what could be read of the configuration,
+// or nil: where the log would go to standard error in another form than that of a
+// person's, so does this.
+func Complain(stdio *Stdio, start Start, conf *config.Config, messages ...string) {
+	if conf == nil {
+		conf = config.Default()
 	}
-	if !stdio.Hidden && foreground() {
-		return
-	}
-	log := OpenLog(config.Default(), stdio.Start, stdio)
+	log := OpenLog(conf, start, stdio)
 	defer log.Close()
+	if !log.Stderr || conf.LogFormat != config.LogJSON {
+		for _, m := range messages {
+			fmt.Fprintln(os.Stderr, "imapd:", m)
+		}
+		if !stdio.Hidden && foreground() {
+			return
+		}
+	}
 	for _, m := range messages {
 		log.Error(m)
 	}
