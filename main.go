@@ -42,7 +42,7 @@ func run(stdio *control.Stdio, args []string) int {
 		err = control.Fits(o)
 	}
 	if err != nil {
-		control.Complain(stdio, err.Error())
+		control.Complain(stdio, stdio.Start, nil, err.Error())
 		fmt.Fprint(os.Stderr, control.Usage)
 		return control.ExitUsage
 	}
@@ -57,7 +57,7 @@ func run(stdio *control.Stdio, args []string) int {
 	}
 	stdio.Narrow(conf)
 	if err != nil {
-		control.Complain(stdio, control.Explain(conf, problems, stdio.Open, err)...)
+		control.Complain(stdio, start, conf, control.Explain(conf, problems, stdio.Open, err)...)
 		return control.ExitConfig
 	}
 	log := control.OpenLog(conf, start, stdio)

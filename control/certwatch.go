@@ -11,8 +11,12 @@ import (
 )
 
 // gatherCerts is how long changes of certificate files are let come together:
-// certificate and key are replaced one after the other.
-const gatherCerts = 200 * time.Millisecond
+// certificate and key are replaced one after the other. Where something happens in
+// their directory all the time, as where a log lies there, it is gatherMost.
+const (
+	gatherCerts = 200 * time.Millisecond
+	gatherMost  = 2 * time.Second
+)
 
 // backup is how often a handshake looks at files that are watched as well.
 const backup = time.Minute
@@ -70,12 +74,15 @@ func (w *certWatch) add(c *Certificates) {
 		dirs = append(dirs, c.names)
 	}
 	blind := false
-	for _, file := range c.files() {
-		dirs = append(dirs, filepath.Dir(file))
-		if real, err := filepath.EvalSymlinks(file); err == nil {
-			dirs = append(dirs, filepath.Dir(real))
-		} else if errors.Is(err, fs.ErrPermission) {
-			blind = true
+	list, _ := c.list() // refresh tells
+	for _, n := range list {
+		for _, file := range []string{n.cert, n.key} {
+			dirs = append(dirs, filepath.Dir(file))
+			if real, err := filepath.EvalSymlinks(file); err == nil {
+				dirs = append(dirs, filepath.Dir(real))
+			} else if errors.Is(err, fs.ErrPermission) {
+				blind = true
+			}
 		}
 	}
 	for _, dir := range dirs {
@@ -92,19 +99,29 @@ func (w *certWatch) add(c *Certificates) {
 func (w *certWatch) run(c *Certificates) {
 	quiet := time.NewTimer(gatherCerts)
 	defer quiet.Stop()
+	var first time.Time // event since the last look
+	happened := func() {
+		if first.IsZero() {
+			first = time.Now()
+		}
+		if time.Since(first) < gatherMost {
+			quiet.Reset(gatherCerts)
+		}
+	}
 	for {
 		select {
 		case _, ok := <-w.fs.Events:
 			if !ok {
 				return
 			}
-			quiet.Reset(gatherCerts)
+			happened()
 		case _, ok := <-w.fs.Errors: // events were dropped
 			if !ok {
 				return
 			}
-			quiet.Reset(gatherCerts)
+			happened()
 		case <-quiet.C:
+			first = time.Time{}
 			c.refresh()
 			w.add(c)
 		}

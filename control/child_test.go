@@ -82,7 +82,7 @@ func serveAs(what string, stdio *Stdio) int {
 	anyPort(conf)
 	log := OpenLog(conf, start, stdio)
 	defer log.Close()
-	certs, err := LoadCertificates(conf, config.Open, log.Logger)
+	certs, err := FirstCertificates(StartListen, conf, &Options{}, config.Open, log.Logger)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return ExitConfig
@@ -92,7 +92,7 @@ func serveAs(what string, stdio *Stdio) int {
 		fmt.Fprintln(os.Stderr, err)
 		return code
 	}
-	daemon, ctx := NewDaemon(context.Background(), log.Logger, stdio.Reloading(func() ([]string, error) { return nil, certs.Reload() }))
+	daemon, ctx := NewDaemon(context.Background(), log.Logger, stdio.Reloading(func() ([]string, error) { return nil, nil }))
 	if start != StartMaster {
 		defer Signals(daemon, start)()
 	}
@@ -249,6 +249,15 @@ func write(t *testing.T, name, text string) {
 	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // socketPair returns two ends of a unix socket pair, as files.

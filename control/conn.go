@@ -6,7 +6,7 @@
 //
 //   - Adopt takes a client's socket off the descriptors 0, 1 and 2 before
 //     anything, a panic of the runtime included, can write to it.
-//   - LoadCertificates reads keys that only root may read.
+//   - FirstCertificates reads keys that only root may read.
 //   - Open binds ports that only root may bind, then gives root up.
 //   - Run reads the first octet of a client.
 package control

@@ -21,7 +21,8 @@ type Daemon struct {
 }
 
 // A Reload reads the configuration again. Its error has a line for each fault; kept
-// says, a line each, what counts only after a restart.
+// says, a line each, what counts only after a restart, and for which certificates
+// those from before go on.
 type Reload func() (kept []string, err error)
 
 // NewDaemon returns a Daemon whose configuration is read again by reload, and a
@@ -33,8 +34,8 @@ func NewDaemon(parent context.Context, log *slog.Logger, reload Reload) (*Daemon
 
 // Reload reads the configuration and all that it names again, and serves new
 // connections by it. Where anything is wrong nothing changes; the error, which
-// is logged too, then says all that is, a line each. kept is what has changed and
-// counts only after a restart.
+// is logged too, then says all that is, a line each. kept is as Reload, the
+// type, has it.
 func (d *Daemon) Reload() (kept []string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -325,8 +325,7 @@ func mailTemplates(conf *config.Config) []string {
 	return templates
 }
 
-// confine takes from a worker all files that are not its user's mail. What is
-// to be made yet lies in a directory that is there.
+// confine takes from a worker all files that are not its user's mail.
 func (w *Worker) confine(identity []byte) error {
 	if !w.conf.Landlock {
 		return nil
@@ -335,11 +334,21 @@ func (w *Worker) confine(identity []byte) error {
 	if err := json.Unmarshal(identity, &who); err != nil {
 		return fmt.Errorf("identity: %w", err)
 	}
+	rights, err := WorkerRights(w.conf, who.Name, who.Home)
+	if err != nil {
+		return err
+	}
+	return confine(rights, w.log)
+}
+
+// WorkerRights returns what is left to the worker of the user name, whose home is home:
+// his mail. What is to be made yet lies in a directory that is there.
+func WorkerRights(conf *config.Config, name, home string) (privsep.Rights, error) {
 	rights := privsep.Rights{Offline: true}
-	for _, template := range mailTemplates(w.conf) {
-		dir, err := config.Expand(template, who.Name, who.Home)
+	for _, template := range mailTemplates(conf) {
+		dir, err := config.Expand(template, name, home)
 		if err != nil {
-			return err
+			return rights, err
 		}
 		for dir = filepath.Clean(dir); dir != "/"; dir = filepath.Dir(dir) {
 			if _, err := os.Stat(dir); err == nil {
@@ -347,9 +356,9 @@ func (w *Worker) confine(identity []byte) error {
 			}
 		}
 		if dir == "/" {
-			return fmt.Errorf("no directory on the way to %s is there", template)
+			return rights, fmt.Errorf("no directory on the way to %s is there", template)
 		}
 		rights.Write = append(rights.Write, dir)
 	}
-	return confine(rights, w.log)
+	return rights, nil
 }

@@ -11,8 +11,8 @@ import (
 
 // A Reloader reads the configuration and all that it names again. All of it is
 // checked and made ready before any of it counts, so that a broken one is
-// refused as a whole and the old one goes on. Whoever has come in keeps what he
-// came in by.
+// refused as a whole and the old one goes on; only of certificates each stands for
+// itself. Whoever has come in keeps what he came in by.
 type Reloader struct {
 	Options *Options
 	Start   Start
@@ -30,18 +30,14 @@ type Reloader struct {
 }
 
 // Reload is for NewDaemon.
-func (r *Reloader) Reload() (kept []string, err error) {
+func (r *Reloader) Reload() ([]string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	conf, err := r.read()
+	conf, certs, kept, err := r.read()
 	if err != nil {
 		return nil, err
 	}
 	changed := conf.Succeed(r.Config)
-	certs, err := LoadCertificates(conf, r.Stdio.Open, r.Log)
-	if err != nil {
-		return nil, err
-	}
 	apply, err := r.Prepare(conf, certs)
 	if err != nil {
 		return nil, err
@@ -55,6 +51,7 @@ func (r *Reloader) Reload() (kept []string, err error) {
 	if err := r.Stdio.hold(); err != nil {
 		r.Log.Error("other processes keep their configuration", "err", err)
 	}
+	certs.complain()
 	if _, daemon := r.Source.(*Listener); daemon {
 		certs.Watch()
 	}
@@ -77,8 +74,9 @@ func (r *Reloader) Close() {
 	r.Certificates.Close()
 }
 
-// read returns the configuration if nothing is wrong with it.
-func (r *Reloader) read() (*config.Config, error) {
+// read returns the configuration and its certificates if nothing is wrong with them
+// but what kept says of certificates.
+func (r *Reloader) read() (conf *config.Config, certs *Certificates, kept []string, err error) {
 	conf, problems, err := LoadConfig(r.Options, r.Start, r.Stdio.Open, nil)
 	var wrong []error
 	for _, p := range problems {
@@ -90,12 +88,18 @@ func (r *Reloader) read() (*config.Config, error) {
 	}
 	if conf != nil {
 		r.Stdio.Narrow(conf)
-		wrong = append(wrong, Check(conf, r.Stdio.Open)...)
+		var broken error
+		if certs, kept, broken = r.Certificates.succeed(conf, r.Stdio.Open, r.Log); broken != nil {
+			wrong = append(wrong, broken)
+		}
+		for _, f := range checkOthers(conf, r.Stdio.Open) {
+			wrong = append(wrong, f.err)
+		}
 	}
 	if err != nil && len(wrong) == 0 {
 		wrong = append(wrong, err)
 	}
-	return conf, errors.Join(wrong...)
+	return conf, certs, kept, errors.Join(wrong...)
 }
 
 // change has connections come in by t, at the addresses that its configuration names:

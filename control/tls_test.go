@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -49,7 +50,7 @@ func tlsConfig(t *testing.T, lines ...string) (*config.Config, *Certificates, st
 	dir := t.TempDir()
 	certificate(t, dir, "one.example")
 	conf := loadConfig(t, append(lines, "listen: imaps://127.0.0.1:1", "tls_server_cert: "+dir+"/cert.pem", "tls_server_key: "+dir+"/key.pem")...)
-	certs, err := LoadCertificates(conf, config.Open, discard)
+	certs, err := FirstCertificates(StartListen, conf, &Options{}, config.Open, discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,27 +134,17 @@ func TestTLS(t *testing.T) {
 		t.Errorf("got %q, %v", line, err)
 	}
 
-	// New files: at once after Reload, and by themselves when the next look is due.
-	certificate(t, dir, "two.example")
-	if err := certs.Reload(); err != nil {
-		t.Fatal(err)
-	}
-	if got := name(); got != "two.example" {
-		t.Errorf("got %s", got)
-	}
+	// New files count when the next look is due.
 	certificate(t, dir, "three.example")
 	certs.next.Store(0)
 	if got := name(); got != "three.example" {
 		t.Errorf("got %s", got)
 	}
-	// A broken file changes nothing, whether found or told.
+	// A broken file changes nothing.
 	write(t, dir+"/cert.pem", "no certificate")
 	certs.next.Store(0)
 	if got := name(); got != "three.example" {
 		t.Errorf("got %s", got)
-	}
-	if err := certs.Reload(); err == nil || name() != "three.example" {
-		t.Errorf("reload: %v", err)
 	}
 	if err := os.Remove(dir + "/key.pem"); err != nil {
 		t.Fatal(err)
@@ -168,6 +159,112 @@ func TestTLS(t *testing.T) {
 	}
 	if line, err := session.ReadString('\n'); line != "ping\n" {
 		t.Errorf("got %q, %v", line, err)
+	}
+}
+
+// TestEachCertificate holds that a file that cannot be used keeps no other from being
+// read, and takes nothing from the name that it is for.
+func TestEachCertificate(t *testing.T) {
+	t.Parallel()
+	names := t.TempDir()
+	named := func(file, name string) {
+		t.Helper()
+		dir := t.TempDir()
+		certificate(t, dir, name)
+		write(t, names+"/"+file, read(t, dir+"/cert.pem")+read(t, dir+"/key.pem"))
+	}
+	named("a.example.pem", "a1")
+	named("b.example.pem", "b1")
+	conf, _, dir := tlsConfig(t, "tls_server_names_dir: "+names)
+	var log strings.Builder
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	certs, err := FirstCertificates(StartListen, conf, &Options{}, config.Open, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := func(name string) string {
+		t.Helper()
+		cert, err := certs.choose(&tls.ClientHelloInfo{ServerName: name, SupportedVersions: []uint16{tls.VersionTLS13}, SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert.Leaf.Subject.CommonName
+	}
+	want := func(names map[string]string) {
+		t.Helper()
+		for name, want := range names {
+			if got := shown(name); got != want {
+				t.Errorf("%q gets %s, want %s", name, got, want)
+			}
+		}
+	}
+	logged := func(what ...string) {
+		t.Helper()
+		lines := strings.Split(strings.TrimSuffix(log.String(), "\n"), "\n")
+		if log.Len() == 0 {
+			lines = nil
+		}
+		for i, line := range lines {
+			if len(lines) != len(what) || !regexp.MustCompile(what[i]).MatchString(line) {
+				t.Errorf("logged %q, want %q", log.String(), what)
+				break
+			}
+		}
+		if len(lines) == 0 && len(what) > 0 {
+			t.Errorf("nothing is logged, want %q", what)
+		}
+		log.Reset()
+	}
+	want(map[string]string{"a.example": "a1", "b.example": "b1", "": "one.example"})
+	certs.refresh()
+	logged()
+
+	certificate(t, dir, "two.example")
+	write(t, names+"/a.example.pem", "broken")
+	write(t, names+"/bad.example.pem", "broken")
+	named("b.example.pem", "b2")
+	named("new.example.pem", "new")
+	certs.refresh()
+	want(map[string]string{"a.example": "a1", "b.example": "b2", "bad.example": "two.example", "new.example": "new", "": "two.example"})
+	broken := []string{"level=WARN .*not reloaded.* file=" + names + "/a.example.pem err=.*PEM", "level=WARN .*not reloaded.* file=" + names + "/bad.example.pem err=.*PEM"}
+	logged(append([]string{"certificate reloaded.* file=" + dir + "/cert.pem", "reloaded.* file=" + names + "/b.example.pem", "reloaded.* file=" + names + "/new.example.pem"}, broken...)...)
+	certs.refresh()
+	logged()
+
+	// So it is where somebody asks for it.
+	named("b.example.pem", "b3")
+	write(t, dir+"/key.pem", "broken")
+	next, kept, err := certs.succeed(conf, config.Open, logger)
+	if err != nil || len(kept) != 3 || !strings.Contains(kept[0], "tls_server_cert: certificate "+dir) || !strings.Contains(kept[2], names+"/bad.example.pem") {
+		t.Fatalf("%q, %v", kept, err)
+	}
+	certs = next
+	certs.complain()
+	logged("not reloaded.* file=" + dir + "/cert.pem key=" + dir + "/key.pem err=.*PEM")
+	want(map[string]string{"a.example": "a1", "b.example": "b3", "bad.example": "two.example", "": "two.example"})
+
+	// What is mended counts, what is taken away counts no more.
+	named("bad.example.pem", "good")
+	if err := os.Remove(names + "/a.example.pem"); err != nil {
+		t.Fatal(err)
+	}
+	certs.refresh()
+	want(map[string]string{"a.example": "two.example", "bad.example": "good"})
+	logged("reloaded.* file="+names+"/bad.example.pem", "dropped.* file="+names+"/a.example.pem")
+
+	// At the start each fault is one.
+	write(t, names+"/bad.example.pem", "broken")
+	certificate(t, dir, "one.example")
+	if _, err := FirstCertificates(StartListen, conf, &Options{}, config.Open, logger); err == nil || !strings.Contains(err.Error(), names+"/bad.example.pem") {
+		t.Errorf("at the start: %v", err)
+	}
+	var none *Certificates
+	if _, kept, err := none.succeed(conf, config.Open, logger); err != nil || len(kept) != 1 {
+		t.Errorf("TLS is new: %q, %v", kept, err)
+	}
+	write(t, dir+"/key.pem", "broken")
+	if _, _, err := none.succeed(conf, config.Open, logger); err == nil {
+		t.Error("a server without any certificate for most clients")
 	}
 }
 
@@ -226,7 +323,7 @@ func TestTLSEverywhere(t *testing.T) {
 func TestNoCertificate(t *testing.T) {
 	t.Parallel()
 	var none *Certificates
-	if none.Config() != nil || none.Reload() != nil {
+	if none.Config() != nil {
 		t.Error("something comes of nothing")
 	}
 	conf := loadConfig(t, "listen: imaps://127.0.0.1:1")

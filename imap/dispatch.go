@@ -29,6 +29,9 @@ func (s *Session) command() error {
 	if c := s.dec.Peek(); c != ' ' && c != '\r' && c != '\n' {
 		s.dec.Fail("tag") // "a+b": what cannot be echoed whole is not echoed
 	}
+	if first && s.in > 0 {
+		s.logTLS()
+	}
 	if err := s.dec.Err(); err != nil {
 		return s.untaggable(err, first)
 	}
@@ -178,6 +181,7 @@ func (s *Session) proxyV2() bool {
 //
 //go:noinline
 func (s *Session) proxied() error {
+	s.logTLS()
 	s.log.Log(s.ctx, control.LevelNotice, "PROXY header from a peer that is not in haproxy_trusted_networks")
 	return errProxied
 }

@@ -58,6 +58,7 @@ func (s *Session) about() slog.Attr {
 
 // logLogin notes that the session's user has come in.
 func (s *Session) logLogin(mech string) {
+	s.logTLS()
 	secret := s.tls || s.peer.ProxyTLS
 	control.LogLogin(s.log, control.Login{Host: s.peer.Host, User: s.user.Name, Mech: mech, TLS: secret, Session: s.id})
 }
@@ -104,9 +105,12 @@ func (s *Session) logInClear(mech string) {
 	control.LogBadLogin(s.log, control.BadLogin{Host: s.peer.Host, Mech: mech, Why: control.LoginInClear})
 }
 
-// logTLS notes that the session began under TLS, where it is we who speak it.
+// logTLS notes, once, that the session began under TLS, where it is we who speak it.
+// It does so when the client first says something, or has come in without: who makes
+// a handshake and goes looks whether the server lives, every two seconds for days.
 func (s *Session) logTLS() {
-	if t, ok := s.peer.Conn.(*tls.Conn); ok && s.peer.TLS {
+	if t, ok := s.peer.Conn.(*tls.Conn); ok && s.peer.TLS && !s.toldTLS {
+		s.toldTLS = true
 		control.LogTLS(s.log, s.peer.Host, s.id, t.ConnectionState())
 	}
 }

@@ -142,7 +142,6 @@ func (srv *Server) Serve(ctx context.Context, conn *control.Conn) {
 // begin counts s in, unless a shutdown notice keeps it out. stop ends the watch
 // for the end of its context.
 func (srv *Server) begin(s *Session) (stop func() bool) {
-	s.logTLS()
 	if srv.opt.Notices != nil {
 		srv.opt.Notices.Refresh()
 	}

@@ -53,6 +53,7 @@ type Session struct {
 	bad      int // bad commands: before login in all, after it in a row
 	tries    int // failed logins
 	idLogged bool
+	toldTLS  bool // the log has said that the session began under TLS
 	inClear  bool // the log has said of a login that was refused in the clear
 
 	giveUp time.Time // when wait gives a silent client up,

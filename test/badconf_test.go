@@ -2,6 +2,7 @@ package test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -224,5 +225,30 @@ func TestDirectoryOutOfReach(t *testing.T) {
 				t.Errorf("the socket is left behind: %v", err)
 			}
 		})
+	}
+}
+
+// TestBadConfigurationJSON holds that faults of the configuration are told in the form
+// that it wants for the log, where the log would be; to who tests it they are text.
+func TestBadConfigurationJSON(t *testing.T) {
+	t.Parallel()
+	dir := peer.TempDir(t)
+	conf := dir + "/imapd.conf"
+	write(t, conf, "configdirectory: "+dir+"\ntimuot: 5\nlog_format: json\ntimeout: soon\nsyslog_prefix: site\n")
+	r := finish(t, exec.Command(peer.Binary(t), "-l", "-C", conf))
+	lines := strings.SplitAfter(strings.TrimSuffix(r.err, "\n"), "\n")
+	var told []string
+	for _, line := range lines {
+		var object struct{ Level, Msg, Ident string }
+		if err := json.Unmarshal([]byte(line), &object); err != nil || object.Level != "ERROR" || object.Ident != "site/imap" {
+			t.Errorf("%q: %v", line, err)
+		}
+		told = append(told, object.Msg)
+	}
+	if r.code != 78 || len(told) < 2 || told[0] != conf+":2: unknown option timuot; did you mean timeout?" || !strings.HasPrefix(told[1], conf+":4: timeout: ") {
+		t.Errorf("exit %d, %q", r.code, told)
+	}
+	if r := finish(t, exec.Command(peer.Binary(t), "-t", "-C", conf)); r.code != 78 || !strings.Contains("\n"+r.err, "\n"+conf+":2: unknown option timuot") {
+		t.Errorf("-t: exit %d, %q", r.code, r.err)
 	}
 }

@@ -206,7 +206,7 @@ func TestContribS6(t *testing.T) {
 			service := filepath.Join(r.Dir, "service")
 			must(0, os.Mkdir(service, 0o755))(t)
 			text := contrib(t, "s6-run", "/usr/local/sbin/imapd", peer.Binary(t), "/etc/imapd.conf", conf)
-			must(0, os.WriteFile(service+"/run", []byte(text), 0o755))(t)
+			must(0, peer.Program(service+"/run", []byte(text)))(t)
 			waits, limit := fd, "20000"
 			if fd == "0" {
 				waits, limit = "3", "500"

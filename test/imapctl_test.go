@@ -404,6 +404,51 @@ listen: unix:/x
 	}
 }
 
+// TestImapctlCheckStranger holds that what root alone may read is no fault for who looks
+// at a configuration without being root, and that all else is looked at still.
+func TestImapctlCheckStranger(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	dir := peer.TempDir(t)
+	must(0, os.Chmod(dir, 0o755))(t)
+	conf, cert, key, passwd := dir+"/imapd.conf", peer.Certificate(t, dir), dir+"/key.pem", dir+"/passwd"
+	put(t, passwd, "jane:{PLAIN}x\n")
+	must(0, os.Chmod(cert, 0o644))(t)
+	must(0, os.Chmod(key, 0o600))(t)
+	must(0, os.Chmod(passwd, 0o600))(t)
+	put(t, conf, "configdirectory: "+dir+"\ncyrus_user: 12345\nlisten: unix:/x\nmaildir: "+dir+"/%u\nsasl_passwd_file: "+passwd+"\ntls_server_cert: "+cert+"\ntls_server_key: "+key+"\n")
+	run := func(uid uint32, name string, args ...string) result {
+		c := exec.Command(peer.Binary(t), args...)
+		c.Args[0] = name
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		return finish(t, c)
+	}
+	for _, uid := range []uint32{54321, 12345} {
+		notes := "note: " + conf + ":5: sasl_passwd_file: " + passwd + ": not checked: may not be read by uid " + fmt.Sprint(uid) + "\n"
+		notes = "note: " + conf + ":6: tls_server_cert: " + key + ": not checked: may not be read by uid " + fmt.Sprint(uid) + "\n" + notes
+		if r := run(uid, "imapctl", "check", conf); r.code != 0 || r.err != "" || r.out != notes+conf+": 0 errors, 0 warnings\n" {
+			t.Errorf("uid %d: exit %d, %q, %q", uid, r.code, r.out, r.err)
+		}
+		if r := run(uid, "imapd", "-t", "-C", conf); r.code != 0 || r.err != notes {
+			t.Errorf("uid %d: exit %d, %q", uid, r.code, r.err)
+		}
+	}
+	// Who starts it himself has to be able to.
+	if r := run(12345, "imapd", "-l", "-C", conf); r.code != 78 || !strings.Contains(r.err, "permission denied") {
+		t.Errorf("the server: exit %d, %q", r.code, r.err)
+	}
+	must(0, os.Chown(conf, 12345, 12345))(t)
+	if r := run(12345, "imapctl", "check", conf); r.code != 78 || !strings.Contains(r.out, "error: "+conf+":5: ") || !strings.Contains(r.out, "error: "+conf+":6: ") {
+		t.Errorf("his own: exit %d, %q", r.code, r.out)
+	}
+	// A fault in what can be read is one.
+	must(0, os.Chown(conf, 0, 0))(t)
+	put(t, cert, "broken")
+	if r := run(54321, "imapctl", "check", conf); r.code != 78 || !strings.Contains(r.out, "error: "+conf+":6: tls_server_cert: certificate "+cert+": ") {
+		t.Errorf("a broken certificate: exit %d, %q", r.code, r.out)
+	}
+}
+
 // TestImapctlCheckServes holds that what keeps users out is told of, with its line,
 // though imapd would start.
 func TestImapctlCheckServes(t *testing.T) {

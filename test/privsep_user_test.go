@@ -2,6 +2,7 @@ package test
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"imapd/control"
+	"imapd/control/config"
 	"imapd/control/privsep"
 	"imapd/test/peer"
 )
@@ -381,7 +384,7 @@ func TestUserReload(t *testing.T) {
 }
 
 // TestInsideWorker tries what a worker can open, from a process that is as
-// confined as one: of its user, and with what privsep.Confine leaves to it.
+// confined as one: of its user, and with the rights that a worker has.
 func TestInsideWorker(t *testing.T) {
 	if flag.NArg() == 4 { // no test but that process: its rights, and what to try
 		inside(flag.Arg(0), flag.Arg(1), flag.Arg(2), flag.Arg(3))
@@ -389,13 +392,19 @@ func TestInsideWorker(t *testing.T) {
 	t.Parallel()
 	s := usersSite(t, peer.Options{})
 	s.Login(t, "alice")
-	loose := filepath.Join(peer.TempDir(t), "loose")
-	must(0, os.WriteFile(loose, []byte("x"), 0o644))(t) // may be read by all
+	home := filepath.Join(s.Maildir, "alice")
+	loose := []string{filepath.Join(peer.TempDir(t), "loose"), filepath.Join(s.Maildir, "beside"), filepath.Join(home, "notes")}
+	for _, file := range loose {
+		must(0, os.WriteFile(file, []byte("x"), 0o644))(t) // may be read by all
+	}
 	self := filepath.Join(peer.TempDir(t), "inside")
-	must(0, os.WriteFile(self, must(os.ReadFile(os.Args[0]))(t), 0o755))(t)
-	own := filepath.Join(s.Maildir, "alice/Maildir")
-	for _, confined := range []string{"confined", "free"} {
-		c := exec.Command(self, "-test.run=^TestInsideWorker$", "--", confined, own, filepath.Join(s.Maildir, "bob/Maildir"), s.Dir()+"/key.pem:"+s.Maildir+"/passwd:"+s.ConfFile()+":"+loose)
+	must(0, peer.Program(self, must(os.ReadFile(os.Args[0]))(t)))(t)
+	own := filepath.Join(home, "Maildir")
+	conf, _, err := config.Load(s.ConfFile(), control.Service, nil)
+	must(0, err)(t)
+	rights := string(must(json.Marshal(must(control.WorkerRights(conf, "alice", home))(t)))(t))
+	for name, confined := range map[string]string{"confined": rights, "free": ""} {
+		c := exec.Command(self, "-test.run=^TestInsideWorker$", "--", confined, own, filepath.Join(s.Maildir, "bob/Maildir"), s.Dir()+"/key.pem:"+s.Maildir+"/passwd:"+s.ConfFile()+":"+strings.Join(loose, ":"))
 		c.Dir = "/"
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: aliceUID, Gid: aliceUID}}
 		out, err := c.CombinedOutput()
@@ -405,21 +414,26 @@ func TestInsideWorker(t *testing.T) {
 		want := "own true\nother false\nkey.pem false\npasswd false\nimapd.conf false\n"
 		// Without landlock what all may read can be read, and programs run: the
 		// test can see the difference.
-		if confined == "free" {
-			want += "loose true\nexec true\n"
+		if name == "free" {
+			want += "loose true\nbeside true\nnotes true\nexec true\n"
 		} else {
-			want += "loose false\nexec false\n"
+			want += "loose false\nbeside false\nnotes false\nexec false\n"
 		}
 		if got := string(out); got != want {
-			t.Errorf("%s: got\n%s\nwant\n%s", confined, got, want)
+			t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
 		}
 	}
 }
 
-// inside says what can be opened, and ends the process.
-func inside(confined, own, other, files string) {
-	if confined == "confined" {
-		if err := privsep.Confine(privsep.Rights{Write: []string{own}, Offline: true}); err != nil {
+// inside says what can be opened with rights, if there are any, and ends the process.
+func inside(rights, own, other, files string) {
+	if rights != "" {
+		var r privsep.Rights
+		err := json.Unmarshal([]byte(rights), &r)
+		if err == nil {
+			err = privsep.Confine(r)
+		}
+		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"bufio"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -161,11 +162,17 @@ func TestProbes(t *testing.T) {
 	t.Parallel()
 	s := peer.Imapd(t, basic(t), peer.Options{Imapd: []string{"haproxy_trusted_networks: 127.0.0.7"}})
 	before := s.Log()
-	for range 3 {
+	for i := range 3 {
 		peer.Dial(t, "tcp", s.Addr, "").Close()
 		peer.Dial(t, "tcp", s.TLSAddr, "").Close()
 		peer.Dial(t, "tcp", s.Addr, "127.0.0.7").Close()
 		peer.Dial(t, "tcp", s.TLSAddr, "127.0.0.7").Close()
+		secret := tls.Client(peer.Dial(t, "tcp", s.TLSAddr, ""), &tls.Config{InsecureSkipVerify: true})
+		must(0, secret.Handshake())(t)
+		if i > 0 { // it waits for the greeting
+			must(bufio.NewReader(secret).ReadString('\n'))(t)
+		}
+		secret.Close()
 		local := peer.Dial(t, "tcp", s.Addr, "127.0.0.7")
 		io.WriteString(local, "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00a CAPABILITY\r\nb LOGOUT\r\n")
 		if out, err := io.ReadAll(local); err != nil || !strings.HasPrefix(string(out), "* OK ") || !strings.Contains(string(out), "\r\nb OK") {

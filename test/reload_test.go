@@ -160,6 +160,28 @@ func TestServerNames(t *testing.T) {
 	if bytes.Equal(shown("b.example.org"), old) {
 		t.Error("the old certificate is shown still")
 	}
+
+	// One that is broken stands for itself, whoever has the files read.
+	cert, key = pair("c.example.org")
+	put(t, names+"/bad.example.org.pem", "broken")
+	put(t, names+"/c.example.org.pem", cert+key)
+	peer.Own(t, names)
+	eventually(t, func() string { return "a new name waits for a broken one" }, func() bool { return leaf("c.example.org") == "c.example.org" })
+	cert, key = pair("d.example.org")
+	put(t, names+"/d.example.org.pem", cert+key)
+	peer.Own(t, names)
+	if got := askctl(t, s, 0, "reload"); !strings.Contains(got.out, names+"/bad.example.org.pem") {
+		t.Errorf("imapctl says %q", got.out)
+	}
+	if got := leaf("d.example.org"); got != "d.example.org" {
+		t.Errorf("after a reload d.example.org gets the certificate of %s", got)
+	}
+	if got := leaf("bad.example.org"); got != "localhost" {
+		t.Errorf("bad.example.org gets the certificate of %s", got)
+	}
+	if n := strings.Count(s.Log(), "certificate not reloaded file="+names+"/bad.example.org.pem"); n != 1 {
+		t.Errorf("the broken file is logged %d times", n)
+	}
 }
 
 // successor waits for the process that took over from s, which ends with the
@@ -228,7 +250,7 @@ func TestHandOverProgram(t *testing.T) {
 	text := []byte(read(t, peer.Binary(t)))
 	add := func(t *testing.T, name, version string) {
 		must(0, os.MkdirAll(filepath.Dir(name), 0o755))(t)
-		must(0, os.WriteFile(name, append(text[:len(text):len(text)], version...), 0o755))(t) // what is behind an ELF file does no harm
+		must(0, peer.Program(name, append(text[:len(text):len(text)], version...)))(t) // what is behind an ELF file does no harm
 	}
 	for _, tt := range []struct {
 		name, conf string

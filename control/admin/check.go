@@ -14,8 +14,8 @@ var _ = register(Command{
 	Run: (*call).check,
 })
 
-// check prints a line for each fault, each warning and each option without an
-// effect.
+// check prints a line for each fault, each warning, each file that the caller may not
+// read and each option without an effect.
 func (c *call) check() error {
 	if len(c.args) > 0 {
 		c.file = c.args[0]
@@ -42,13 +42,17 @@ func (c *call) check() error {
 		}
 	}
 	if conf != nil {
-		for _, err := range control.Check(conf, config.Open) {
+		wrong, unread := control.Examine(conf, c.file, config.Open)
+		for _, err := range wrong {
 			faults++
 			fmt.Fprintln(c.out, "error:", printable(err.Error()))
 		}
 		for _, err := range control.Foresee(conf, c.file, config.Open, sasl.Inspect) {
 			warnings++
 			fmt.Fprintln(c.out, "warning:", printable(err.Error()))
+		}
+		for _, err := range unread {
+			fmt.Fprintln(c.out, "note:", printable(err.Error()))
 		}
 		for _, i := range conf.Idle() {
 			if !told[line{i.File, i.Line}] {

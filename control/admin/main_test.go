@@ -97,7 +97,7 @@ func TestNotices(t *testing.T) {
 		{[]string{"-S", "imaps", "shutdown", "x"}, "shutdown.imaps", "x\n"},
 		{[]string{"shutdown", "--off"}, "shutdown", ""},
 		{[]string{"shutdown", "--off"}, "shutdown", ""},
-		{[]string{"shutdown", ""}, "shutdown", "\n"},
+		{[]string{"shutdown", "", "x"}, "shutdown", " x\n"},
 	} {
 		if _, complaints, code := imapctl(append([]string{"-C", conf}, tt.args...)...); code != 0 {
 			t.Errorf("%q: exit %d: %s", tt.args, code, complaints)

@@ -67,6 +67,8 @@ func (c *call) notice(name string) (err error) {
 	switch {
 	case c.set["off"] && len(c.args) > 0:
 		return fail(exitUsage, "--off and a text exclude each other")
+	case len(c.args) > 0 && strings.TrimSpace(text) == "":
+		return fail(exitUsage, "the text is empty; --off takes the notice away")
 	case strings.ContainsFunc(text, unicode.IsControl):
 		return fail(exitUsage, "the text must be one line without control characters")
 	case len(text) > maxNotice:

@@ -136,6 +136,22 @@ func TestReloadKept(t *testing.T) {
 	}
 }
 
+// TestEmptyNotice holds that a notice without a text is refused: who passes an empty
+// variable may want it off, and may not.
+func TestEmptyNotice(t *testing.T) {
+	t.Parallel()
+	dir, conf := site(t)
+	for _, args := range [][]string{{"motd", ""}, {"motd", " ", "\u00a0"}, {"shutdown", ""}, {"-S", "imaps", "shutdown", "  "}} {
+		out, complaints, code := imapctl(append([]string{"-C", conf}, args...)...)
+		if code != exitUsage || out != "" || !strings.Contains(complaints, "--off") {
+			t.Errorf("%q: exit %d, %q, %q", args, code, out, complaints)
+		}
+	}
+	if files, _ := filepath.Glob(dir + "/msg/*"); len(files) > 0 {
+		t.Errorf("written: %q", files)
+	}
+}
+
 // TestShutdownService holds that who shuts a service down that the daemon has not is
 // told so.
 func TestShutdownService(t *testing.T) {

@@ -155,6 +155,7 @@ func TestProblems(t *testing.T) {
 		{"tls_imap_require_cert: on", []string{"imapd.conf:2: tls_imap_require_cert: on is not in this version, and to run without it would be less safe"}},
 		{"listen: imap://:143 pop://", []string{`imapd.conf:2: listen: "pop://" must be an imap://, imaps:// or unix: address`}},
 		{"tls_server_cert: /a,/b\ntls_server_key: /k", []string{"imapd.conf:3: tls_server_key: 1 files for 2 of tls_server_cert"}},
+		{"tls_server_key: /k", []string{"imapd.conf:2: tls_server_key: a key without tls_server_cert"}},
 		{"tls_server_cert: a", []string{`imapd.conf:2: tls_server_cert, tls_server_key: "a" must be an absolute path`}},
 		{"maildir_prefix: INBOX", []string{`imapd.conf:2: maildir_prefix: "INBOX" must be a name with the separator "/" at its end`}},
 		{"maildir_inbox: INBOX", []string{`imapd.conf:2: maildir_inbox: needs maildir_layout: fs`}},

@@ -136,6 +136,10 @@ func (l *loader) tls() {
 	if c.TLSServerKey == nil {
 		c.TLSServerKey = c.TLSServerCert
 	}
+	if c.raw.cert == "" && c.raw.key != "" {
+		l.fault(l.at("tls_server_key"), "tls_server_key: a key without tls_server_cert")
+		c.TLSServerKey = nil
+	}
 	if len(c.TLSServerCert) != len(c.TLSServerKey) {
 		at := l.at("tls_server_key")
 		l.fault(at, "tls_server_key: %d files for %d of tls_server_cert", len(c.TLSServerKey), len(c.TLSServerCert))
@@ -149,9 +153,6 @@ func (l *loader) tls() {
 	}
 	if c.TLSServerNames != "" && c.raw.cert == "" {
 		l.fault(l.at("tls_server_names_dir"), "tls_server_names_dir: needs tls_server_cert, for clients that ask for no name")
-	}
-	if c.raw.cert == "" && c.raw.key != "" {
-		l.fault(l.at("tls_server_key"), "tls_server_key: a key without tls_server_cert")
 	}
 	low, high := c.TLSRange()
 	for _, v := range []string{"tls1_0", "tls1_1", "tls1_2", "tls1_3"} {

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -51,12 +52,24 @@ func Copy(t testing.TB, program, dir string) string {
 	path := filepath.Join(dir, filepath.Base(program))
 	text, err := os.ReadFile(program)
 	if err == nil {
-		err = os.WriteFile(path, text, 0o755)
+		err = Program(path, text)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// Program writes the program text to path. Another process does: nobody can run a file
+// that somebody has open to write (ETXTBSY), and each process that another goroutine
+// starts meanwhile has, between fork and exec, all that this one has open.
+func Program(path string, text []byte) error {
+	c := exec.Command("sh", "-c", `cat >"$0" && chmod 755 "$0"`, path)
+	c.Stdin = bytes.NewReader(text)
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", path, err, out)
+	}
+	return nil
 }
 
 // PlainConf writes the configuration of s once more, without TLS, and returns the

@@ -79,7 +79,7 @@ func (s *Server) CopyProgram(t testing.TB, to string) {
 	t.Helper()
 	text, err := os.ReadFile(Binary(t))
 	if err == nil {
-		err = os.WriteFile(to+".new", text, 0o755)
+		err = Program(to+".new", text)
 	}
 	if err == nil {
 		err = os.Rename(to+".new", to)
