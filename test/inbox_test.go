@@ -74,14 +74,16 @@ func checkInbox(t *testing.T, dir, inbox string, first, second *peer.Server) {
 	b := second.Login(t, second.User)
 	agree := func(after string) {
 		t.Helper()
-		x, y := ask(a), ask(b)
-		if inbox != "INBOX" { // Dovecot lists it with mailbox_list_index only, and has something in it
-			delete(x.List, inbox)
-			delete(y.List, inbox)
-		}
-		if diff := cmp.Diff(x, y); diff != "" {
-			t.Errorf("after %s (-%s +%s):\n%s", after, first.Kind, second.Kind, diff)
-		}
+		diff := "never compared"
+		eventually(t, func() string { return fmt.Sprintf("after %s (-%s +%s):\n%s", after, first.Kind, second.Kind, diff) }, func() bool {
+			x, y := ask(a), ask(b)
+			if inbox != "INBOX" { // Dovecot lists it with mailbox_list_index only, and has something in it
+				delete(x.List, inbox)
+				delete(y.List, inbox)
+			}
+			diff = cmp.Diff(x, y) // Dovecot looks at some files once a second
+			return diff == ""
+		})
 	}
 	text := peer.Literal("Subject: x\r\n\r\ntext\r\n")
 	child := "INBOX"
