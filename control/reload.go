@@ -11,8 +11,8 @@ import (
 
 // A Reloader reads the configuration and all that it names again. All of it is
 // checked and made ready before any of it counts, so that a broken one is
-// refused as a whole and the old one goes on; only of certificates each stands for
-// itself. Whoever has come in keeps what he came in by.
+// refused as a whole and the old one goes on; only of the certificates for one name
+// each stands for itself. Whoever has come in keeps what he came in by.
 type Reloader struct {
 	Options *Options
 	Start   Start

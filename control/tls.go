@@ -75,9 +75,8 @@ func newCertificates(conf *config.Config, open config.Opener, log *slog.Logger) 
 }
 
 // succeed is FirstCertificates where c, which may be nil, has counted until now. kept
-// says, a line each, which certificates cannot be used; complain logs them. Nothing
-// can stand in for a certificate of tls_server_cert that c does not have: that is an
-// error.
+// says, a line each, which of the certificates for one name cannot be used; complain
+// logs them. One of tls_server_cert that cannot be used is an error: nothing counts then.
 func (c *Certificates) succeed(conf *config.Config, open config.Opener, log *slog.Logger) (next *Certificates, kept []string, err error) {
 	next = newCertificates(conf, open, log)
 	if len(next.cert) == 0 {
@@ -92,7 +91,7 @@ func (c *Certificates) succeed(conf *config.Config, open config.Opener, log *slo
 		p := &found[i]
 		switch {
 		case p.err == nil:
-		case p.made == nil && p.name == "":
+		case p.name == "":
 			err = errors.Join(err, at(conf, p.option(), p.wrap(p.err)))
 		default:
 			kept = append(kept, at(conf, p.option(), p.wrap(p.err)).Error())
