@@ -373,7 +373,7 @@ func (r *run) cut() {
 			}
 			seen[id] = true
 			// What was answered a moment ago must not be lost with all that can be.
-			if atOnce := i == 0 && had[len(had)-1].calls == n; !atOnce && !r.one(160) {
+			if atOnce := i == 0 && had[len(had)-1].calls == n; !(atOnce && r.one(2)) && !r.one(160) {
 				continue
 			}
 			r.cuts.Add(1)

@@ -172,7 +172,7 @@ func newRival(t *testing.T, o Options, n int) *rival {
 // race has the rival at work in short bursts. Each time that it pauses, what we
 // know must soon be what there is: no later change says that one was missed.
 func (r *rival) race() {
-	length := 4 * time.Second
+	length := 2 * time.Second
 	if os.Getenv("IMAPD_SOAK") != "" {
 		length = time.Minute
 	}

@@ -119,6 +119,9 @@ func TestIndexFlips(t *testing.T) {
 	}
 	for _, quiet := range []bool{false, true} {
 		for at := range good {
+			if at%4 != 0 && os.Getenv("IMAPD_SOAK") == "" {
+				continue
+			}
 			want := 1
 			if quiet && 84 <= at && at < 88 {
 				want = 0 // nothing is there

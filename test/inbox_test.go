@@ -20,19 +20,25 @@ import (
 // each sees what the other changes.
 func TestInboxBeside(t *testing.T) {
 	t.Parallel()
-	for _, inbox := range []string{"INBOX", "a/in"} {
-		for _, split := range []bool{false, true} {
-			for who, order := range map[string][]peer.Starter{"Dovecot": {peer.Dovecot, peer.Imapd}, "imapd": {peer.Imapd, peer.Dovecot}} {
-				t.Run(fmt.Sprintf("%s, split %v, %s first", inbox, split, who), func(t *testing.T) {
-					t.Parallel()
-					dir, user, o := isyncTree(t, inbox, split)
-					checkInbox(t, dir, inbox, order[0](t, dir, o), order[1](t, dir, o))
-					if sum := read(t, user+"/maildirsize"); strings.Count(sum, "\n") < 5 {
-						t.Errorf("maildirsize is not in step: %q", sum)
-					}
-				})
+	theirs, ours := []peer.Starter{peer.Dovecot, peer.Imapd}, []peer.Starter{peer.Imapd, peer.Dovecot}
+	for _, tt := range []struct {
+		name, inbox string
+		split       bool
+		order       []peer.Starter
+	}{
+		{"Dovecot first", "INBOX", false, theirs},
+		{"imapd first, control and index apart", "INBOX", true, ours},
+		{"deeper, imapd first", "a/in", false, ours},
+		{"deeper, Dovecot first, control and index apart", "a/in", true, theirs},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir, user, o := isyncTree(t, tt.inbox, tt.split)
+			checkInbox(t, dir, tt.inbox, tt.order[0](t, dir, o), tt.order[1](t, dir, o))
+			if sum := read(t, user+"/maildirsize"); strings.Count(sum, "\n") < 5 {
+				t.Errorf("maildirsize is not in step: %q", sum)
 			}
-		}
+		})
 	}
 }
 
