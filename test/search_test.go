@@ -19,7 +19,7 @@ import (
 // LARGER 5 LARGER 10, in ways that hold only where all keys must match.)
 func TestSearch(t *testing.T) {
 	t.Parallel()
-	seeds, programs := uint64(1), 400
+	seeds, programs := uint64(1), 150
 	if os.Getenv("IMAPD_SOAK") != "" {
 		seeds, programs = 8, 3000
 	}
