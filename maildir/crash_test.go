@@ -133,18 +133,18 @@ func (r *run) all() {
 		calls = nil
 	}
 	for _, c := range calls {
-		if c.Changes && r.one(24) {
+		if c.Changes && r.one(36) {
 			r.kill(c, faultfs.ErrKilled)
 		}
-		if c.Op == "write" && r.one(27) {
+		if c.Op == "write" && r.one(41) {
 			r.kill(c, faultfs.ErrTorn)
 		}
 		for _, e := range errnos {
-			if r.one(44 * len(errnos)) {
+			if r.one(66 * len(errnos)) {
 				r.fault(faultfs.At(c.N, e), e.Error(), false)
 			}
 		}
-		if c.Changes && r.one(37) {
+		if c.Changes && r.one(55) {
 			r.fault(faultfs.Full(c.N, unix.ENOSPC), "no space any more", true)
 		}
 	}
@@ -373,7 +373,7 @@ func (r *run) cut() {
 			}
 			seen[id] = true
 			// What was answered a moment ago must not be lost with all that can be.
-			if atOnce := i == 0 && had[len(had)-1].calls == n; !(atOnce && r.one(2)) && !r.one(160) {
+			if atOnce := i == 0 && had[len(had)-1].calls == n; !(atOnce && r.one(3)) && !r.one(240) {
 				continue
 			}
 			r.cuts.Add(1)
