@@ -179,7 +179,7 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 	var authEnded <-chan struct{} // never ready where there is no such process
 	var bereft <-chan time.Time   // the server goes on without it
 	var again <-chan time.Time    // another is started
-	pause, ending := authPause, false
+	pause, began, ending := authPause, time.Now(), false
 	if p.held.conf.PrivilegeSeparation == config.SeparateUser {
 		if server, err = p.startUsers(id); err != nil {
 			return ExitConfig, err
@@ -222,6 +222,9 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 			case served != nil: // nothing that another one would do better
 				bereft = time.After(0)
 			default: // sessions need it no more, and who logs in can come back
+				if time.Since(began) > mostAuthPause {
+					pause = authPause // it was well meanwhile
+				}
 				p.log.Error("the process that checks passwords has died, another is started", "code", code, "after", pause)
 				again, pause = time.After(pause), min(2*pause, mostAuthPause)
 			}
@@ -231,7 +234,7 @@ func (p *parent) run(id identity, signals <-chan os.Signal) (int, error) {
 				again, pause = time.After(pause), min(2*pause, mostAuthPause)
 				continue
 			}
-			again = nil
+			again, began = nil, time.Now()
 			go p.attend(p.auth) // ends with the child
 			authEnded = p.auth.Ended()
 		case <-bereft:

@@ -83,7 +83,7 @@ func identifyAuth(conf *config.Config, front identity) (identity, error) {
 }
 
 // How long the parent waits before it starts another process that checks passwords:
-// twice as long each time.
+// twice as long each time, until one has lived for longer than the most.
 const (
 	authPause     = 100 * time.Millisecond
 	mostAuthPause = time.Minute
