@@ -126,12 +126,15 @@ func (t *Tree) Key() uint64 {
 func (t *Tree) hash(h *maphash.Hash, id, depth int) {
 	n := t.s.nodes[id]
 	if !n.dir {
-		fmt.Fprintf(h, "file %d %o %x %d\n", id, n.mode, t.data(id, n), t.date(n).Unix())
+		data := t.data(id, n)
+		maphash.WriteComparable(h, [4]int64{int64(id), int64(n.mode), t.date(n).Unix(), int64(len(data))})
+		h.Write(data)
 		return
 	}
 	names := sorted(t.in[id])
-	fmt.Fprintf(h, "directory %o %q\n", n.mode, names)
+	maphash.WriteComparable(h, [2]int{int(n.mode), len(names)})
 	for _, name := range names {
+		maphash.WriteComparable(h, name)
 		if depth < 100 {
 			t.hash(h, t.in[id][name], depth+1)
 		}

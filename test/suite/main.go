@@ -14,7 +14,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -86,10 +88,14 @@ func (s *suite) lint() {
 // unit runs the tests of every package but those below test/, under the race
 // detector where there is a C compiler for it.
 func (s *suite) unit() {
-	plain := []string{"test", "-json", "-timeout", s.timeout.String()}
+	plain := []string{"test", "-json", "-vet=off", "-timeout", s.timeout.String()}
 	bare, args := len(plain), slices.Clone(plain)
 	if s.have("gcc") {
 		args = append(args, "-race")
+	}
+	if os.Getenv("IMAPD_SOAK") == "" {
+		s.gotest(append(slices.Clone(plain), "-run", sweep, "./maildir"))
+		args = append(args, "-skip", sweep)
 	}
 	packages, err := exec.Command("go", "list", "./...").Output()
 	if err != nil {
@@ -115,9 +121,14 @@ func (s *suite) unit() {
 // detector, which makes them five times as slow, looks at them in the long form only.
 var alone = []string{"imapd/imap/body", "imapd/imap/wire"}
 
-// e2e runs the tests below test/, which talk to real programs.
+// sweep is a test of ./maildir with the work of all others together and one goroutine
+// to a site: it is left to the race detector in the long form only, too.
+const sweep = "^TestCrash$"
+
+// e2e runs the tests below test/, which talk to real programs and wait for them for
+// more than half of their time: hence twice as many at once.
 func (s *suite) e2e() {
-	s.gotest([]string{"test", "-json", "-timeout", s.timeout.String(), "./test/..."})
+	s.gotest([]string{"test", "-json", "-vet=off", "-parallel", strconv.Itoa(2 * runtime.GOMAXPROCS(0)), "-timeout", s.timeout.String(), "./test/..."})
 }
 
 // check runs a command that must succeed; its output is shown if it does not.
