@@ -200,6 +200,9 @@ func checkOthers(conf *config.Config, open config.Opener) []finding {
 	if unreadable != nil {
 		found("sasl_passwd_file", at(conf, "sasl_passwd_file", unreadable), conf.PrivilegeSeparation != config.SeparateNone)
 	}
+	if err := readable(open, conf.UserDeny); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		found("userdeny_db_path", at(conf, "userdeny_db_path", err), conf.PrivilegeSeparation != config.SeparateNone)
+	}
 	// The socket may come later; a directory is never one.
 	if info, err := os.Stat(conf.SaslauthdPath); slices.Contains(conf.PwcheckMethods, "saslauthd") && err == nil && info.IsDir() {
 		err := fmt.Errorf("%s is a directory; the socket in it is %[1]s/mux", filepath.Clean(conf.SaslauthdPath))

@@ -120,6 +120,7 @@ const (
 	BrokenExchange                       // the SASL dialogue was not completed
 	LoginUnavailable                     // nobody can be asked now
 	LoginInClear                         // refused unread, since others could have read it
+	LoginDenied                          // the password is right, but the administrator keeps the user out
 )
 
 // A BadLogin is a login that failed. User is what the client sent, empty where
@@ -128,6 +129,7 @@ type BadLogin struct {
 	Host, User, Mech string
 	Why              LoginFailure
 	As               string // for MayNotProxy: who User wanted to be, whom the line names first
+	Denied           string // for LoginDenied: what the line says
 }
 
 // LogBadLogin logs that a login failed.
@@ -147,6 +149,8 @@ func LogBadLogin(log *slog.Logger, b BadLogin) {
 		user = Escape(b.As)
 	case InvalidUser:
 		why = "invalid user"
+	case LoginDenied:
+		why = "[SASL(-14): " + Escape(b.Denied) + "]"
 	case LoginInClear:
 		why = "[SASL(-16): encryption needed to use mechanism: no sufficient layer]"
 	case BrokenExchange:

@@ -126,7 +126,7 @@ func (s *Stdio) Narrow(conf *config.Config) {
 	}
 	tunnel := s.Start == StartTunnel
 	if s.is(RoleFront) || s.is(RoleWorker) || tunnel {
-		conf.PasswdFile = ""
+		conf.PasswdFile, conf.UserDeny = "", ""
 	}
 	if s.is(RoleAuth) || s.is(RoleWorker) || tunnel && !s.underTLS {
 		conf.TLSServerCert, conf.TLSServerKey, conf.TLSServerNames = nil, nil, ""

@@ -74,7 +74,10 @@ func (s *Session) logProxy() {
 // is logged besides.
 func (s *Session) logBadLogin(a attempt, err error) {
 	b := control.BadLogin{Host: s.peer.Host, User: a.authcid, Mech: a.mech, As: a.authzid}
+	var denied *sasl.Denied
 	switch {
+	case errors.As(err, &denied):
+		b.Why, b.Denied = control.LoginDenied, denied.Error()
 	case errors.Is(err, sasl.ErrNoUser):
 		b.Why = control.UnknownUser
 	case errors.Is(err, sasl.ErrBadPassword):

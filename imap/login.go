@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"time"
@@ -112,7 +113,10 @@ func (s *Session) login(who sasl.Identity, mech string) error {
 func (s *Session) loginFailed(a attempt, err error) error {
 	s.logBadLogin(a, err)
 	answer := no("AUTHENTICATIONFAILED", "Authentication failed")
+	var denied *sasl.Denied
 	switch {
+	case errors.As(err, &denied):
+		answer = no("AUTHORIZATIONFAILED", cmp.Or(denied.Message, "Access to this service has been blocked"))
 	case errors.Is(err, sasl.ErrBadPassword), errors.Is(err, sasl.ErrInvalidUser), errors.Is(err, sasl.ErrProtocol):
 	case errors.Is(err, sasl.ErrNotAllowed):
 		answer = no("AUTHORIZATIONFAILED", "Authorization failed")

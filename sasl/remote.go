@@ -39,8 +39,9 @@ type query struct {
 type reply struct {
 	ID       uint64
 	Identity Identity
-	Error    string // empty: let in
-	Kind     int    // of the error, in kinds; -1 for any other
+	Error    string  // empty: let in
+	Kind     int     // of the error, in kinds; -1 for any other
+	Denied   *Denied `json:",omitempty"` // the error, if it is one
 }
 
 // kinds are the errors that a Login's caller tells apart; the first that an
@@ -162,6 +163,8 @@ func (r *Remote) Login(ctx context.Context, authzid, authcid, password string) (
 			return Identity{}, errGone
 		case a.Error == "":
 			return a.Identity, nil
+		case a.Denied != nil:
+			return Identity{}, a.Denied
 		case a.Kind >= 0 && a.Kind < len(kinds):
 			return Identity{}, &remoteError{a.Error, kinds[a.Kind]}
 		}
@@ -338,6 +341,7 @@ func (a *answerer) answer(ctx context.Context, q *query) reply {
 		return reply{ID: q.ID, Identity: who}
 	}
 	no := reply{ID: q.ID, Error: err.Error(), Kind: -1}
+	errors.As(err, &no.Denied)
 	for i, kind := range kinds {
 		if errors.Is(err, kind) {
 			no.Kind = i

@@ -89,6 +89,7 @@ type Authenticator struct {
 	admins   []string
 	proxies  []string
 	lower    bool
+	denied   denyList
 }
 
 // New returns the Authenticator that the configuration asks for. It opens its
@@ -96,7 +97,10 @@ type Authenticator struct {
 // do not keep others from logging in go to log. The error says which file
 // cannot be read, and why.
 func New(c *config.Config, open config.Opener, log *slog.Logger) (*Authenticator, error) {
-	a := &Authenticator{admins: c.Admins, proxies: c.ProxyServers, lower: c.UsernameToLower}
+	a := &Authenticator{admins: c.Admins, proxies: c.ProxyServers, lower: c.UsernameToLower, denied: denyList{c.UserDeny, c.Service, open}}
+	if err := a.denied.check(""); err != nil {
+		return nil, at(c, "userdeny_db_path", err)
+	}
 	for _, method := range c.PwcheckMethods {
 		switch {
 		case method == "saslauthd":
@@ -104,12 +108,21 @@ func New(c *config.Config, open config.Opener, log *slog.Logger) (*Authenticator
 		case method == "passwd-file" && c.PasswdFile != "":
 			p, err := OpenPasswdFile(c, open, log)
 			if err != nil {
-				return nil, fmt.Errorf("%s: sasl_passwd_file: %w", c.Where("sasl_passwd_file"), err)
+				return nil, at(c, "sasl_passwd_file", err)
 			}
 			a.backends = append(a.backends, p)
 		}
 	}
 	return a, nil
+}
+
+// at returns err as one of an option, which has its default where no place in the
+// configuration has set it.
+func at(c *config.Config, option string, err error) error {
+	if where := c.Where(option); where != "" {
+		return fmt.Errorf("%s: %s: %w", where, option, err)
+	}
+	return fmt.Errorf("%s: %w", option, err)
 }
 
 // A Checker knows passwords, or whom to ask.
@@ -172,6 +185,11 @@ func (a *Authenticator) Login(ctx context.Context, authzid, authcid, password st
 			return Identity{}, fmt.Errorf("%w: user %s asked for is not known", ErrNotAllowed, target)
 		}
 		if err != nil {
+			return Identity{}, err
+		}
+	}
+	if !slices.Contains(a.admins, login) {
+		if err := a.denied.check(target); err != nil {
 			return Identity{}, err
 		}
 	}

@@ -14,7 +14,8 @@ import (
 	"imapd/test/peer"
 )
 
-// TestMasterList has Cyrus's programs look at our list of who is on.
+// TestMasterList has Cyrus's programs look at our list of who is on, and keep one of
+// them out.
 func TestMasterList(t *testing.T) {
 	t.Parallel()
 	s := peer.Master(t, basicFor(t, "jane", "john"), peer.Options{Users: []string{"jane", "john"}}, peer.Service{Name: "imap"})
@@ -36,9 +37,27 @@ func TestMasterList(t *testing.T) {
 			t.Errorf("cyr_info proc says %q, want %q", text, want)
 		}
 	}
-	run(s.Cyrus(t, "cyr_deny", "jane"))
+	login := func(want string) {
+		t.Helper()
+		if got := loginReply(t, s, "jane", peer.Password); !strings.HasPrefix(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	login("a OK ")
+	run(s.Cyrus(t, "cyr_deny", "-s", "pop3,ima?", "-m", "unpaid\tsince June", "jane"))
 	jane.WaitEnd()
 	john.Do("NOOP")
+	login("a NO [AUTHORIZATIONFAILED] unpaid since June\r\n")
+	if got, want := loginReply(t, s, "jane", "wrong"), "a NO [AUTHENTICATIONFAILED] "; !strings.HasPrefix(got, want) {
+		t.Errorf("with a wrong password: %q, want %q", got, want)
+	}
+	logged(t, s, `<21>.* imap\[\d+\]: badlogin: \[127.0.0.1\] plaintext \(jane\) \[SASL\(-14\): authorization failure: user 'jane' is denied access to service 'imap'\]\n`)
+	run(s.Cyrus(t, "cyr_deny", "-s", "*,!imap", "jane"))
+	login("a OK ")
+	run(s.Cyrus(t, "cyr_deny", "jane"))
+	login("a NO [AUTHORIZATIONFAILED] Access to this service has been blocked\r\n")
+	run(s.Cyrus(t, "cyr_deny", "-a", "jane"))
+	login("a OK ")
 	logged(t, s, "graceful shutdown")
 	if got := complaints(s); len(got) > 0 {
 		t.Errorf("master complains:\n%s", strings.Join(got, ""))

@@ -52,8 +52,8 @@ type Config struct {
 	// that they need.
 	Landlock bool
 	// ProcPath is the directory that lists who is on; empty where
-	// ConfigDirectory is.
-	ProcPath string
+	// ConfigDirectory is. So is UserDeny, the file of those who may not log in.
+	ProcPath, UserDeny string
 	// Umask is the file mode creation mask of the process.
 	Umask int
 

@@ -25,6 +25,9 @@ func (l *loader) finish() {
 	if n, err := strconv.ParseUint(c.raw.umask, 8, 32); err == nil {
 		c.Umask = int(n)
 	}
+	if c.UserDeny == "" && c.ConfigDirectory != "" {
+		c.UserDeny = c.ConfigDirectory + "/user_deny.db"
+	}
 	if c.ProcPath == "" && c.ConfigDirectory != "" {
 		c.ProcPath = c.ConfigDirectory + "/proc"
 	}

@@ -34,5 +34,7 @@ func (c *Config) IsKey(path string) bool {
 	return slices.Contains([]string{"fullchain.pem", "privkey.pem", "cert.pem", "key.pem"}, file)
 }
 
-// IsPasswords tells whether path is a file of passwords.
-func (c *Config) IsPasswords(path string) bool { return path != "" && path == c.PasswdFile }
+// IsPasswords tells whether path is a file that says who may log in.
+func (c *Config) IsPasswords(path string) bool {
+	return path != "" && (path == c.PasswdFile || path == c.UserDeny)
+}
