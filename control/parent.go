@@ -64,6 +64,7 @@ type parent struct {
 	mu         sync.Mutex
 	doors      []door  // changed by the goroutine of the child that serves only
 	last, held reading // see reading
+	former     reading // what was held before
 	// Of privilege_separation: user.
 	checker identity       // who auth runs as; set before there is one
 	auth    *privsep.Child // the process that checks passwords; nil where there is none

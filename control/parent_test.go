@@ -4,8 +4,11 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -256,4 +259,36 @@ func TestSlowStart(t *testing.T) {
 	awaitSpent(t, p)
 	syscall.ForkLock.RUnlock()
 	<-answered
+}
+
+// TestPasswordsOfReload holds that the process that checks passwords, which hears of a
+// reload a moment later, gets the file until then that it goes by, and nobody else does.
+func TestPasswordsOfReload(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	paths := map[string]string{}
+	for _, name := range []string{"first", "former", "held", "last"} {
+		paths[name] = filepath.Join(dir, name)
+		if err := os.WriteFile(paths[name], nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	of := func(name string) reading { return reading{conf: &config.Config{PasswdFile: paths[name]}} }
+	p := &parent{last: of("last"), held: of("held"), former: of("former")}
+	for _, tt := range []struct{ role, can string }{
+		{RoleAuth, "former held"},
+		{RoleWorker, ""},
+		{RoleFront, ""},
+		{roleServer, "held last"},
+	} {
+		for name, path := range paths {
+			f, err := p.open(tt.role, path)
+			if err == nil {
+				f.Close()
+			}
+			if can := slices.Contains(strings.Fields(tt.can), name); can != (err == nil) || !can && err != syscall.EPERM {
+				t.Errorf("%s opens the passwords of the %s reading: %v", tt.role, name, err)
+			}
+		}
+	}
 }

@@ -68,17 +68,21 @@ func (p *parent) giveFile(c *privsep.Child, path string) error {
 // path is not for it.
 func (p *parent) open(role, path string) (*os.File, error) {
 	p.mu.Lock()
-	last, held := p.last, p.held
+	other, held := p.last, p.held // a child that has refused the last reading keeps the keys that it has
+	switch role {
+	case RoleAuth:
+		other = p.former // by which it goes until it has heard of the held one
+	case RoleWorker:
+		other = held
+	}
 	p.asked = p.asked || role == RoleAuth
 	p.mu.Unlock()
 	if role == RoleAuth || role == RoleWorker {
 		if text, ok := held.files[path]; ok {
 			return textFile(text)
 		}
-		last = held
 	}
-	// A child that has refused the last reading keeps the keys that it has.
-	if !last.names(role, path) && !held.names(role, path) {
+	if !other.names(role, path) && !held.names(role, path) {
 		return nil, syscall.EPERM
 	}
 	f, err := config.Open(path)
@@ -157,7 +161,7 @@ func textFile(text []byte) (*os.File, error) {
 // processes.
 func (p *parent) hold(c *privsep.Child) error {
 	p.mu.Lock()
-	p.held = p.last
+	p.former, p.held = p.held, p.last
 	asked, auth := p.asked, p.auth
 	p.mu.Unlock()
 	p.retireAll()
