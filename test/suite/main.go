@@ -93,10 +93,12 @@ func (s *suite) unit() {
 	if s.have("gcc") {
 		args = append(args, "-race")
 	}
+	unraced := weighing
 	if os.Getenv("IMAPD_SOAK") == "" {
-		s.gotest(append(slices.Clone(plain), "-run", sweep, "./maildir"))
-		args = append(args, "-skip", sweep)
+		unraced += "|" + sweep
 	}
+	s.gotest(append(slices.Clone(plain), "-run", unraced, "./imap", "./maildir"))
+	args = append(args, "-skip", unraced)
 	packages, err := exec.Command("go", "list", "./...").Output()
 	if err != nil {
 		s.fail("go list", err.Error())
@@ -121,7 +123,10 @@ func (s *suite) unit() {
 // detector, which makes them five times as slow, looks at them in the long form only.
 var alone = []string{"imapd/imap/body", "imapd/imap/wire"}
 
-// sweep is a test of ./maildir with the work of all others together and one goroutine
+// weighing are tests of memory, of which the race detector needs some itself.
+const weighing = "^TestIdleMemory"
+
+// sweep is a test with the work of all others together and one goroutine
 // to a site: it is left to the race detector in the long form only, too.
 const sweep = "^TestCrash$"
 
