@@ -108,7 +108,7 @@ func (m *Mailbox) record(snap *Snapshot, changes []change, added []entry, next U
 		m.publish(m.outcome(&w))
 		return max(mod, w.done), nil
 	}
-	defer m.compact()
+	defer m.compact(false)
 	if err := h.file.Lock(context.Background()); err != nil {
 		return m.unrecorded(err, &w)
 	}
@@ -149,10 +149,11 @@ type work struct {
 	done    ModSeq // of what another process has recorded already
 }
 
-// compact writes the index anew if its journal has grown long. Its lock is not held.
-func (m *Mailbox) compact() {
+// compact writes the index anew if its journal has grown long, for one who is leaving or
+// stays. Its lock is not held.
+func (m *Mailbox) compact(leaving bool) {
 	h := &m.past
-	if h.on && h.file.JournalIsLong() {
+	if h.on && h.file.JournalIsLong(leaving) {
 		m.rewrite()
 	}
 }

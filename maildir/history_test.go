@@ -3,10 +3,12 @@ package maildir
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -649,4 +651,38 @@ func TestStoppedWriter(t *testing.T) {
 	b.remembering()
 	a.sync(Serve)
 	sameHistory(t, a, b)
+}
+
+// Whoever opens an index has to go through its journal: a process that leaves a long one
+// writes the index anew, one that stays does so much later.
+func TestJournalForTheNext(t *testing.T) {
+	t.Parallel()
+	const messages, changed = 17000, 400
+	b := newBox(t, Options{})
+	pad := strings.Repeat("x", 220)
+	for i := range messages {
+		if err := os.WriteFile(b.in("cur", fmt.Sprint(1_600_000_000+i, ".", pad, ":2,")), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.sync(Serve)
+	b.remembering().end()
+	size := func() int { return len(b.indexFile()) }
+	base := size()
+	var uids []UID
+	for i := range UID(changed) {
+		uids = append(uids, 1+i*(messages/changed))
+	}
+	first := b.process(Options{})
+	first.sync(Serve)
+	if _, err := first.SetFlags(t.Context(), uids, AddFlags, FlagSet{System: Flagged}); err != nil {
+		t.Fatal(err)
+	}
+	if size() < base+changed*len(pad) {
+		t.Fatal("it was written anew while in use, or nothing was changed")
+	}
+	first.end()
+	if got := size(); got > base+changed*len(pad)/4 {
+		t.Errorf("it leaves %d octets, the one before left %d", got, base)
+	}
 }

@@ -201,6 +201,7 @@ func (m *Mailbox) save(closing bool) {
 	b := m.learned(s)
 	mark := closing && !h.state.Clean
 	if now == h.saved && b.Empty() && !mark && !m.disorder {
+		m.compact(closing)
 		return
 	}
 	if mark && m.host.opt.Fsync != FsyncNever {
@@ -225,7 +226,7 @@ func (m *Mailbox) save(closing bool) {
 	if m.disorder && !s.blind() {
 		m.rewrite()
 	}
-	m.compact()
+	m.compact(closing)
 }
 
 // learned returns a batch of the facts that the index does not have yet.

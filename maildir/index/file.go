@@ -200,10 +200,15 @@ func (f *File) Close() {
 // Loaded reports whether there is an index that can be appended to.
 func (f *File) Loaded() bool { return f.ours }
 
-// JournalIsLong reports whether the journal is so long that the index should be
-// written anew.
-func (f *File) JournalIsLong() bool {
-	return f.ours && f.end-f.base > max(minJournal, f.base/2, f.wait)
+// JournalIsLong reports whether the journal is so long that the index should be written
+// anew: half of the base, so that each octet of it costs two. For whoever is leaving it
+// is long sooner, for the next one to come has to go through all of it.
+func (f *File) JournalIsLong(leaving bool) bool {
+	share := int64(2)
+	if leaving {
+		share = 64
+	}
+	return f.ours && f.end-f.base > max(minJournal, f.base/share, f.wait)
 }
 
 // Defer has the journal count as long only when it is twice as long as now, or that of

@@ -259,7 +259,7 @@ func TestDefer(t *testing.T) {
 	t.Parallel()
 	f := written(t, 1)
 	grow := func() (n int) {
-		for ; !f.JournalIsLong(); n++ {
+		for ; !f.JournalIsLong(false); n++ {
 			var b Batch
 			b.Gone(Range{1, 1, 50})
 			if err := f.Append(&b, false); err != nil {
