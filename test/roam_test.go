@@ -42,6 +42,8 @@ type roam struct {
 	told  map[string]uint64            // the highest modseq told of each mailbox
 	bases map[string]map[uint32]string // the file that each UID stands for
 
+	back map[string][]string // the base names that came back to a directory since servers have looked
+
 	before  map[string]savedIndex
 	answers atomic.Int64
 	killAt  int64
@@ -94,7 +96,8 @@ func TestRoamers(t *testing.T) {
 
 func newRoam(t *testing.T, seed uint64, apart bool) *roam {
 	w := &roam{world: newWorld(t, 12), seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), apart: apart,
-		told: map[string]uint64{}, bases: map[string]map[uint32]string{"INBOX": {}, "Work": {}}, before: map[string]savedIndex{}}
+		told: map[string]uint64{}, bases: map[string]map[uint32]string{"INBOX": {}, "Work": {}},
+		before: map[string]savedIndex{}, back: map[string][]string{}}
 	w.folders = map[string]string{"INBOX": w.dir, "Work": filepath.Join(w.dir, ".Work")}
 	for _, dir := range w.folders {
 		if err := os.Mkdir(filepath.Join(dir, "away"), 0o700); err != nil {
@@ -216,8 +219,8 @@ func (w *roam) disturb(r *rand.Rand, n int) {
 			return
 		}
 		if r.IntN(60) == 0 {
-			os.Remove(filepath.Join(dir, "imapd.index")) // if it is there
 			w.forgetAway(dir)
+			os.Remove(filepath.Join(dir, "imapd.index")) // if it is there
 		}
 		if r.IntN(8) == 0 {
 			drop(w, dir, strings.ReplaceAll(w.text("lda"), "\r\n", "\n"))
@@ -235,6 +238,9 @@ func (w *roam) disturb(r *rand.Rand, n int) {
 		case 1:
 			err = os.Rename(filepath.Join(from, name), filepath.Join(dir, "away", flagged))
 		default:
+			if filepath.Base(from) == "away" {
+				w.back[dir] = append(w.back[dir], base)
+			}
 			err = os.Rename(filepath.Join(from, name), filepath.Join(dir, "cur", flagged))
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -243,16 +249,23 @@ func (w *roam) disturb(r *rand.Rand, n int) {
 	}
 }
 
-// forgetAway has the other program never bring back what it has taken away. Once the
-// index is lost nobody knows that a client was told of that, and the list of UIDs
-// would give the messages the UIDs which they had.
+// forgetAway has the other program never bring back what it has taken away, and take
+// again what it has just brought back. Once the index is lost nobody knows that a client
+// was told of that, and the list of UIDs would give the messages the UIDs which they had.
 func (w *roam) forgetAway(dir string) {
 	away := filepath.Join(dir, "away")
 	err := os.RemoveAll(away)
 	if err == nil {
 		err = os.Mkdir(away, 0o700)
 	}
-	if err != nil {
+	for _, base := range w.back[dir] {
+		names, _ := filepath.Glob(filepath.Join(dir, "cur", base+":2,*"))
+		for _, name := range names {
+			err = errors.Join(err, os.Remove(name))
+		}
+	}
+	delete(w.back, dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		w.Error(err)
 	}
 }
@@ -318,25 +331,27 @@ func (w *roam) end() string {
 // spoil does something to the index of a mailbox, perhaps, and says what.
 func (w *roam) spoil(box, path string) (what string) {
 	old, any := w.before[box]
+	n := w.rand.IntN(8)
+	if n > 2 || n > 0 && !any || n == 2 && w.server != nil {
+		return ""
+	}
+	w.forgetAway(filepath.Dir(path))
 	var err error
-	switch n := w.rand.IntN(8); {
-	case n == 0:
+	switch n {
+	case 0:
 		what = "the loss"
 		err = os.Remove(path)
-	case n == 1 && any:
+	case 1:
 		what = "an old one in the place"
 		w.put(path+".old", old)
 		err = os.Rename(path+".old", path)
-	case n == 2 && any && w.server == nil:
+	case 2:
 		what = "an old one written over that"
 		w.put(path, old)
-	default:
-		return ""
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		w.Error(err)
 	}
-	w.forgetAway(filepath.Dir(path))
 	return what + " of " + box
 }
 
@@ -439,4 +454,5 @@ func (w *roam) settled() {
 			w.bases[box][uid] = base
 		}
 	}
+	clear(w.back)
 }

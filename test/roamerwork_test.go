@@ -71,16 +71,19 @@ func (x *roamer) act() {
 }
 
 // silently changes flags without being told of it: the client knows what they are
-// when it is answered.
+// when it is answered, or was told of what somebody else has made of them meanwhile (RFC
+// 9051 section 6.4.6).
 func (x *roamer) silently(set wire.NumSet, sign, marks string) bool {
+	c := x.caches[x.box]
+	c.Heard = map[uint32]bool{}
+	defer func() { c.Heard = nil }()
 	if !x.must("UID STORE %s %sFLAGS.SILENT (%s)", set, sign, marks) {
 		return false
 	}
-	c := x.caches[x.box]
 	for uid := range set.All() {
 		had, have := c.Flags[uid]
-		if !have {
-			continue // it has vanished
+		if !have || c.Heard[uid] {
+			continue // it has vanished, or is known
 		}
 		now := strings.Fields(marks)
 		switch sign {

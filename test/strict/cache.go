@@ -14,6 +14,7 @@ type Cache struct {
 	Validity uint32
 	ModSeq   uint64            // up to which it knows everything; 0: nothing
 	Flags    map[uint32]string // by UID, as in Message
+	Heard    map[uint32]bool   // whose FLAGS have come since it was made; nil: not noted
 
 	shown uint64 // highest MODSEQ of FETCH since the last tagged reply
 	said  uint64 // HIGHESTMODSEQ since then; 0: none
@@ -62,6 +63,9 @@ func (c *Cache) fetched(m *Mirror, r *Response) {
 	_, have := c.Flags[message.UID]
 	if _, ok := r.Item("FLAGS"); ok && message.UID != 0 && (have || c.Known(m) >= int(r.Number)-1) {
 		c.Flags[message.UID] = message.Flags
+		if c.Heard != nil {
+			c.Heard[message.UID] = true
+		}
 	}
 }
 
