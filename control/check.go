@@ -121,7 +121,7 @@ func Examine(conf *config.Config, file string, open config.Opener) (wrong, unrea
 		if errors.As(f.err, &path) {
 			name = path.Path
 		}
-		unread = append(unread, at(conf, f.option, fmt.Errorf("%s: not checked: may not be read by uid %d", name, os.Geteuid())))
+		unread = append(unread, conf.At(f.option, fmt.Errorf("%s: not checked: may not be read by uid %d", name, os.Geteuid())))
 	}
 	return wrong, unread
 }
@@ -150,20 +150,20 @@ func checkCertificates(conf *config.Config, open config.Opener) []finding {
 	var all []finding
 	list, err := c.list()
 	if err != nil {
-		all = append(all, finding{"tls_server_names_dir", at(conf, "tls_server_names_dir", err), true})
+		all = append(all, finding{"tls_server_names_dir", conf.At("tls_server_names_dir", err), true})
 	}
 	for _, n := range list {
 		_, err := c.fetch(n)
 		if err == nil {
 			continue
 		}
-		all = append(all, finding{n.option(), at(conf, n.option(), n.wrap(err)), true})
+		all = append(all, finding{n.option(), conf.At(n.option(), n.wrap(err)), true})
 		if !errors.Is(err, fs.ErrPermission) {
 			continue
 		}
 		if text, err := c.file(n.cert); err == nil {
 			if err := readableChain(text); err != nil {
-				all = append(all, finding{n.option(), at(conf, n.option(), fmt.Errorf("certificate %s: %w", n.cert, err)), true})
+				all = append(all, finding{n.option(), conf.At(n.option(), fmt.Errorf("certificate %s: %w", n.cert, err)), true})
 			}
 		}
 	}
@@ -198,19 +198,19 @@ func checkOthers(conf *config.Config, open config.Opener) []finding {
 	found := func(option string, err error, byRoot bool) { wrong = append(wrong, finding{option, err, byRoot}) }
 	unreadable := readable(open, conf.PasswdFile)
 	if unreadable != nil {
-		found("sasl_passwd_file", at(conf, "sasl_passwd_file", unreadable), conf.PrivilegeSeparation != config.SeparateNone)
+		found("sasl_passwd_file", conf.At("sasl_passwd_file", unreadable), conf.PrivilegeSeparation != config.SeparateNone)
 	}
 	if err := readable(open, conf.UserDeny); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		found("userdeny_db_path", at(conf, "userdeny_db_path", err), conf.PrivilegeSeparation != config.SeparateNone)
+		found("userdeny_db_path", conf.At("userdeny_db_path", err), conf.PrivilegeSeparation != config.SeparateNone)
 	}
 	// The socket may come later; a directory is never one.
 	if info, err := os.Stat(conf.SaslauthdPath); slices.Contains(conf.PwcheckMethods, "saslauthd") && err == nil && info.IsDir() {
 		err := fmt.Errorf("%s is a directory; the socket in it is %[1]s/mux", filepath.Clean(conf.SaslauthdPath))
-		found("sasl_saslauthd_path", at(conf, "sasl_saslauthd_path", err), false)
+		found("sasl_saslauthd_path", conf.At("sasl_saslauthd_path", err), false)
 	}
 	for _, a := range conf.Listen {
 		if conf.Where("listen") != "" && a.TLS && len(conf.TLSServerCert) == 0 {
-			found("listen", at(conf, "listen", fmt.Errorf("%v: %w", a, ErrNoCertificate)), false)
+			found("listen", conf.At("listen", fmt.Errorf("%v: %w", a, ErrNoCertificate)), false)
 		}
 	}
 	who := identity{uid: os.Geteuid(), gid: os.Getegid()}
@@ -232,7 +232,7 @@ func checkOthers(conf *config.Config, open config.Opener) []finding {
 		// It is opened when the process is root's no more.
 		if err := who.as(func() error { return readable(config.Open, conf.PasswdFile) }); err != nil {
 			err := fmt.Errorf("%w for %s, with privilege_separation: none", err, conf.User)
-			found("sasl_passwd_file", at(conf, "sasl_passwd_file", err), false)
+			found("sasl_passwd_file", conf.At("sasl_passwd_file", err), false)
 		}
 	}
 	return wrong
@@ -265,7 +265,7 @@ func (id identity) reaches(conf *config.Config) error {
 		}
 	}
 	if err != nil {
-		return at(conf, "configdirectory", err)
+		return conf.At("configdirectory", err)
 	}
 	return nil
 }

@@ -57,7 +57,7 @@ func cannotListen(conf *config.Config, a config.Address, err error) error {
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		hint = "; no interface of this host has that address"
 	}
-	return at(conf, "listen", fmt.Errorf("%v: %w%s", a, err, hint))
+	return conf.At("listen", fmt.Errorf("%v: %w%s", a, err, hint))
 }
 
 func closeDoors(doors []door) {

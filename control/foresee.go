@@ -39,11 +39,11 @@ func Foresee(conf *config.Config, file string, open config.Opener, inspect Inspe
 	case conf.Where("listen") == "" && !tls && conf.Where("tls_server_cert") == "":
 		missing(`for -l: the default of listen has imaps://:993, which needs tls_server_cert and tls_server_key; set them, or "listen: imap://:143"`)
 	case slices.ContainsFunc(conf.Listen, net) && !tls && !conf.AllowPlaintext && !trusted && conf.Where("tls_server_cert") == "":
-		foresee(at(conf, "listen", errors.New("for -l: nobody can log in over the net, with neither tls_server_cert nor allowplaintext: yes")))
+		foresee(conf.At("listen", errors.New("for -l: nobody can log in over the net, with neither tls_server_cert nor allowplaintext: yes")))
 	}
 	if conf.PasswdFile == "" && conf.Where("sasl_passwd_file") == "" && slices.Contains(conf.PwcheckMethods, "passwd-file") {
 		if len(conf.PwcheckMethods) > 1 {
-			foresee(at(conf, "sasl_pwcheck_method", errors.New("passwd-file has no effect without sasl_passwd_file")))
+			foresee(conf.At("sasl_pwcheck_method", errors.New("passwd-file has no effect without sasl_passwd_file")))
 		} else {
 			missing("nobody can log in: sasl_passwd_file is missing (who starts imapd for himself, on a pipe, needs no password)")
 		}
@@ -81,10 +81,10 @@ func foreseePaths(conf *config.Config, several bool) []error {
 			continue
 		}
 		if several && !config.Varies(t.template) && (t.name == "maildir" || config.Varies(conf.Maildir)) {
-			all = append(all, at(conf, t.name, fmt.Errorf("all users would have one %s; %%u or %%n in it, or ~ at its start, stands for the user", t.template)))
+			all = append(all, conf.At(t.name, fmt.Errorf("all users would have one %s; %%u or %%n in it, or ~ at its start, stands for the user", t.template)))
 		}
 		if err := who.canMake(fixedPart(t.template), conf.PrivilegeSeparation == config.SeparateUser); err != nil {
-			all = append(all, at(conf, t.name, err))
+			all = append(all, conf.At(t.name, err))
 		}
 	}
 	return all
@@ -151,7 +151,7 @@ func foreseeKeys(conf *config.Config) []error {
 	for _, file := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(conf.TLSServerCert, conf.TLSServerKey)))) {
 		err := id.as(func() error { return readable(config.Open, file) })
 		if errors.Is(err, fs.ErrPermission) && readable(config.Open, file) == nil {
-			all = append(all, at(conf, "tls_server_cert", fmt.Errorf("%w for %s: with privilege_separation: none it is read at the start only, not at a reload", err, conf.User)))
+			all = append(all, conf.At("tls_server_cert", fmt.Errorf("%w for %s: with privilege_separation: none it is read at the start only, not at a reload", err, conf.User)))
 		}
 	}
 	return all

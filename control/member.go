@@ -220,7 +220,7 @@ func (m *member) source(conf *config.Config, o *Options, certs *Certificates, lo
 func (m *member) changed(old []door, conf *config.Config) (doors, opened []door, err error) {
 	answer, files, err := m.ask([]byte{askDoors})
 	if err != nil {
-		return nil, nil, at(conf, "listen", fmt.Errorf("the parent cannot bind: %w", err))
+		return nil, nil, conf.At("listen", fmt.Errorf("the parent cannot bind: %w", err))
 	}
 	bound, err := doorsOf(answer, files, conf.Listen)
 	if err != nil {

@@ -67,14 +67,14 @@ func newTicket() []byte {
 func identifyAuth(conf *config.Config, front identity) (identity, error) {
 	if conf.AuthUser == "" {
 		err := fmt.Errorf(`user: add the line "auth_user: NAME", where NAME is a user of the system who owns nothing and is not %s`, conf.User)
-		return identity{}, at(conf, "privilege_separation", err)
+		return identity{}, conf.At("privilege_separation", err)
 	}
 	id, err := lookUpUser(conf.AuthUser)
 	if err != nil {
-		return id, at(conf, "auth_user", err)
+		return id, conf.At("auth_user", err)
 	}
 	if id.uid == 0 || id.uid == front.uid {
-		return id, at(conf, "auth_user", errors.New("must be neither root nor cyrus_user"))
+		return id, conf.At("auth_user", errors.New("must be neither root nor cyrus_user"))
 	}
 	if !slices.Contains(id.groups, id.gid) {
 		id.groups = append(id.groups, id.gid)

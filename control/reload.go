@@ -59,7 +59,7 @@ func (r *Reloader) Reload() ([]string, error) {
 	r.Config, r.Certificates = conf, certs
 	for _, name := range changed {
 		r.Log.Warn("option has changed and needs a restart", "option", name, "at", conf.Where(name))
-		kept = append(kept, at(conf, name, errNeedsRestart).Error())
+		kept = append(kept, conf.At(name, errNeedsRestart).Error())
 	}
 	return kept, nil
 }

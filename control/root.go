@@ -21,14 +21,6 @@ type identity struct {
 	groups   []int
 }
 
-// at puts the place before err where the configuration sets the option name.
-func at(conf *config.Config, name string, err error) error {
-	if place := conf.Where(name); place != "" {
-		return fmt.Errorf("%s: %s: %w", place, name, err)
-	}
-	return fmt.Errorf("%s: %w", name, err)
-}
-
 // become gives up root for good: the process becomes the user cyrus_user with
 // that user's groups (and the group cyrus_group). It does nothing in a process
 // that is not root's. file is the configuration file, for the error where
@@ -89,11 +81,11 @@ func Identify(conf *config.Config) (uid, gid int, err error) {
 func identify(conf *config.Config) (identity, error) {
 	id, err := lookUpUser(conf.User)
 	if err != nil {
-		return id, at(conf, "cyrus_user", err)
+		return id, conf.At("cyrus_user", err)
 	}
 	if conf.Group != "" {
 		if id.gid, err = lookUpGroup(conf.Group); err != nil {
-			return id, at(conf, "cyrus_group", err)
+			return id, conf.At("cyrus_group", err)
 		}
 	}
 	if !slices.Contains(id.groups, id.gid) {

@@ -82,7 +82,7 @@ func sessionIdentity(conf *config.Config, file string) (identity, error) {
 	case err != nil:
 		return id, err
 	case id.uid == 0:
-		return id, at(conf, "cyrus_user", errors.New("without a daemon no session is served as root"))
+		return id, conf.At("cyrus_user", errors.New("without a daemon no session is served as root"))
 	case os.Geteuid() != 0 && os.Geteuid() != id.uid:
 		return id, fmt.Errorf("%w: this is for root and the user who serves", fs.ErrPermission)
 	}

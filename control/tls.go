@@ -55,12 +55,12 @@ func FirstCertificates(start Start, conf *config.Config, o *Options, open config
 	c.late = start == StartInetd && !o.TLS
 	list, err := c.list()
 	if err != nil {
-		return nil, at(conf, "tls_server_names_dir", err)
+		return nil, conf.At("tls_server_names_dir", err)
 	}
 	found := c.look(list, nil, false)
 	for i := range found {
 		if p := &found[i]; p.err != nil {
-			return nil, at(conf, p.option(), p.wrap(p.err))
+			return nil, conf.At(p.option(), p.wrap(p.err))
 		}
 	}
 	c.publish(found)
@@ -84,7 +84,7 @@ func (c *Certificates) succeed(conf *config.Config, open config.Opener, log *slo
 	}
 	list, err := next.list()
 	if err != nil {
-		return nil, nil, at(conf, "tls_server_names_dir", err)
+		return nil, nil, conf.At("tls_server_names_dir", err)
 	}
 	found := next.look(list, c.last(), false)
 	for i := range found {
@@ -92,9 +92,9 @@ func (c *Certificates) succeed(conf *config.Config, open config.Opener, log *slo
 		switch {
 		case p.err == nil:
 		case p.name == "":
-			err = errors.Join(err, at(conf, p.option(), p.wrap(p.err)))
+			err = errors.Join(err, conf.At(p.option(), p.wrap(p.err)))
 		default:
-			kept = append(kept, at(conf, p.option(), p.wrap(p.err)).Error())
+			kept = append(kept, conf.At(p.option(), p.wrap(p.err)).Error())
 		}
 	}
 	if err != nil {

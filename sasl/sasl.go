@@ -99,7 +99,7 @@ type Authenticator struct {
 func New(c *config.Config, open config.Opener, log *slog.Logger) (*Authenticator, error) {
 	a := &Authenticator{admins: c.Admins, proxies: c.ProxyServers, lower: c.UsernameToLower, denied: denyList{c.UserDeny, c.Service, open}}
 	if err := a.denied.check(""); err != nil {
-		return nil, at(c, "userdeny_db_path", err)
+		return nil, c.At("userdeny_db_path", err)
 	}
 	for _, method := range c.PwcheckMethods {
 		switch {
@@ -108,21 +108,12 @@ func New(c *config.Config, open config.Opener, log *slog.Logger) (*Authenticator
 		case method == "passwd-file" && c.PasswdFile != "":
 			p, err := OpenPasswdFile(c, open, log)
 			if err != nil {
-				return nil, at(c, "sasl_passwd_file", err)
+				return nil, c.At("sasl_passwd_file", err)
 			}
 			a.backends = append(a.backends, p)
 		}
 	}
 	return a, nil
-}
-
-// at returns err as one of an option, which has its default where no place in the
-// configuration has set it.
-func at(c *config.Config, option string, err error) error {
-	if where := c.Where(option); where != "" {
-		return fmt.Errorf("%s: %s: %w", where, option, err)
-	}
-	return fmt.Errorf("%s: %w", option, err)
 }
 
 // A Checker knows passwords, or whom to ask.

@@ -11,6 +11,7 @@ package config
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -348,6 +349,15 @@ func (c *Config) IsAdmin(user string) bool {
 		}
 	}
 	return false
+}
+
+// At returns err as one of the option name, with the place in front where the
+// configuration sets it.
+func (c *Config) At(name string, err error) error {
+	if place := c.Where(name); place != "" {
+		return fmt.Errorf("%s: %s: %w", place, name, err)
+	}
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 // Where returns "file:line" of the setting of the option name, or "" where it
