@@ -226,7 +226,8 @@ func TestOtherCurInPlace(t *testing.T) {
 }
 
 // A process that changes a folder leaves it to the next one as known, at whatever
-// moment it ends, unless another program has changed it too.
+// moment it ends, unless another program has changed it too. On a machine that is too
+// busy to tell it of events in time it does so sooner or later.
 func TestChangesAreKnownAfterwards(t *testing.T) {
 	t.Parallel()
 	const n = 5000
@@ -238,7 +239,12 @@ func TestChangesAreKnownAfterwards(t *testing.T) {
 	}
 	b.sync(Serve)
 	b.remembering()
-	fresh := UID(1)
+	fresh, foreign := UID(1), UID(1000) // the messages that were changed last
+	seen := func() {
+		foreign++
+		name := fmt.Sprintf("17%08d.h:2,", foreign-1)
+		b.renamed(name, name+"S")
+	}
 	for _, tt := range []struct {
 		name string
 		do   func()
@@ -255,25 +261,32 @@ func TestChangesAreKnownAfterwards(t *testing.T) {
 				t.Fatal(gone, err)
 			}
 		}, false},
-		{"a flag that another program changes", func() { b.renamed("1700000100.h:2,", "1700000100.h:2,S") }, false},
+		{"a flag that another program changes", seen, false},
 		{"the same, and events are lost", func() {
-			b.renamed("1700000200.h:2,", "1700000200.h:2,S")
+			seen()
 			b.track.lose()
 		}, true},
 	} {
-		fresh++
-		b.flag(fresh) // the process follows what it changes
-		b.sync(Serve)
-		fresh++
-		tt.do()
-		b.end()
-		b.start(Options{Fsync: FsyncNever})
-		b.sync(Serve)
-		if scans := b.host.scans.Load(); (scans > 0) != tt.read {
-			t.Errorf("%s: %d directories read", tt.name, scans)
+		for tries := 1; ; tries++ {
+			fresh++
+			b.flag(fresh) // the process follows what it changes
+			b.sync(Serve)
+			fresh++
+			tt.do()
+			b.end()
+			b.start(Options{Fsync: FsyncNever})
+			b.sync(Serve)
+			scans := b.host.scans.Load()
+			if (scans > 0) == tt.read {
+				break
+			}
+			if tries == 10 || tt.read {
+				t.Errorf("%s: %d directories read", tt.name, scans)
+				break
+			}
 		}
 	}
-	for _, uid := range []UID{101, 201} { // which those files have
+	for uid := UID(1001); uid <= foreign; uid++ { // which those files have
 		if msg, ok := b.Snapshot().lookup(uid); !ok || msg.Flags != Seen {
 			t.Errorf("UID %d: %v, %v", uid, ok, msg.Flags)
 		}
