@@ -226,8 +226,8 @@ func TestOtherCurInPlace(t *testing.T) {
 }
 
 // A process that changes a folder leaves it to the next one as known, at whatever
-// moment it ends, unless another program has changed it too. On a machine that is too
-// busy to tell it of events in time it does so sooner or later.
+// moment it ends, unless another program has changed it too. What that did it does not
+// hear in time where the machine is too busy: then it is tried again.
 func TestChangesAreKnownAfterwards(t *testing.T) {
 	t.Parallel()
 	const n = 5000
@@ -249,9 +249,10 @@ func TestChangesAreKnownAfterwards(t *testing.T) {
 		name string
 		do   func()
 		read bool // by the next process
+		most int  // tries
 	}{
-		{"a flag", func() { b.flag(fresh) }, false},
-		{"a message", func() { b.append(b.Mailbox, "x\n", FlagSet{}) }, false},
+		{"a flag", func() { b.flag(fresh) }, false, 1},
+		{"a message", func() { b.append(b.Mailbox, "x\n", FlagSet{}) }, false, 1},
 		{"an expunge", func() {
 			ctx := context.Background()
 			if _, err := b.SetFlags(ctx, []UID{fresh}, AddFlags, FlagSet{System: Deleted}); err != nil {
@@ -260,12 +261,12 @@ func TestChangesAreKnownAfterwards(t *testing.T) {
 			if gone, err := b.Expunge(ctx, nil); len(gone) != 1 || err != nil {
 				t.Fatal(gone, err)
 			}
-		}, false},
-		{"a flag that another program changes", seen, false},
+		}, false, 1},
+		{"a flag that another program changes", seen, false, 3},
 		{"the same, and events are lost", func() {
 			seen()
 			b.track.lose()
-		}, true},
+		}, true, 1},
 	} {
 		for tries := 1; ; tries++ {
 			fresh++
@@ -280,7 +281,7 @@ func TestChangesAreKnownAfterwards(t *testing.T) {
 			if (scans > 0) == tt.read {
 				break
 			}
-			if tries == 10 || tt.read {
+			if tries == tt.most {
 				t.Errorf("%s: %d directories read", tt.name, scans)
 				break
 			}

@@ -82,7 +82,7 @@ func (l denyList) check(user string) error {
 func (l denyList) judge(user string, value []byte) error {
 	fields := bytes.SplitN(value, []byte("\t"), 3)
 	if len(fields) < 2 || string(fields[0]) != "2" {
-		return fmt.Errorf("no entry that cyr_deny has made: %q of %s", value, user)
+		return fmt.Errorf("the entry of %s is none that cyr_deny has made", user)
 	}
 	denied, err := covers(string(fields[1]), l.service)
 	if err != nil || !denied {

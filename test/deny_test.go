@@ -3,6 +3,7 @@ package test
 import (
 	"bufio"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,7 @@ func TestDenied(t *testing.T) {
 			{"[", "a NO [UNAVAILABLE] "},
 		} {
 			put(t, s.Dir()+"/user_deny.db", "alice\t2\xff\x89"+tt.services+"\xff\x89gone fishing\n")
+			must(0, os.Chmod(s.Dir()+"/user_deny.db", 0o600))(t)
 			if name == "shared" {
 				s.Give(t, s.Dir()+"/user_deny.db")
 			}

@@ -261,11 +261,13 @@ func (w *roam) forgetAway(dir string) {
 	for _, base := range w.back[dir] {
 		names, _ := filepath.Glob(filepath.Join(dir, "cur", base+":2,*"))
 		for _, name := range names {
-			err = errors.Join(err, os.Remove(name))
+			if gone := os.Remove(name); !errors.Is(gone, fs.ErrNotExist) {
+				err = errors.Join(err, gone)
+			}
 		}
 	}
 	delete(w.back, dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		w.Error(err)
 	}
 }
